@@ -1,0 +1,3 @@
+//! STUB: the code map comes here.
+pub mod state;
+pub mod storage;

@@ -1,0 +1,6 @@
+//! STUB.
+pub mod disk;
+pub mod journal;
+pub mod raft_record;
+pub mod shard_store;
+pub mod tables;

@@ -1,0 +1,304 @@
+//! STUB: interface only. What the layers above use of segments, tables and checkpoints.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId, TopicPartition};
+
+use super::disk::Disk;
+use super::raft_record::LogId;
+use super::tables::TableEngine;
+use crate::state::{Row, StampedBatch};
+
+/// Sizes and limits.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// A partition's pending bytes are written once they reach this.
+    pub segment_write_bytes: usize,
+    /// … or once the oldest has waited this long.
+    pub segment_write_after: std::time::Duration,
+    /// Pending bytes of the whole node; beyond it apply waits.
+    pub pending_bytes: usize,
+    /// Open segment files kept.
+    pub open_files: usize,
+    /// Bytes between two entries of a segment's offset index.
+    pub index_interval_bytes: usize,
+}
+
+/// Why the store says no.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The disk's own words.
+        source: std::io::Error,
+    },
+    /// Damage: never served (G6).
+    #[error("{path} is damaged at byte {offset}: {what}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The partition has no files here.
+    #[error("partition {0} is not stored here")]
+    NoPartition(TopicPartition),
+    /// The offset lies outside what is stored.
+    #[error("offset {offset} is outside {start}..{end}")]
+    OutOfRange {
+        /// Asked for.
+        offset: i64,
+        /// First offset stored.
+        start: i64,
+        /// Offset after the last one stored.
+        end: i64,
+    },
+}
+
+/// Whole batches, back to back, as stored.
+#[derive(Debug, Clone, Default)]
+pub struct ReadBatches {
+    /// The batches; the first one may begin below the offset asked for.
+    pub bytes: Bytes,
+    /// Where to go on reading.
+    pub next_offset: i64,
+}
+
+/// A segment as the leader's retention sees it; oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its first offset, which names it.
+    pub base_offset: i64,
+    /// Offset after its last record.
+    pub next_offset: i64,
+    /// Bytes, frames included.
+    pub bytes: u64,
+    /// Its largest timestamp.
+    pub max_timestamp: i64,
+    /// It will not grow any more.
+    pub sealed: bool,
+}
+
+/// The cut that a checkpoint records (S6): everything at one applied index.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// The last applied entry.
+    pub applied: LogId,
+    /// Membership as the consensus layer encodes it.
+    pub membership: Bytes,
+    /// Rows that changed since the last cut.
+    pub rows: Vec<Row>,
+}
+
+/// A durable checkpoint: what recovery believes and what a snapshot is (its manifest). A clone shares the content.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Encoded form, as in its file: travels to followers as the manifest.
+    pub encoded: Bytes,
+    /// Whose.
+    pub shard: ShardId,
+    /// Which replica wrote it.
+    pub replica: ReplicaId,
+    /// The last applied entry.
+    pub applied: LogId,
+    /// Membership as the consensus layer encodes it.
+    pub membership: Bytes,
+}
+
+/// A run of bytes of one segment file that a follower lacks (S9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingRange {
+    /// The partition.
+    pub at: TopicPartition,
+    /// The segment.
+    pub base_offset: i64,
+    /// First byte lacking.
+    pub from_byte: u64,
+    /// Byte after the last one lacking.
+    pub to_byte: u64,
+}
+
+/// Segments, tables and checkpoints of all replicas of a node.
+#[derive(Debug, Clone)]
+pub struct Store(());
+
+impl Store {
+    /// Opens the store and starts the segment writer. Tables are emptied: what they hold is never believed (S5).
+    ///
+    /// # Errors
+    /// When the disk or the tables refuse.
+    pub async fn open(
+        disk: Arc<dyn Disk>,
+        tables: Arc<dyn TableEngine>,
+        options: StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let _ = (disk, tables, options);
+        todo!()
+    }
+    /// Recovers one replica (S5): loads its checkpoint, refills its tables, cuts its segments back to the checkpoint's
+    /// positions and removes what the checkpoint does not name.
+    ///
+    /// # Errors
+    /// When the checkpoint or a segment below it is damaged.
+    pub async fn open_shard(&self, key: ReplicaKey) -> Result<ShardStore, StoreError> {
+        let _ = key;
+        todo!()
+    }
+    /// Bytes that wait for segments, of the whole node: they count in admission (S8).
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        todo!()
+    }
+    /// Writes what is pending and stops.
+    pub async fn shutdown(&self) {
+        todo!()
+    }
+}
+
+/// Segments, tables and checkpoint of one replica. A clone is the same store.
+#[derive(Debug, Clone)]
+pub struct ShardStore(());
+
+impl ShardStore {
+    /// The newest durable checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        todo!()
+    }
+    /// All rows of the checkpoint, sorted by key: what the state is rebuilt from.
+    #[must_use]
+    pub fn checkpoint_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        todo!()
+    }
+    /// Hands a committed batch to its partition's tail: readable at once, written to its segment later.
+    pub fn append(&self, batch: StampedBatch) {
+        let _ = batch;
+        todo!()
+    }
+    /// Waits while too many bytes of the node are pending. Called by apply between entries.
+    pub async fn make_room(&self) {
+        todo!()
+    }
+    /// A partition's first offset rose; segments wholly below it may go after the next checkpoint.
+    pub fn set_log_start(&self, at: TopicPartition, offset: i64) {
+        let _ = (at, offset);
+        todo!()
+    }
+    /// A partition left: its files may go after the next checkpoint.
+    pub fn close_partition(&self, at: TopicPartition) {
+        let _ = at;
+        todo!()
+    }
+    /// Whole batches from `offset` (the first always whole, then while they fit in `max_bytes`), below `limit_offset`.
+    /// Verifies every frame it returns. Empty when `offset` is `limit_offset`.
+    ///
+    /// # Errors
+    /// On damage, or an offset outside of what is stored.
+    pub async fn read(
+        &self,
+        at: TopicPartition,
+        offset: i64,
+        limit_offset: i64,
+        max_bytes: usize,
+    ) -> Result<ReadBatches, StoreError> {
+        let _ = (at, offset, limit_offset, max_bytes);
+        todo!()
+    }
+    /// The first batch (in offset order) that may hold a record with timestamp ≥ `time_ms`: its bytes, as stored. `None` when
+    /// there is none below `limit_offset`. With `i64::MAX`-like needs see `batch_of_max_timestamp`.
+    ///
+    /// # Errors
+    /// On damage.
+    pub async fn batch_at_time(
+        &self,
+        at: TopicPartition,
+        time_ms: i64,
+        limit_offset: i64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let _ = (at, time_ms, limit_offset);
+        todo!()
+    }
+    /// The partition's segments, oldest first.
+    #[must_use]
+    pub fn segments(&self, at: TopicPartition) -> Vec<SegmentInfo> {
+        let _ = at;
+        todo!()
+    }
+    /// A digest of the batches in `from..to` (both at batch boundaries or clipped to whole batches inside), as stored (S21).
+    ///
+    /// # Errors
+    /// On damage, or a range outside of what is stored.
+    pub async fn digest(
+        &self,
+        at: TopicPartition,
+        from: i64,
+        to: i64,
+    ) -> Result<[u8; 16], StoreError> {
+        let _ = (at, from, to);
+        todo!()
+    }
+    /// Makes a cut durable (S6): writes pending segments of this replica, syncs them, writes the checkpoint file. Apply may
+    /// go on meanwhile; the caller has already waited for the journal's barrier. Afterwards unlinks what no checkpoint
+    /// names and no pull holds (S7).
+    ///
+    /// # Errors
+    /// When the disk refuses; the previous checkpoint stays in force.
+    pub async fn write_checkpoint(&self, cut: Cut) -> Result<Checkpoint, StoreError> {
+        let _ = cut;
+        todo!()
+    }
+    /// What of a manifest's segments is not here yet (S9).
+    ///
+    /// # Errors
+    /// When the manifest does not decode.
+    pub async fn missing(&self, manifest: &Bytes) -> Result<Vec<MissingRange>, StoreError> {
+        let _ = manifest;
+        todo!()
+    }
+    /// Writes pulled bytes into place beyond what is believed here; verifies the frames.
+    ///
+    /// # Errors
+    /// On damage or when the disk refuses.
+    pub async fn write_pulled(&self, range: &MissingRange, data: Bytes) -> Result<(), StoreError> {
+        let _ = (range, data);
+        todo!()
+    }
+    /// Serves a follower's pull: bytes of a segment file, fewer at its end, whole frames not needed.
+    ///
+    /// # Errors
+    /// When the segment is gone.
+    pub async fn read_segment(
+        &self,
+        at: TopicPartition,
+        base_offset: i64,
+        from_byte: u64,
+        max_bytes: usize,
+    ) -> Result<Bytes, StoreError> {
+        let _ = (at, base_offset, from_byte, max_bytes);
+        todo!()
+    }
+    /// Holds the files that the newest checkpoint names while the guard lives (S7, S9).
+    #[must_use]
+    pub fn hold(&self) -> PullHold {
+        todo!()
+    }
+    /// Makes a fully pulled manifest this replica's checkpoint: sync, verify, switch (S9). Rows and positions are the
+    /// manifest's afterwards.
+    ///
+    /// # Errors
+    /// When something is missing or the disk refuses.
+    pub async fn install(&self, manifest: Bytes) -> Result<Checkpoint, StoreError> {
+        let _ = manifest;
+        todo!()
+    }
+}
+
+/// Keeps files of a manifest from being unlinked.
+#[derive(Debug)]
+pub struct PullHold(());

@@ -1,0 +1,45 @@
+//! Owns the contract of the applied tables: rows by key, per shard, the working copy and never an authority (S5). Never
+//! makes anything durable: the checkpoint does.
+
+use std::fmt::Debug;
+
+use waymark_proto::ids::ReplicaKey;
+
+use crate::state::Row;
+
+/// A table engine refused.
+#[derive(Debug, thiserror::Error)]
+#[error("tables: {0}")]
+pub struct TableError(pub String);
+
+/// All rows of one shard, sorted by key.
+pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Where rows live. Two engines keep this contract, held to one suite.
+pub trait TableEngine: Send + Sync + Debug + 'static {
+    /// Forgets every row of every shard.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    fn clear(&self) -> Result<(), TableError>;
+    /// Forgets a shard's rows.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    fn clear_shard(&self, key: ReplicaKey) -> Result<(), TableError>;
+    /// Applies changes to a shard's rows, all or none.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    fn write(&self, key: ReplicaKey, rows: &[Row]) -> Result<(), TableError>;
+    /// One row.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    fn get(&self, key: ReplicaKey, row: &[u8]) -> Result<Option<Vec<u8>>, TableError>;
+    /// A shard's rows whose key begins with `prefix`, sorted by key.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    fn scan(&self, key: ReplicaKey, prefix: &[u8]) -> Result<Rows, TableError>;
+}
