@@ -1,4 +1,6 @@
 //! STUB: the code map comes here.
+pub mod consensus;
+pub mod env;
 pub mod mutants;
 pub mod state;
 pub mod storage;
