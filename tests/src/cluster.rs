@@ -1,0 +1,179 @@
+//! Owns the simulated world of one run: nodes and clients on hosts of one network, time, and the faults that happen to
+//! them. It never judges and never knows what a node does.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use turmoil::Sim;
+
+use crate::det;
+use crate::subject::{Seat, Subject, host};
+
+/// Longest simulated life of a run: a scenario that is not done by then hangs.
+const DURATION: Duration = Duration::from_secs(600);
+/// Half-open connections per host; a crash loop leaves many, and running out ends the run.
+const CONNECTIONS: usize = 4096;
+
+/// A node panicked, or the network ended with an error.
+#[derive(Debug)]
+pub struct Broken(pub String);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Broken {}
+
+/// Nodes and clients in one simulation. The driver moves time; between two steps it may do anything to anyone.
+pub struct Cluster {
+    sim: Sim<'static>,
+    subject: Arc<dyn Subject>,
+    nodes: u32,
+    clients: Vec<String>,
+    random: SmallRng,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Cluster({} nodes, {} clients, {:?})",
+            self.nodes,
+            self.clients.len(),
+            self.sim.elapsed()
+        )
+    }
+}
+
+impl Cluster {
+    /// Starts `nodes` nodes. Latencies, tick and the order of hosts within a tick follow from the seed.
+    #[must_use]
+    pub fn start(subject: Arc<dyn Subject>, nodes: u32, seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut builder = turmoil::Builder::new();
+        builder
+            .epoch(UNIX_EPOCH + Duration::from_secs(det::EPOCH_SECONDS))
+            .rng_seed(random.random())
+            .simulation_duration(DURATION)
+            .tick_duration(Duration::from_millis(1))
+            .min_message_latency(Duration::from_millis(1))
+            .max_message_latency(Duration::from_millis(random.random_range(2..10)))
+            .tcp_capacity(CONNECTIONS)
+            .enable_random_order();
+        let mut sim = builder.build();
+        for node in 1..=nodes {
+            let subject = Arc::clone(&subject);
+            let seeds = AtomicU64::new(random.random());
+            sim.host(host(node), move || {
+                let seed = seeds.fetch_add(1, Ordering::Relaxed);
+                subject.start(Seat { node, nodes, seed })
+            });
+        }
+        Self { sim, subject, nodes, clients: Vec::new(), random }
+    }
+
+    /// Starts a client on a host of its own.
+    pub fn client(&mut self, name: &str, life: impl Future<Output = ()> + 'static) {
+        self.sim.client(name, async move {
+            life.await;
+            Ok(())
+        });
+        self.clients.push(name.to_owned());
+    }
+
+    /// A number from the run's seed, for the driver's decisions.
+    pub fn draw(&mut self, from: u64, below: u64) -> u64 {
+        self.random.random_range(from..below)
+    }
+
+    /// Simulated time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
+    /// Lets the world run for this long.
+    ///
+    /// # Errors
+    /// When a task panicked or a host ended with an error.
+    pub fn run_for(&mut self, time: Duration) -> Result<(), Broken> {
+        self.run_until(time, || false).map(drop)
+    }
+
+    /// Lets the world run until the condition holds, at most for this long; tells whether it held.
+    ///
+    /// # Errors
+    /// When a task panicked or a host ended with an error.
+    pub fn run_until(
+        &mut self,
+        most: Duration,
+        mut holds: impl FnMut() -> bool,
+    ) -> Result<bool, Broken> {
+        let end = self.sim.elapsed() + most;
+        while self.sim.elapsed() < end {
+            if holds() {
+                return Ok(true);
+            }
+            det::set_elapsed(self.sim.elapsed());
+            self.sim.step().map_err(|error| Broken(format!("a host ended: {error}")))?;
+            match det::panics() {
+                0 => {}
+                panics => {
+                    return Err(Broken(format!("{panics} panics at {:?}", self.sim.elapsed())));
+                }
+            }
+        }
+        Ok(holds())
+    }
+
+    /// Cuts a node off from everyone. Connections in use stay silent: nothing is told to either side.
+    pub fn isolate(&mut self, node: u32) {
+        self.for_each_link(node, |sim, a, b| sim.partition(a, b));
+    }
+
+    /// Joins a node to everyone again.
+    pub fn heal(&mut self, node: u32) {
+        self.for_each_link(node, |sim, a, b| sim.repair(a, b));
+    }
+
+    /// All these nodes lose power in one tick: nothing they send or write from here on counts, and of what they had not
+    /// synced an arbitrary part survives.
+    pub fn power_loss(&mut self, nodes: &[u32]) {
+        for node in nodes {
+            self.subject.power_off(*node);
+        }
+        for node in nodes {
+            self.isolate(*node);
+        }
+        for node in nodes {
+            self.sim.crash(host(*node));
+            let seed = self.random.random();
+            self.subject.lose_unsynced(*node, seed);
+        }
+    }
+
+    /// Gives power and network back to nodes that lost it.
+    pub fn restart(&mut self, nodes: &[u32]) {
+        for node in nodes {
+            self.heal(*node);
+        }
+        for node in nodes {
+            self.sim.bounce(host(*node));
+        }
+    }
+
+    fn for_each_link(&mut self, node: u32, act: impl Fn(&Sim<'static>, String, String)) {
+        let peers = (1..=self.nodes).filter(|peer| *peer != node).map(host);
+        for other in peers.chain(self.clients.iter().cloned()) {
+            act(&self.sim, host(node), other);
+        }
+    }
+}

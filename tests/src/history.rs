@@ -1,0 +1,54 @@
+//! What the clients saw, in the order in which they saw it. Clients only append here; nothing is judged.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a client tried or was told. Every value is sent once at most, so that it names its record; a producer's values
+/// rise in the order in which it sent them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A producer sends a value.
+    AppendInvoked { partition: u32, producer: u32, value: u64 },
+    /// It was acknowledged at this offset.
+    AppendOk { partition: u32, offset: u64, value: u64 },
+    /// It was refused and certainly not written.
+    AppendFailed { partition: u32, value: u64 },
+    /// Nobody knows: it may be written, now or later.
+    AppendUnknown { partition: u32, value: u64 },
+    /// A reader was given this value at this offset, while faults may still go on.
+    Read { partition: u32, offset: u64, value: u64 },
+    /// After all faults: the whole partition, as each reader is given it now.
+    Settled { partition: u32, records: Vec<(u64, u64)> },
+    /// A group's offset was committed and acknowledged.
+    CommitOk { group: u32, partition: u32, offset: u64 },
+    /// A commit whose outcome nobody knows.
+    CommitUnknown { group: u32, partition: u32, offset: u64 },
+    /// A group's offset was asked for after every earlier event, and this was the answer.
+    CommittedSeen { group: u32, partition: u32, offset: u64 },
+}
+
+/// A shared, growing history. Clones write to the same one.
+#[derive(Debug, Clone, Default)]
+pub struct History(Arc<Mutex<Vec<Event>>>);
+
+impl History {
+    /// Notes an event as the latest.
+    pub fn note(&self, event: Event) {
+        self.events().push(event);
+    }
+
+    /// Everything so far, in order.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Event> {
+        self.events().clone()
+    }
+
+    /// How many appends were acknowledged so far.
+    #[must_use]
+    pub fn acknowledged(&self) -> usize {
+        self.events().iter().filter(|event| matches!(event, Event::AppendOk { .. })).count()
+    }
+
+    fn events(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

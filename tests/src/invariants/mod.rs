@@ -1,0 +1,75 @@
+//! The table of promises: id, sentence, check. One file per promise; each check is a pure function from a history to its
+//! evidence, and each is shown to fail on a bad history made by hand. Nothing here knows how a cluster works.
+
+use std::collections::BTreeMap;
+
+use crate::history::Event;
+
+mod committed_offset;
+mod contiguous;
+mod lost_ack;
+mod no_duplicate;
+mod no_phantom;
+mod one_value;
+mod producer_order;
+
+/// A promise to clients.
+#[derive(Debug)]
+pub struct Invariant {
+    /// As in ARCHITECTURE.md, with a letter when one promise has several checks.
+    pub id: &'static str,
+    /// The promise in one sentence.
+    pub sentence: &'static str,
+    /// Evidence against it; empty when it held.
+    pub check: fn(&[Event]) -> Vec<String>,
+}
+
+/// All promises that a history can show to be broken.
+pub const TABLE: [Invariant; 7] = [
+    Invariant {
+        id: "G1",
+        sentence: "an acknowledged record is readable at its offset",
+        check: lost_ack::check,
+    },
+    Invariant {
+        id: "G2",
+        sentence: "an offset holds one value for every reader at every time, and nothing read is undone",
+        check: one_value::check,
+    },
+    Invariant {
+        id: "G2b",
+        sentence: "what is stored was sent, and what was refused is not stored",
+        check: no_phantom::check,
+    },
+    Invariant {
+        id: "G3",
+        sentence: "offsets of a partition have no gaps",
+        check: contiguous::check,
+    },
+    Invariant {
+        id: "G3b",
+        sentence: "a record is stored once, however often it was sent",
+        check: no_duplicate::check,
+    },
+    Invariant {
+        id: "G3c",
+        sentence: "one producer's records keep their order",
+        check: producer_order::check,
+    },
+    Invariant {
+        id: "G4",
+        sentence: "a committed offset never moves back",
+        check: committed_offset::check,
+    },
+];
+
+/// The settled content of every partition: offset to value. A later settling replaces an earlier one.
+fn settled(events: &[Event]) -> BTreeMap<u32, BTreeMap<u64, u64>> {
+    let mut partitions = BTreeMap::new();
+    for event in events {
+        if let Event::Settled { partition, records } = event {
+            partitions.insert(*partition, records.iter().copied().collect());
+        }
+    }
+    partitions
+}

@@ -1,0 +1,36 @@
+//! Owns the simulated network's side of the dialling seam: the one place that knows its sockets. It injects no faults; the
+//! cluster does, link by link.
+
+use std::io;
+
+use futures::Stream;
+use futures::stream::try_unfold;
+use turmoil::net::{TcpListener, TcpStream};
+use waymark_proto::transport::{BoxedIo, Connecting, Dial};
+
+/// Dials `host:port` on the simulated network; a host is named as the cluster names it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SimDial;
+
+impl Dial for SimDial {
+    fn connect(&self, address: &str) -> Connecting {
+        let address = address.to_owned();
+        Box::pin(async move {
+            let stream = TcpStream::connect(address.as_str()).await?;
+            let remote = stream.peer_addr().ok();
+            Ok(BoxedIo::new(stream, remote))
+        })
+    }
+}
+
+/// The connections that arrive at a port of the host it is polled on.
+pub fn incoming(port: u16) -> impl Stream<Item = io::Result<BoxedIo>> + Send {
+    try_unfold(None, move |listener: Option<TcpListener>| async move {
+        let listener = match listener {
+            Some(listener) => listener,
+            None => TcpListener::bind(("0.0.0.0", port)).await?,
+        };
+        let (stream, remote) = listener.accept().await?;
+        Ok(Some((BoxedIo::new(stream, Some(remote)), Some(listener))))
+    })
+}
