@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 pub fn path(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("the system knows which program runs");
     let found = this.ancestors().skip(1).take(2).find_map(|dir| program_in(dir, name));
-    found.unwrap_or_else(|| {
-        panic!(
-            "no program `{name}` beside {}: build all with `cargo test --workspace`",
-            this.display()
-        )
-    })
+    assert!(
+        found.is_some(),
+        "no program `{name}` beside {}: build all with `cargo test --workspace`",
+        this.display()
+    );
+    found.unwrap_or_default()
 }
 
 fn program_in(dir: &Path, name: &str) -> Option<PathBuf> {

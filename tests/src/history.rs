@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What a client tried or was told. Every value is sent once at most, so that it names its record; a producer's values
 /// rise in the order in which it sent them.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "a field's name means the same in every variant")]
 pub enum Event {
     /// A producer sends a value.
     AppendInvoked { partition: u32, producer: u32, value: u64 },

@@ -48,6 +48,9 @@ impl TraceHash {
     }
 
     /// The hash so far; flushes the dump.
+    ///
+    /// # Panics
+    /// When the dump cannot be written.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
