@@ -9,3 +9,17 @@ pub mod transport;
 pub mod stored {
     tonic::include_proto!("waymark.stored.v1");
 }
+
+/// Generated from `waymark/peer/v1`: what the nodes of a cluster say to each other.
+#[allow(missing_docs, reason = "generated code; the .proto files carry the documentation")]
+#[allow(clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(
+    missing_debug_implementations,
+    rust_2018_idioms,
+    unused_qualifications,
+    reason = "generated code"
+)]
+#[allow(unreachable_pub, unused_lifetimes, reason = "generated code")]
+pub mod peer {
+    tonic::include_proto!("waymark.peer.v1");
+}

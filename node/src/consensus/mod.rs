@@ -13,6 +13,8 @@ use crate::storage::journal::Journal;
 use crate::storage::raft_record::LogId;
 use crate::storage::shard_store::{ShardStore, Store};
 
+pub mod membership;
+pub mod network;
 pub mod types;
 
 /// Timers and limits of consensus.

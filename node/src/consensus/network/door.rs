@@ -1,0 +1,145 @@
+//! Owns what the peer service needs of a replica and of its files, as two small traits, so that this module neither knows
+//! the state machine nor needs a disk in its tests. Both are implemented here for the real things. Never decides anything.
+
+use std::any::Any;
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryFutureExt};
+use openraft::alias::SnapshotOf;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::storage::RaftStateMachine;
+
+use crate::consensus::types::{C, Manifest, Vote};
+use crate::storage::shard_store::{MissingRange, ShardStore, StoreError};
+
+/// A snapshot as this module carries it: position, membership and the manifest.
+pub type Snapshot = SnapshotOf<C, Manifest>;
+
+/// The replica has stopped: in its own words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ReplicaStopped(pub String);
+
+fn stopped(error: impl std::error::Error) -> ReplicaStopped {
+    ReplicaStopped(error.to_string())
+}
+
+/// The side of a replica that peers talk to. Every error means that the replica has stopped.
+#[async_trait]
+pub trait ReplicaDoor: Send + Sync + 'static {
+    /// Appends, pipelined: answers in the order of the requests, ends when they end.
+    fn stream_append(
+        &self,
+        requests: BoxStream<'static, AppendEntriesRequest<C>>,
+    ) -> BoxStream<'static, Result<StreamAppendResult<C>, ReplicaStopped>>;
+    /// One append without the pipeline: heartbeats.
+    async fn append_entries(
+        &self,
+        request: AppendEntriesRequest<C>,
+    ) -> Result<AppendEntriesResponse<C>, ReplicaStopped>;
+    /// A vote, or with `pre` only the question whether it would be granted.
+    async fn vote(
+        &self,
+        request: VoteRequest<C>,
+        pre: bool,
+    ) -> Result<VoteResponse<C>, ReplicaStopped>;
+    /// The leader hands over.
+    async fn transfer_leader(
+        &self,
+        request: TransferLeaderRequest<C>,
+    ) -> Result<TransferLeaderResponse<C>, ReplicaStopped>;
+    /// Installs a manifest whose files are all here (S9).
+    async fn install(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<C>, ReplicaStopped>;
+}
+
+#[async_trait]
+impl<SM> ReplicaDoor for openraft::Raft<C, SM>
+where
+    SM: RaftStateMachine<C, SnapshotData = Manifest> + Send + Sync + 'static,
+{
+    fn stream_append(
+        &self,
+        requests: BoxStream<'static, AppendEntriesRequest<C>>,
+    ) -> BoxStream<'static, Result<StreamAppendResult<C>, ReplicaStopped>> {
+        openraft::Raft::stream_append(self, requests).map(|answer| answer.map_err(stopped)).boxed()
+    }
+
+    async fn append_entries(
+        &self,
+        request: AppendEntriesRequest<C>,
+    ) -> Result<AppendEntriesResponse<C>, ReplicaStopped> {
+        openraft::Raft::append_entries(self, request).map_err(stopped).await
+    }
+
+    async fn vote(
+        &self,
+        request: VoteRequest<C>,
+        pre: bool,
+    ) -> Result<VoteResponse<C>, ReplicaStopped> {
+        if pre {
+            self.pre_vote(request).map_err(stopped).await
+        } else {
+            openraft::Raft::vote(self, request).map_err(stopped).await
+        }
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: TransferLeaderRequest<C>,
+    ) -> Result<TransferLeaderResponse<C>, ReplicaStopped> {
+        self.handle_transfer_leader(request).map_err(stopped).await
+    }
+
+    async fn install(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<C>, ReplicaStopped> {
+        self.install_full_snapshot(vote, snapshot).map_err(stopped).await
+    }
+}
+
+/// Keeps the files of a checkpoint from being unlinked while it lives.
+pub type FilesHeld = Box<dyn Any + Send + Sync>;
+
+/// The segment files of one replica, as a pull sees them (S9).
+#[async_trait]
+pub trait SegmentFiles: Send + Sync + Debug + 'static {
+    /// What of a manifest's files is not here yet.
+    async fn missing(&self, manifest: &Bytes) -> Result<Vec<MissingRange>, StoreError>;
+    /// Stores pulled bytes of a run; `range` names exactly the bytes given.
+    async fn write_pulled(&self, range: &MissingRange, data: Bytes) -> Result<(), StoreError>;
+    /// Bytes from the start of `range`, at most `max_bytes` of them, none beyond the file's end.
+    async fn read(&self, range: &MissingRange, max_bytes: usize) -> Result<Bytes, StoreError>;
+    /// Holds what the newest checkpoint names.
+    fn hold(&self) -> FilesHeld;
+}
+
+#[async_trait]
+impl SegmentFiles for ShardStore {
+    async fn missing(&self, manifest: &Bytes) -> Result<Vec<MissingRange>, StoreError> {
+        ShardStore::missing(self, manifest).await
+    }
+
+    async fn write_pulled(&self, range: &MissingRange, data: Bytes) -> Result<(), StoreError> {
+        ShardStore::write_pulled(self, range, data).await
+    }
+
+    async fn read(&self, range: &MissingRange, max_bytes: usize) -> Result<Bytes, StoreError> {
+        self.read_segment(range.at, range.base_offset, range.from_byte, max_bytes).await
+    }
+
+    fn hold(&self) -> FilesHeld {
+        Box::new(ShardStore::hold(self))
+    }
+}

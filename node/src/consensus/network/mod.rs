@@ -1,0 +1,288 @@
+//! Owns how the replicas of a cluster reach each other: the peer service and its client. Nothing here decides about Raft;
+//! it carries requests, keeps their order, and says `Unreachable` in time.
+//!
+//! Why not one call per request: a leader keeps many appends in flight to each follower, and a thousand shards must not
+//! mean a thousand streams. So a pair of nodes has two connections in each direction:
+//!
+//! - **bulk**: one bidirectional stream with the append requests of all shards (`stream`, `mux`; served by `append`), and pulls;
+//! - **control**: votes, coalesced heartbeats (`heartbeat`), transfers, proposals: never queued behind data.
+//!
+//! What is bounded by what: an append stream by its credit (requests and bytes, [`NetworkOptions`]), so that the reader of
+//! a connection never waits for one shard; heartbeats by the shards (each has one in flight per follower); pulls by
+//! permits and a token bucket (`pull`, `source`); everything by deadlines.
+//!
+//! [`door`] is what this module needs of a replica and its files; [`wire`] and `outcome` turn our types into messages and
+//! back; `link` is one peer's connections; `client` is what openraft calls; `service` is what peers call.
+
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
+use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
+use waymark_proto::peer;
+use waymark_proto::peer::peer_server::PeerServer;
+use waymark_proto::transport::{Dial, MAX_MESSAGE};
+
+use super::{Committed, ConfiguredNode, ProposeError};
+
+mod append;
+mod client;
+pub mod door;
+mod heartbeat;
+mod link;
+mod mux;
+mod outcome;
+mod pull;
+mod service;
+mod source;
+mod stream;
+mod throttle;
+pub mod wire;
+
+pub use client::{ShardNetwork, ShardNetworkFactory};
+pub use door::{FilesHeld, ReplicaDoor, ReplicaStopped, SegmentFiles, Snapshot};
+
+use link::{Links, Shared};
+
+#[cfg(test)]
+mod tests;
+
+/// Limits and times of the peer network.
+#[derive(Debug, Clone)]
+pub struct NetworkOptions {
+    /// Append requests of one stream (a shard and a follower) that may wait for an answer. At least 1.
+    pub append_window: usize,
+    /// … and their bytes; one request always fits, however large.
+    pub append_window_bytes: usize,
+    /// An append stream that is owed an answer and gets none for this long is given up.
+    pub append_idle: Duration,
+    /// Append streams of one peer node served at the same time.
+    pub append_streams: usize,
+    /// A heartbeat waits this long for those of other shards; also delays a linearizable read.
+    pub heartbeat_gather: Duration,
+    /// Shortest and longest pause before a broken connection is tried again.
+    pub reconnect: (Duration, Duration),
+    /// Deadline of calls that bring none of their own.
+    pub call_timeout: Duration,
+    /// A snapshot's pull that moves no byte for this long has failed, as far as the leader is concerned.
+    pub pull_stall: Duration,
+    /// Bytes per second that this node gives to all pulls from it.
+    pub pull_rate: u64,
+    /// Pulls that this node runs at a time.
+    pub pulls: usize,
+    /// Largest manifest taken, bytes.
+    pub manifest_bytes: usize,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self {
+            append_window: 64,
+            append_window_bytes: 8 << 20,
+            append_idle: Duration::from_secs(2),
+            append_streams: 4096,
+            heartbeat_gather: Duration::from_millis(5),
+            reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
+            call_timeout: Duration::from_secs(2),
+            pull_stall: Duration::from_secs(10),
+            pull_rate: 128 << 20,
+            pulls: 4,
+            manifest_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Why a peer gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// The request certainly did not arrive.
+    #[error("node {node} is unreachable: {reason}")]
+    Unreachable {
+        /// The peer.
+        node: NodeId,
+        /// What happened.
+        reason: String,
+    },
+    /// The request may have arrived; its answer did not.
+    #[error("node {node} did not answer: {reason}")]
+    Unanswered {
+        /// The peer.
+        node: NodeId,
+        /// What happened.
+        reason: String,
+    },
+    /// The peer refuses this node: another cluster, or another node at that address (S12).
+    #[error("node {node} refused: {reason}")]
+    Refused {
+        /// The peer.
+        node: NodeId,
+        /// In the peer's words.
+        reason: String,
+    },
+}
+
+/// What a node says of itself (S12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HelloAnswer {
+    /// Its id.
+    pub node: NodeId,
+    /// The cluster it belongs to, if any.
+    pub cluster: Option<ClusterId>,
+    /// Nothing of any shard is on its disk.
+    pub empty: bool,
+}
+
+/// What nodes tell each other with heartbeats: removal by age needs clocks (S18), taking produce needs room (S19).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vitals {
+    /// Unix time in milliseconds, on its own clock.
+    pub clock_ms: i64,
+    /// It has room for more data.
+    pub has_room: bool,
+}
+
+/// The replicas behind the peer service.
+#[async_trait]
+pub trait PeerHost: Send + Sync + 'static {
+    /// The replica `to` of a shard; `None` answers "unavailable": not here, another incarnation, or not fit to take part.
+    fn raft(&self, shard: ShardId, to: ReplicaId) -> Option<Arc<dyn ReplicaDoor>>;
+    /// The files of this node's replica of a shard.
+    fn store(&self, shard: ShardId) -> Option<Arc<dyn SegmentFiles>>;
+    /// Who this node is.
+    fn identity(&self) -> HelloAnswer;
+    /// Takes a cluster id that a founder offers; persisted before it returns. Taking the same one again is fine.
+    async fn accept_cluster(&self, cluster: ClusterId) -> Result<(), String>;
+    /// Proposes to the replica here, which is believed to lead.
+    async fn propose_local(
+        &self,
+        shard: ShardId,
+        command: Bytes,
+        deadline: Instant,
+    ) -> Result<Committed, ProposeError>;
+    /// What this node tells with heartbeats.
+    fn vitals(&self) -> Vitals {
+        Vitals { clock_ms: 0, has_room: true }
+    }
+    /// A peer told its vitals. Must not block.
+    fn heard(&self, node: NodeId, vitals: Vitals) {
+        let _ = (node, vitals);
+    }
+}
+
+/// The peers of a node. A clone is the same.
+#[derive(Clone)]
+pub struct Network {
+    links: Arc<Links>,
+}
+
+impl Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Network(node {})", self.links.shared.node)
+    }
+}
+
+impl Network {
+    /// The peers of `node`. Connects to nobody yet.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        peers: Vec<ConfiguredNode>,
+        dial: Arc<dyn Dial>,
+        options: NetworkOptions,
+    ) -> Self {
+        Self { links: Arc::new(Links::new(Shared::new(node, options), peers, &dial)) }
+    }
+
+    /// What openraft needs to reach the other replicas of a shard.
+    #[must_use]
+    pub fn factory(&self, shard: ShardId, from: ReplicaId) -> ShardNetworkFactory {
+        ShardNetworkFactory::new(Arc::clone(&self.links), shard, from)
+    }
+
+    /// The cluster this node belongs to, from now on sent with every call. Known from `routes` on if the host knows it.
+    pub fn set_cluster(&self, cluster: ClusterId) {
+        self.links.shared.set_cluster(cluster);
+    }
+
+    /// The server side, to be served at the peer address. The host is kept alive by the routes alone.
+    #[must_use]
+    pub fn routes(&self, host: Arc<dyn PeerHost>) -> tonic::service::Routes {
+        if let Some(cluster) = host.identity().cluster {
+            self.set_cluster(cluster);
+        }
+        self.links.shared.set_host(&host);
+        let server = PeerServer::new(service::PeerService::new(Arc::clone(&self.links), host))
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        tonic::service::Routes::new(server)
+    }
+
+    /// Asks a node who it is.
+    ///
+    /// # Errors
+    /// When it does not answer in time, or belongs to another cluster.
+    pub async fn hello(&self, node: NodeId) -> Result<HelloAnswer, PeerError> {
+        let link = self.links.get(node)?;
+        let answer = link
+            .call(self.timeout(), peer::HelloRequest {}, |mut client, request| async move {
+                client.hello(request).await
+            })
+            .await?;
+        wire::hello_from(&answer)
+            .map_err(|error| PeerError::Refused { node, reason: error.to_string() })
+    }
+
+    /// Offers a founded cluster to a node (S12). The inner error is the node's refusal.
+    ///
+    /// # Errors
+    /// When it does not answer in time, or belongs to another cluster.
+    pub async fn offer_cluster(
+        &self,
+        node: NodeId,
+        cluster: ClusterId,
+    ) -> Result<Result<(), String>, PeerError> {
+        let link = self.links.get(node)?;
+        let offer = peer::AcceptClusterRequest { cluster_id: Bytes::copy_from_slice(&cluster.0) };
+        let answer = link
+            .call(self.timeout(), offer, |mut client, request| async move {
+                client.accept_cluster(request).await
+            })
+            .await?;
+        Ok(answer.refused.map_or(Ok(()), Err))
+    }
+
+    /// Proposes on another node, which is believed to lead the shard.
+    ///
+    /// # Errors
+    /// [`PeerError::Unanswered`] leaves the outcome unknown (S15); the others mean that nothing was proposed.
+    pub async fn propose(
+        &self,
+        node: NodeId,
+        shard: ShardId,
+        command: Bytes,
+        deadline: Instant,
+    ) -> Result<Result<Committed, ProposeError>, PeerError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(Err(ProposeError::ExpiredUnsent));
+        }
+        let link = self.links.get(node)?;
+        let large = command.len() > link::CONTROL_MESSAGE;
+        let request =
+            peer::ProposeRequest { shard: shard.0, command, timeout_ms: wire::millis(left) };
+        let answer = link
+            .call_on(large, left, request, |mut client, request| async move {
+                client.propose(request).await
+            })
+            .await?;
+        outcome::propose_from(answer)
+            .map_err(|error| PeerError::Unanswered { node, reason: error.to_string() })
+    }
+
+    fn timeout(&self) -> Duration {
+        self.links.shared.options.call_timeout
+    }
+}

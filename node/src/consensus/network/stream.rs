@@ -1,0 +1,185 @@
+//! Owns one pipelined append stream: what openraft sees of a follower. A single state machine, polled by openraft alone,
+//! so that dropping it stops the reading of the input at once: a task of its own might still take entries from the input
+//! that the next stream believes to be its own.
+//!
+//! Its rules: answers in the order of the requests; it ends when the input has ended and nothing is owed (a heartbeat counts
+//! only then, and without that an idle leader loses its lease); it fails as `Unreachable`, so that openraft backs off.
+
+use std::collections::VecDeque;
+
+use futures::{Stream, StreamExt, stream};
+use openraft::base::BoxStream;
+use openraft::errors::RPCError;
+use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use openraft::{EmptyNode, EntryPayload};
+use tokio::time::{Instant, sleep_until};
+use waymark_proto::peer::append_frame::Kind;
+use waymark_proto::peer::{AppendFrame, End};
+
+use super::NetworkOptions;
+use super::client::unreachable;
+use super::mux::{Mux, Registration};
+use super::wire::{self, Route};
+use crate::consensus::types::{C, Payload, RaftNode};
+use crate::mutants;
+
+/// What openraft is given for each request.
+pub(super) type Item = Result<StreamAppendResult<C>, RPCError<C>>;
+
+/// Bytes counted for an entry beside its payload.
+const ENTRY_OVERHEAD: usize = 64;
+
+struct AppendStream<S> {
+    /// Gone once it ended.
+    input: Option<S>,
+    place: Registration,
+    /// Taken from the input (or due by itself), not yet handed to the connection.
+    pending: Option<Kind>,
+    /// Sizes of the requests that wait for an answer, in their order; at most the window.
+    owed: VecDeque<usize>,
+    owed_bytes: usize,
+    /// When an answer came, or became owed.
+    heard: Instant,
+    options: NetworkOptions,
+    done: bool,
+}
+
+/// Runs an append stream over a connection.
+pub(super) fn run<S>(
+    mux: &Mux,
+    route: Route,
+    input: S,
+    options: &NetworkOptions,
+) -> BoxStream<'static, Item>
+where
+    S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
+{
+    let state = AppendStream {
+        input: Some(input),
+        place: mux.register(options.append_window),
+        pending: Some(Kind::Open(wire::route_to(route))),
+        owed: VecDeque::new(),
+        owed_bytes: 0,
+        heard: Instant::now(),
+        options: options.clone(),
+        done: false,
+    };
+    stream::unfold(state, |mut state| async move {
+        let item = state.next().await?;
+        Some((item, state))
+    })
+    .boxed()
+}
+
+/// What happened next on a stream.
+enum Event {
+    Answer(Option<Kind>),
+    Request(Option<AppendEntriesRequest<C>>),
+    Sent,
+    Silence,
+}
+
+impl<S> AppendStream<S>
+where
+    S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
+{
+    async fn next(&mut self) -> Option<Item> {
+        while !self.done {
+            if self.input.is_none() && self.owed.is_empty() {
+                if mutants::active("append-stream-never-ends") {
+                    std::future::pending::<()>().await;
+                }
+                return None;
+            }
+            let item = match self.event().await {
+                Event::Answer(kind) => Some(self.answered(kind)),
+                Event::Request(request) => {
+                    self.accept(request);
+                    None
+                }
+                Event::Sent => None,
+                Event::Silence => {
+                    Some(Err(unreachable(format!("no answer for {:?}", self.options.append_idle))))
+                }
+            };
+            if let Some(item) = item {
+                // Every failure ends the stream: a conflict and a higher vote as well.
+                self.done = !matches!(item, Ok(Ok(_)));
+                return Some(item);
+            }
+        }
+        None
+    }
+
+    async fn event(&mut self) -> Event {
+        let credit = self.owed.len() < self.options.append_window
+            && self.owed_bytes < self.options.append_window_bytes;
+        let (waits_to_send, waits) =
+            (self.pending.is_some(), self.pending.is_some() || !self.owed.is_empty());
+        let (place, input, pending) = (&mut self.place, &mut self.input, &mut self.pending);
+        tokio::select! {
+            biased;
+            answer = place.answers.recv() => Event::Answer(answer),
+            permit = place.frames.reserve(), if waits_to_send => match permit {
+                Ok(permit) => {
+                    permit.send(AppendFrame { stream: place.id, kind: pending.take() });
+                    Event::Sent
+                }
+                Err(_) => Event::Answer(None),
+            },
+            request = next_of(input), if !waits_to_send && credit => Event::Request(request),
+            () = sleep_until(self.heard + self.options.append_idle), if waits => Event::Silence,
+        }
+    }
+
+    fn accept(&mut self, request: Option<AppendEntriesRequest<C>>) {
+        let Some(request) = request else {
+            self.input = None;
+            self.pending = Some(Kind::End(End {}));
+            return;
+        };
+        if self.owed.is_empty() {
+            self.heard = Instant::now();
+        }
+        let bytes = size_of_request(&request);
+        self.owed.push_back(bytes);
+        self.owed_bytes += bytes;
+        self.pending = Some(Kind::Request(wire::append_to(request)));
+    }
+
+    fn answered(&mut self, kind: Option<Kind>) -> Item {
+        self.heard = Instant::now();
+        match kind {
+            Some(Kind::Answer(answer)) => {
+                let Some(bytes) = self.owed.pop_front() else {
+                    return Err(unreachable("an answer to no request"));
+                };
+                self.owed_bytes -= bytes;
+                wire::answer_from(answer).map_err(unreachable)
+            }
+            Some(Kind::Failed(reason)) => Err(unreachable(reason)),
+            Some(Kind::End(_)) => Err(unreachable("the peer ended the stream")),
+            Some(_) => Err(unreachable("not a server's frame")),
+            None => Err(unreachable("the connection broke")),
+        }
+    }
+}
+
+async fn next_of<S, T>(input: &mut Option<S>) -> Option<T>
+where
+    S: Stream<Item = T> + Unpin,
+{
+    match input {
+        Some(input) => input.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn size_of_request(request: &AppendEntriesRequest<C>) -> usize {
+    let size = |payload: &EntryPayload<Payload, RaftNode, EmptyNode>| match payload {
+        EntryPayload::Normal(payload) => payload.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    request.entries.iter().map(|entry| size(&entry.payload) + ENTRY_OVERHEAD).sum::<usize>()
+        + ENTRY_OVERHEAD
+}
