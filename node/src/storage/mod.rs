@@ -2,5 +2,6 @@
 pub mod disk;
 pub mod journal;
 pub mod raft_record;
+pub mod real_disk;
 pub mod shard_store;
 pub mod tables;

@@ -1,12 +1,53 @@
-//! STUB: interface only.
+//! The journal: the node's one durable stream of Raft entries, votes, truncations and purge marks of all its shards
+//! (S1–S4). Owns what durable means for Raft; it never interprets a payload and never decides what may be purged.
+//!
+//! ```text
+//! ShardLog ── memory and queue under one lock ──► flusher ── one write, one sync ──► file 7 │ file 8 │ spare
+//!    ▲                                              │
+//!    └── cache, or disk with the frame's checksum   └── then: places, callbacks, recycling of the oldest file
+//! ```
+//!
+//! | file | owns |
+//! |---|---|
+//! | `frame`, `header`, `flush` | bytes |
+//! | `state`, `queue` | memory, under the one lock |
+//! | `flusher`, `recycle`, `files` | writing, carrying forward, the pool of files |
+//! | `walk`, `recovery`, `replay` | what a restart believes |
+//! | `read`, `shard_log` | what callers see |
+//!
+//! Damage to the last flush that nothing follows cannot be told from a torn write and is cut like one (S2); the empty
+//! flush written after an idle moment keeps that window short.
+
+mod files;
+mod flush;
+mod flusher;
+mod frame;
+mod header;
+mod queue;
+mod read;
+mod recovery;
+mod recycle;
+mod replay;
+mod shard_log;
+mod state;
+#[cfg(test)]
+mod tests;
+mod walk;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use waymark_proto::ids::ReplicaKey;
 
-use super::disk::Disk;
-use super::raft_record::{LogEntry, LogId, Vote};
+use self::flusher::Flusher;
+use self::frame::HEAD;
+use self::queue::Shared;
+pub use self::shard_log::ShardLog;
+use super::disk::{BLOCK, Disk};
+
+/// The journal's folder.
+const DIR: &str = "journal";
 
 /// Called exactly once when the entries handed over with it are durable, or never will be.
 pub type FlushCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -14,14 +55,39 @@ pub type FlushCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// Sizes and limits of the journal.
 #[derive(Debug, Clone)]
 pub struct JournalOptions {
-    /// Bytes of each preallocated file.
+    /// Bytes of each preallocated file; rounded up to whole blocks, at least 64 KiB, below 4 GiB. An entry may take a
+    /// quarter of it.
     pub file_bytes: u64,
-    /// Bytes of the tail cache, for all shards of the node.
+    /// Bytes of the tail cache, for all shards of the node. Entries not yet durable are kept beyond it.
     pub cache_bytes: usize,
-    /// Most bytes of one flush.
+    /// Most bytes of one flush, unless a single entry is larger; at most a quarter of a file.
     pub flush_bytes: usize,
     /// Idle time after which an empty closing flush is written (S2).
-    pub closing_flush_after: std::time::Duration,
+    pub closing_flush_after: Duration,
+    /// A number drawn at random by the caller: the journal's id if it is born now, ignored otherwise.
+    pub new_journal_id: u64,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            file_bytes: 64 << 20,
+            cache_bytes: 64 << 20,
+            flush_bytes: 1 << 20,
+            closing_flush_after: Duration::from_millis(20),
+            new_journal_id: 1,
+        }
+    }
+}
+
+impl JournalOptions {
+    fn within_bounds(mut self) -> Self {
+        let most = (1 << 32) - (1 << 20);
+        self.file_bytes = self.file_bytes.next_multiple_of(BLOCK as u64).clamp(64 << 10, most);
+        let quarter = usize::try_from(self.file_bytes / 4).unwrap_or(usize::MAX);
+        self.flush_bytes = self.flush_bytes.clamp(BLOCK, quarter);
+        self
+    }
 }
 
 /// Why a journal cannot be opened or used.
@@ -63,14 +129,57 @@ pub enum JournalError {
         /// First index asked for.
         from: u64,
     },
+    /// An entry that would not fit a flush.
+    #[error(
+        "shard {key:?}: entry {index} has {len} bytes, at most {limit} fit the journal's files"
+    )]
+    TooLarge {
+        /// Whose log.
+        key: ReplicaKey,
+        /// The entry.
+        index: u64,
+        /// Its bytes.
+        len: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The replica was forgotten; its incarnation is never used again (S10).
+    #[error("replica {key:?} was forgotten")]
+    Forgotten {
+        /// Which.
+        key: ReplicaKey,
+    },
     /// A flush failed: nothing more is accepted by this process (S4).
     #[error("the journal has failed: {0}")]
     Failed(String),
 }
 
-/// The node's one durable stream of Raft entries and votes.
+/// What all handles share. The flusher ends when the last one is dropped, after what is queued.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    /// Most bytes of a frame.
+    entry_limit: usize,
+}
+
+impl Handle {
+    fn stop(&self) {
+        self.shared.lock().stopping = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The node's one durable stream of Raft entries and votes. A clone is the same journal.
 #[derive(Debug, Clone)]
-pub struct Journal(());
+pub struct Journal {
+    handle: Arc<Handle>,
+}
 
 impl Journal {
     /// Recovers (S1, S2) and starts the flusher.
@@ -78,122 +187,84 @@ impl Journal {
     /// # Errors
     /// When the disk refuses, or a flush that others follow is damaged.
     pub async fn open(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<Self, JournalError> {
-        let _ = (disk, options);
-        todo!()
+        let options = options.within_bounds();
+        let folder = async {
+            disk.create_dir(DIR).await?;
+            disk.sync_dir("").await
+        };
+        folder.await.map_err(|source| JournalError::Io { path: DIR.to_owned(), source })?;
+        let recovered = recovery::recover(disk.as_ref(), &options).await?;
+        let entry_limit = usize::try_from(options.file_bytes / 4).unwrap_or(usize::MAX) - HEAD;
+        let flusher = Flusher::start(disk, options, recovered).await?;
+        let shared = Arc::clone(&flusher.shared);
+        tokio::spawn(flusher.run());
+        Ok(Self { handle: Arc::new(Handle { shared, entry_limit }) })
     }
+
     /// The log of one local replica; created empty at its first write.
     #[must_use]
     pub fn shard(&self, key: ReplicaKey) -> ShardLog {
-        let _ = key;
-        todo!()
+        ShardLog::new(Arc::clone(&self.handle), key)
     }
+
     /// Returns once everything queued before the call is durable.
     ///
     /// # Errors
     /// When the journal has failed.
     pub async fn barrier(&self) -> Result<(), JournalError> {
-        todo!()
+        self.handle.shared.wait_for(|state| state.check_open(None)).await
     }
-    /// Resolves when a flush has failed; the process must stop (S4).
+
+    /// Resolves when a flush has failed; the process must stop (S4). Never after a clean shutdown.
     pub async fn failed(&self) -> JournalError {
-        todo!()
+        let mut ended = self.handle.shared.ended.subscribe();
+        let failed = ended.wait_for(|ended| matches!(ended, Some(Err(_)))).await;
+        match failed.as_deref() {
+            Ok(Some(Err(why))) => JournalError::Failed(why.clone()),
+            _ => JournalError::Failed("the journal's flusher is gone".to_owned()),
+        }
     }
+
     /// Keys of all replicas that the journal knows anything of, sorted.
     #[must_use]
     pub fn keys(&self) -> Vec<ReplicaKey> {
-        todo!()
+        self.handle.shared.lock().logs.replicas.keys().copied().collect()
     }
-    /// Forgets a replica for ever.
+
+    /// Forgets a replica for ever. Later writes of it are refused.
     pub fn forget(&self, key: ReplicaKey) {
-        let _ = key;
-        todo!()
+        self.handle.shared.lock().forget(key);
+        self.handle.shared.wake.notify_one();
     }
+
     /// The replicas to checkpoint next so that old files can be recycled: those that hold the oldest file back (S3, S6).
+    /// Empty while there is only one file.
     #[must_use]
     pub fn oldest_holders(&self) -> Vec<ReplicaKey> {
-        todo!()
+        let state = self.handle.shared.lock();
+        match state.files.first_key_value() {
+            Some((oldest, _)) if state.files.len() > 1 => state.logs.entry_holders(*oldest),
+            _ => Vec::new(),
+        }
     }
-    /// Stops after everything queued is durable, with an empty closing flush.
+
+    /// Bytes handed over and not yet durable. Admission upstream bounds them.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.handle.shared.lock().queued_bytes
+    }
+
+    /// Bytes of the files that recovery would need now, spare files not counted.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.handle.shared.lock().files.values().map(|file| file.bytes).sum()
+    }
+
+    /// Stops after everything queued is durable, with an empty closing flush. Later writes are refused.
     pub async fn shutdown(&self) {
-        todo!()
-    }
-}
-
-/// One replica's Raft log. A clone is the same log.
-#[derive(Debug, Clone)]
-pub struct ShardLog(());
-
-impl ShardLog {
-    /// The last entry purged.
-    #[must_use]
-    pub fn last_purged(&self) -> Option<LogId> {
-        todo!()
-    }
-    /// The last entry, or the purge mark when there is none after it.
-    #[must_use]
-    pub fn last(&self) -> Option<LogId> {
-        todo!()
-    }
-    /// The greatest vote.
-    #[must_use]
-    pub fn vote(&self) -> Option<Vote> {
-        todo!()
-    }
-    /// The id of the entry at an index (the purge mark's own index included).
-    #[must_use]
-    pub fn id_at(&self, index: u64) -> Option<LogId> {
-        let _ = index;
-        todo!()
-    }
-    /// Journal bytes that this log keeps alive (entries not purged).
-    #[must_use]
-    pub fn kept_bytes(&self) -> u64 {
-        todo!()
-    }
-    /// Readable when this returns, durable when `done` is called. An empty log takes any first index.
-    ///
-    /// # Errors
-    /// When the entries do not follow the log's end, or the journal has failed; then `done` was not called and never is.
-    pub fn append(&self, entries: Vec<LogEntry>, done: FlushCallback) -> Result<(), JournalError> {
-        let _ = (entries, done);
-        todo!()
-    }
-    /// Durable on return.
-    ///
-    /// # Errors
-    /// When the journal has failed.
-    pub async fn save_vote(&self, vote: Vote) -> Result<(), JournalError> {
-        let _ = vote;
-        todo!()
-    }
-    /// Removes everything after `last` (everything when `None`); an explicit frame, ordered by the queue (S3).
-    ///
-    /// # Errors
-    /// When the journal has failed.
-    pub fn truncate_after(&self, last: Option<LogId>) -> Result<(), JournalError> {
-        let _ = last;
-        todo!()
-    }
-    /// Forgets everything up to `upto`, which may lie beyond the log's end.
-    ///
-    /// # Errors
-    /// When the journal has failed.
-    pub fn purge(&self, upto: LogId) -> Result<(), JournalError> {
-        let _ = upto;
-        todo!()
-    }
-    /// Entries `from..to` as far as they exist, at least one (when there is one) and then at most `max_bytes` of payload.
-    /// From the tail cache, or from disk where the cache no longer holds them.
-    ///
-    /// # Errors
-    /// On an inner hole or a damaged entry; a range that was purged or not yet written is only shorter.
-    pub async fn read(
-        &self,
-        from: u64,
-        to: u64,
-        max_bytes: usize,
-    ) -> Result<Vec<LogEntry>, JournalError> {
-        let _ = (from, to, max_bytes);
-        todo!()
+        self.handle.stop();
+        let mut ended = self.handle.shared.ended.subscribe();
+        // The sender lives as long as this handle, so the wait ends with the flusher and not before.
+        let _ = ended.wait_for(Option::is_some).await;
     }
 }

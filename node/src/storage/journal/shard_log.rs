@@ -1,0 +1,193 @@
+//! Owns one replica's view of the journal: what Raft asks of its log. It never writes to a file; it changes memory and
+//! queues the frame under one hold of the lock.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waymark_proto::ids::ReplicaKey;
+
+use super::frame::{Fact, HEAD};
+use super::queue::{Queued, State};
+use super::state::ReplicaLog;
+use super::{FlushCallback, Handle, JournalError, read};
+use crate::storage::raft_record::{LogEntry, LogId, Vote};
+
+/// Payloads smaller than this are copied, so that a few of them never keep a whole receive buffer alive.
+const COPY_BELOW: usize = 64 * 1024;
+
+/// One replica's Raft log. A clone is the same log.
+#[derive(Debug, Clone)]
+pub struct ShardLog {
+    handle: Arc<Handle>,
+    key: ReplicaKey,
+}
+
+impl ShardLog {
+    pub(super) fn new(handle: Arc<Handle>, key: ReplicaKey) -> Self {
+        Self { handle, key }
+    }
+
+    fn look<T>(&self, at: impl FnOnce(&ReplicaLog) -> Option<T>) -> Option<T> {
+        self.handle.shared.lock().logs.replicas.get(&self.key).and_then(at)
+    }
+
+    /// The last entry purged.
+    #[must_use]
+    pub fn last_purged(&self) -> Option<LogId> {
+        self.look(|log| log.purged)
+    }
+
+    /// The last entry, or the purge mark when there is none after it.
+    #[must_use]
+    pub fn last(&self) -> Option<LogId> {
+        self.look(ReplicaLog::last)
+    }
+
+    /// The greatest vote.
+    #[must_use]
+    pub fn vote(&self) -> Option<Vote> {
+        self.look(|log| log.vote)
+    }
+
+    /// The id of the entry at an index (the purge mark's own index included).
+    #[must_use]
+    pub fn id_at(&self, index: u64) -> Option<LogId> {
+        self.look(|log| log.id_at(index))
+    }
+
+    /// Journal bytes that this log keeps alive (entries not purged).
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.look(|log| Some(log.kept_bytes())).unwrap_or(0)
+    }
+
+    /// Readable when this returns, durable when `done` is called. An empty log takes any first index; after a purge mark
+    /// comes the index behind it.
+    ///
+    /// The queue is not bounded here, because this cannot wait: whoever admits entries looks at
+    /// [`Journal::queued_bytes`](super::Journal::queued_bytes).
+    ///
+    /// # Errors
+    /// When the entries do not follow the log's end, one exceeds a quarter of a file, or the journal has failed; then
+    /// `done` was not called and never is.
+    pub fn append(
+        &self,
+        mut entries: Vec<LogEntry>,
+        done: FlushCallback,
+    ) -> Result<(), JournalError> {
+        let limit = self.handle.entry_limit;
+        for entry in &mut entries {
+            let len = entry.payload.len();
+            if len + HEAD > limit {
+                return Err(JournalError::TooLarge {
+                    key: self.key,
+                    index: entry.id.index,
+                    len,
+                    limit,
+                });
+            }
+            if len < COPY_BELOW {
+                entry.payload = Bytes::copy_from_slice(&entry.payload);
+            }
+        }
+        self.write(|state| {
+            self.check_follows(state, &entries)?;
+            for entry in entries {
+                state.logs.push(self.key, &entry);
+                state.push(self.key, Fact::Entry(entry));
+            }
+            state.queue.push_back(Queued::Done(done));
+            state.logs.evict();
+            Ok(())
+        })
+    }
+
+    fn check_follows(&self, state: &State, entries: &[LogEntry]) -> Result<(), JournalError> {
+        let log = state.logs.replicas.get(&self.key);
+        let mut next = log.and_then(ReplicaLog::next_index);
+        for entry in entries {
+            let got = entry.id.index;
+            if let Some(expected) = next.filter(|expected| *expected != got) {
+                return Err(JournalError::NotContiguous { key: self.key, expected, got });
+            }
+            next = Some(got + 1);
+        }
+        Ok(())
+    }
+
+    /// Durable on return. Votes only grow: a lesser one than the greatest is written and changes nothing.
+    ///
+    /// # Errors
+    /// When the journal has failed.
+    pub async fn save_vote(&self, vote: Vote) -> Result<(), JournalError> {
+        let saved = self.handle.shared.wait_for(|state| {
+            state.check_open(Some(self.key))?;
+            let log = state.logs.replicas.entry(self.key).or_default();
+            if log.vote.is_none_or(|known| known.rank() < vote.rank()) {
+                log.vote = Some(vote);
+            }
+            state.push(self.key, Fact::Vote(vote));
+            Ok(())
+        });
+        saved.await
+    }
+
+    /// Removes everything after `last` (everything when `None`); an explicit frame, ordered by the queue (S3).
+    ///
+    /// # Errors
+    /// When the journal has failed.
+    pub fn truncate_after(&self, last: Option<LogId>) -> Result<(), JournalError> {
+        self.write(|state| {
+            if state.logs.truncate_after(self.key, last.map(|last| last.index)) {
+                state.push(self.key, Fact::Truncate(last));
+            }
+            Ok(())
+        })
+    }
+
+    /// Forgets everything up to `upto`, which may lie beyond the log's end.
+    ///
+    /// # Errors
+    /// When the journal has failed.
+    pub fn purge(&self, upto: LogId) -> Result<(), JournalError> {
+        self.write(|state| {
+            let log = state.logs.replicas.entry(self.key).or_default();
+            if log.purged.is_some_and(|known| known.index >= upto.index) {
+                return Ok(());
+            }
+            log.purged = Some(upto);
+            state.logs.purge_to(self.key, upto.index);
+            state.push(self.key, Fact::Purge(upto));
+            Ok(())
+        })
+    }
+
+    /// Changes memory and queue together, then wakes the flusher.
+    fn write(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        let shared = &self.handle.shared;
+        {
+            let mut state = shared.lock();
+            state.check_open(Some(self.key))?;
+            change(&mut state)?;
+        }
+        shared.wake.notify_one();
+        Ok(())
+    }
+
+    /// Entries `from..to` as far as they exist, at least one (when there is one) and then at most `max_bytes` of payload.
+    /// From the tail cache, or from disk where the cache no longer holds them.
+    ///
+    /// # Errors
+    /// On an inner hole or a damaged entry; a range that was purged or not yet written is only shorter.
+    pub async fn read(
+        &self,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<LogEntry>, JournalError> {
+        read::read(&self.handle.shared, self.key, (from, to), max_bytes).await
+    }
+}
