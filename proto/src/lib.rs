@@ -20,6 +20,7 @@ pub mod stored {
     reason = "generated code"
 )]
 #[allow(unreachable_pub, unused_lifetimes, reason = "generated code")]
+#[allow(clippy::allow_attributes_without_reason, reason = "generated code")]
 pub mod peer {
     tonic::include_proto!("waymark.peer.v1");
 }

@@ -148,7 +148,7 @@ async fn serve_stream(
     while let Some(result) = results.next().await {
         let (frame, last) = match result {
             Ok(answer) => {
-                let kind = Some(Kind::Answer(wire::answer_to(answer)));
+                let kind = Some(Kind::Answer(wire::answer_to(&answer)));
                 (AppendFrame { stream, kind }, false)
             }
             Err(stopped) => (failed(stream, stopped.to_string()), true),

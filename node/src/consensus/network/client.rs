@@ -96,7 +96,7 @@ impl ShardNetwork {
         pre: bool,
         option: &RPCOption,
     ) -> Result<VoteResponse<C>, RPCError<C>> {
-        let request = wire::vote_request_to(self.route, request, pre);
+        let request = wire::vote_request_to(self.route, &request, pre);
         let answer = self
             .link()?
             .call(option.soft_ttl(), request, |mut client, request| async move {

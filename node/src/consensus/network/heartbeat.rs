@@ -110,7 +110,7 @@ fn deliver(answer: peer::HeartbeatAnswer, waiting: &mut [Option<oneshot::Sender<
 
 /// Hands every heartbeat to its replica, all at once; answers as they come, until the deadline.
 pub(super) fn serve(
-    host: Arc<dyn PeerHost>,
+    host: &Arc<dyn PeerHost>,
     from: NodeId,
     request: peer::HeartbeatsRequest,
 ) -> BoxStream<'static, Result<peer::HeartbeatsResponse, Status>> {
@@ -123,7 +123,7 @@ pub(super) fn serve(
     let answers: FuturesUnordered<_> = (0..)
         .zip(request.items)
         .map(|(item, heartbeat)| {
-            let host = Arc::clone(&host);
+            let host = Arc::clone(host);
             async move {
                 let kind = match answer(host.as_ref(), from, heartbeat).await {
                     Ok(answer) => Kind::Answer(answer),
@@ -150,7 +150,7 @@ async fn answer(host: &dyn PeerHost, from: NodeId, heartbeat: peer::Heartbeat) -
     let (previous, last) = (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
     let last = last.or(previous);
     if mutants::active("answer-heartbeats-at-the-door") {
-        return Ok(wire::answer_to(Ok(last)));
+        return Ok(wire::answer_to(&Ok(last)));
     }
     let Some(door) = host.raft(route.shard, route.to) else {
         return Err(format!("replica {} of shard {} is not here", route.to, route.shard));
@@ -159,5 +159,5 @@ async fn answer(host: &dyn PeerHost, from: NodeId, heartbeat: peer::Heartbeat) -
     if response.is_conflict() && previous.is_none() {
         return Err("a conflict at the empty log".to_owned());
     }
-    Ok(wire::answer_to(response.into_stream_result(previous, last)))
+    Ok(wire::answer_to(&response.into_stream_result(previous, last)))
 }

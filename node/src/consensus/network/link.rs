@@ -119,14 +119,15 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(shared: Shared, peers: Vec<ConfiguredNode>, dial: &Arc<dyn Dial>) -> Self {
+    pub(super) fn new(shared: Shared, peers: Vec<ConfiguredNode>, dial: Arc<dyn Dial>) -> Self {
         let shared = Arc::new(shared);
-        let link = |peer: ConfiguredNode| {
+        let of_all = Arc::clone(&shared);
+        let link = move |peer: ConfiguredNode| {
             let link = Link {
                 node: peer.node,
                 address: peer.peer_address,
-                dial: Arc::clone(dial),
-                shared: Arc::clone(&shared),
+                dial: Arc::clone(&dial),
+                shared: Arc::clone(&of_all),
                 bulk: OnceLock::new(),
                 control: OnceLock::new(),
                 mux: tokio::sync::Mutex::new(MuxSlot::default()),

@@ -193,7 +193,7 @@ impl Network {
         dial: Arc<dyn Dial>,
         options: NetworkOptions,
     ) -> Self {
-        Self { links: Arc::new(Links::new(Shared::new(node, options), peers, &dial)) }
+        Self { links: Arc::new(Links::new(Shared::new(node, options), peers, dial)) }
     }
 
     /// What openraft needs to reach the other replicas of a shard.

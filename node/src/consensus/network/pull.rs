@@ -218,6 +218,7 @@ impl Pulls {
         let mut chunks = opened.into_inner();
         loop {
             let next = tokio::select! {
+                biased;
                 () = running.replaced.cancelled() => return Ok(()),
                 next = timeout(stall, chunks.message()) => next.map_err(|_| "stalled")?,
             };

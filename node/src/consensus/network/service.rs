@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use openraft::alias::SnapshotMetaOf;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,6 +25,7 @@ use super::throttle::Throttle;
 use super::wire::{self, Malformed, Route};
 use super::{PeerHost, heartbeat, outcome, source};
 use crate::consensus::membership::decode_stored_membership;
+use crate::consensus::types::C;
 
 /// Answers that wait for the connection, of all append streams of a peer. They are small.
 const QUEUED_ANSWERS: usize = 256;
@@ -74,7 +76,7 @@ impl PeerService {
         if manifest.len() != length {
             return Err(malformed(BAD_LENGTH));
         }
-        job(head, manifest.freeze())
+        job(&head, manifest.freeze())
     }
 
     async fn next_part(
@@ -97,12 +99,11 @@ fn stopped(error: impl std::error::Error) -> Status {
     Status::unavailable(error.to_string())
 }
 
-fn job(head: peer::ManifestHead, manifest: Bytes) -> Result<Job, Status> {
+fn job(head: &peer::ManifestHead, manifest: Bytes) -> Result<Job, Status> {
     let membership = decode_stored_membership(&head.membership)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let mut meta = openraft::alias::SnapshotMetaOf::<crate::consensus::types::C>::default();
-    meta.last_log_id = head.last.map(wire::log_id_from).transpose().map_err(malformed)?;
-    meta.last_membership = membership;
+    let last_log_id = head.last.map(wire::log_id_from).transpose().map_err(malformed)?;
+    let meta = SnapshotMetaOf::<C> { last_log_id, last_membership: membership };
     Ok(Job {
         route: wire::route_from(head.route).map_err(malformed)?,
         vote: wire::vote_from(head.vote).map_err(malformed)?,
@@ -192,8 +193,7 @@ impl Peer for PeerService {
         request: Request<peer::HeartbeatsRequest>,
     ) -> Result<Response<Self::HeartbeatsStream>, Status> {
         let from = self.shared.admit_member(request.metadata())?;
-        let host = Arc::clone(&self.host);
-        Ok(Response::new(heartbeat::serve(host, from, request.into_inner())))
+        Ok(Response::new(heartbeat::serve(&self.host, from, request.into_inner())))
     }
 
     async fn vote(
@@ -206,7 +206,7 @@ impl Peer for PeerService {
         let door = self.door(route, from)?;
         let request = wire::vote_request_from(request).map_err(malformed)?;
         let answer = door.vote(request, pre).await.map_err(stopped)?;
-        Ok(Response::new(wire::vote_response_to(answer)))
+        Ok(Response::new(wire::vote_response_to(&answer)))
     }
 
     async fn transfer_leader(
@@ -218,7 +218,7 @@ impl Peer for PeerService {
         let door = self.door(wire::route_from(request.route).map_err(malformed)?, from)?;
         let request = wire::transfer_from(request).map_err(malformed)?;
         let answer = door.transfer_leader(request).await.map_err(stopped)?;
-        Ok(Response::new(wire::transfer_response_to(answer)))
+        Ok(Response::new(wire::transfer_response_to(&answer)))
     }
 
     async fn install_manifest(

@@ -162,12 +162,12 @@ pub fn append_from(request: peer::AppendRequest) -> Result<AppendEntriesRequest<
 
 /// The outcome of an append → message.
 #[must_use]
-pub fn answer_to(answer: StreamAppendResult<C>) -> peer::AppendAnswer {
+pub fn answer_to(answer: &StreamAppendResult<C>) -> peer::AppendAnswer {
     use peer::append_answer::Kind;
     let kind = match answer {
         Ok(last) => Kind::Matched(peer::Matched { last: last.map(log_id_to) }),
-        Err(StreamAppendError::Conflict(at)) => Kind::Conflict(log_id_to(at)),
-        Err(StreamAppendError::HigherVote(vote)) => Kind::HigherVote(vote_to(vote)),
+        Err(StreamAppendError::Conflict(at)) => Kind::Conflict(log_id_to(*at)),
+        Err(StreamAppendError::HigherVote(vote)) => Kind::HigherVote(vote_to(*vote)),
     };
     peer::AppendAnswer { kind: Some(kind) }
 }
@@ -187,7 +187,7 @@ pub fn answer_from(answer: peer::AppendAnswer) -> Result<StreamAppendResult<C>, 
 
 /// A vote request → message.
 #[must_use]
-pub fn vote_request_to(route: Route, request: VoteRequest<C>, pre: bool) -> peer::VoteRequest {
+pub fn vote_request_to(route: Route, request: &VoteRequest<C>, pre: bool) -> peer::VoteRequest {
     peer::VoteRequest {
         route: Some(route_to(route)),
         vote: Some(vote_to(request.vote)),
@@ -210,7 +210,7 @@ pub fn vote_request_from(request: peer::VoteRequest) -> Result<VoteRequest<C>, M
 
 /// A vote's answer → message.
 #[must_use]
-pub fn vote_response_to(response: VoteResponse<C>) -> peer::VoteResponse {
+pub fn vote_response_to(response: &VoteResponse<C>) -> peer::VoteResponse {
     peer::VoteResponse {
         vote: Some(vote_to(response.vote)),
         granted: response.vote_granted,
@@ -255,12 +255,12 @@ pub fn transfer_from(
 
 /// A transfer's answer → message.
 #[must_use]
-pub fn transfer_response_to(response: TransferLeaderResponse<C>) -> peer::TransferLeaderResponse {
+pub fn transfer_response_to(response: &TransferLeaderResponse<C>) -> peer::TransferLeaderResponse {
     use peer::transfer_leader_response::Kind;
     let kind = match response {
         Ok(()) => Kind::Accepted(peer::End {}),
         Err(TransferLeaderError::VoteChanged { expected, actual }) => {
-            let (expected, actual) = (Some(vote_to(expected)), Some(vote_to(actual)));
+            let (expected, actual) = (Some(vote_to(*expected)), Some(vote_to(*actual)));
             Kind::VoteChanged(peer::VotePair { expected, actual })
         }
         Err(TransferLeaderError::LogNotFlushed { expected, actual }) => {

@@ -1,1 +1,0 @@
-//! The peer network under test: real connections in memory, replicas that only pretend.

@@ -1,0 +1,189 @@
+//! The pipelined append stream: order, end, credit, independence of shards, broken connections.
+
+use std::pin::pin;
+
+use futures::{StreamExt, stream};
+use openraft::errors::RPCError;
+use openraft::network::RaftNetworkV2;
+use tokio::time::{sleep, timeout};
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(1);
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.expect("happens soon");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_keep_the_order_of_the_requests_and_end_with_them() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let target = nodes.node(2).replica(5);
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let input = stream::iter((0..500).map(|index| append(index, 100)));
+    let output = way.stream_append(input, option()).await.unwrap();
+    let answers: Vec<_> = timeout(SOON, output.collect()).await.expect("the output ends");
+    let indexes: Vec<_> =
+        answers.into_iter().map(|answer| answer.unwrap().unwrap().unwrap().index).collect();
+    assert_eq!(indexes, (0..500).collect::<Vec<_>>());
+    until(|| target.streams.load(SeqCst) == 0).await;
+}
+
+#[cfg(feature = "mutants")]
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_never_ends_is_noticed() {
+    let _planted = crate::mutants::plant("append-stream-never-ends");
+    let nodes = Nodes::start(&NetworkOptions::default());
+    nodes.node(2).replica(5);
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let input = stream::iter((0..5).map(|index| append(index, 100)));
+    let output = way.stream_append(input, option()).await.unwrap();
+    assert!(timeout(SOON, output.collect::<Vec<_>>()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_bounds_what_is_in_flight() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let target = nodes.node(2).replica(5);
+    target.open.send_replace(false);
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let input = stream::iter((0..500).map(|index| append(index, 100)));
+    let mut output = way.stream_append(input, option()).await.unwrap();
+    assert!(timeout(SOON, output.next()).await.is_err());
+    assert_eq!(target.taken.load(SeqCst), 64);
+    target.open.send_replace(true);
+    assert_eq!(output.collect::<Vec<_>>().await.len(), 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_counts_bytes_and_always_lets_one_request_through() {
+    let _sound = sound();
+    let options = NetworkOptions { append_window_bytes: 1000, ..NetworkOptions::default() };
+    let nodes = Nodes::start(&options);
+    let target = nodes.node(2).replica(5);
+    target.open.send_replace(false);
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let input = stream::iter((0..5).map(|index| append(index, 5000)));
+    let mut output = way.stream_append(input, option()).await.unwrap();
+    assert!(timeout(SOON, output.next()).await.is_err());
+    assert_eq!(target.taken.load(SeqCst), 1);
+    target.open.send_replace(true);
+    assert_eq!(output.collect::<Vec<_>>().await.len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_output_stops_the_reading_of_the_input() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let target = nodes.node(2).replica(5);
+    target.open.send_replace(false);
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let (sender, input) = mpsc::channel(1);
+    let mut output = way.stream_append(ReceiverStream::new(input), option()).await.unwrap();
+    sender.send(append(0, 10)).await.unwrap();
+    assert!(timeout(SOON, output.next()).await.is_err());
+    drop(output);
+    assert!(sender.is_closed(), "the input is dropped with the output");
+    until(|| target.streams.load(SeqCst) == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_shard_does_not_stop_another() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    nodes.node(2).replica(6);
+    let blocked = nodes.node(2).replica(5);
+    blocked.open.send_replace(false);
+    let endless = stream::iter((0..).map(|index| append(index, 200_000)));
+    let mut slow = nodes.node(1).towards(2, 5, false).await;
+    let mut stuck = pin!(slow.stream_append(endless, option()).await.unwrap());
+    assert!(timeout(SOON, stuck.next()).await.is_err());
+    let mut way = nodes.node(1).towards(2, 6, false).await;
+    let input = stream::iter((0..100).map(|index| append(index, 200_000)));
+    let output = way.stream_append(input, option()).await.unwrap();
+    let answers: Vec<_> = timeout(SOON, output.collect()).await.expect("the other shard goes on");
+    assert_eq!(answers.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_replica_is_unreachable_but_an_idle_stream_lives() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let target = nodes.node(2).replica(5);
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let (sender, input) = mpsc::channel(1);
+    let mut output = way.stream_append(ReceiverStream::new(input), option()).await.unwrap();
+    assert!(timeout(Duration::from_secs(60), output.next()).await.is_err(), "nothing is owed");
+    target.open.send_replace(false);
+    sender.send(append(0, 10)).await.unwrap();
+    let start = Instant::now();
+    let answer = output.next().await.unwrap();
+    assert!(matches!(answer, Err(RPCError::Unreachable(_))), "{answer:?}");
+    assert_eq!(start.elapsed().as_secs(), 2);
+    assert!(output.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_connection_ends_every_stream_and_the_next_one_reconnects() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    for shard in [5, 6] {
+        nodes.node(2).replica(shard).open.send_replace(false);
+    }
+    let mut ways =
+        [nodes.node(1).towards(2, 5, false).await, nodes.node(1).towards(2, 6, false).await];
+    let [one, two] = &mut ways;
+    let endless = || stream::iter((0..).map(|index| append(index, 10)));
+    let mut one = one.stream_append(endless(), option()).await.unwrap();
+    let mut two = two.stream_append(endless(), option()).await.unwrap();
+    assert!(timeout(Duration::from_millis(100), one.next()).await.is_err());
+    assert!(timeout(Duration::from_millis(100), two.next()).await.is_err());
+    nodes.wires.cut();
+    for stream in [&mut one, &mut two] {
+        let answer = timeout(SOON, stream.next()).await.unwrap().unwrap();
+        assert!(matches!(answer, Err(RPCError::Unreachable(_))), "{answer:?}");
+    }
+    drop((one, two));
+    nodes.node(2).replica(5).open.send_replace(true);
+    let mut again = nodes.node(1).towards(2, 5, false).await;
+    let refused = again.stream_append(stream::iter([append(0, 10)]), option()).await;
+    assert!(matches!(refused, Err(RPCError::Unreachable(_))), "backs off first");
+    drop(refused);
+    sleep(Duration::from_millis(60)).await;
+    let output = again.stream_append(stream::iter([append(0, 10)]), option()).await.unwrap();
+    let answers: Vec<_> = output.collect().await;
+    assert!(matches!(answers[..], [Ok(Ok(_))]), "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_not_there_or_has_stopped_is_unreachable() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    nodes.node(2).replica(6).stopped.store(true, SeqCst);
+    for shard in [5, 6] {
+        let mut way = nodes.node(1).towards(2, shard, false).await;
+        let output = way.stream_append(stream::iter([append(0, 10)]), option()).await.unwrap();
+        let answers: Vec<_> = timeout(SOON, output.collect()).await.unwrap();
+        assert!(matches!(answers[..], [Err(RPCError::Unreachable(_))]), "{answers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_connection_carries_the_appends_of_all_shards() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    for shard in 0..50 {
+        nodes.node(2).replica(shard);
+        let mut way = nodes.node(1).towards(2, shard, false).await;
+        let output = way.stream_append(stream::iter([append(0, 10)]), option()).await.unwrap();
+        assert_eq!(output.collect::<Vec<_>>().await.len(), 1);
+    }
+    assert_eq!(nodes.wires.dialled.load(SeqCst), 1);
+}
