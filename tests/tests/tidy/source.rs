@@ -68,7 +68,7 @@ impl RustFile {
     }
 
     pub(crate) fn is_test_file(&self) -> bool {
-        self.path().starts_with("tests/tests/") || self.path().ends_with("/tests.rs")
+        self.path().ends_with("/tests.rs") || self.path().contains("/tests/")
     }
 
     /// In the sources of a crate that users run.
