@@ -1,59 +1,44 @@
-//! STUB: interface only.
+//! Owns what one shard knows, as a pure function of its own log (S16): partitions, producers, committed offsets and, on
+//! shard 0, the catalog. The same entries give the same state, the same rows and the same effects on every replica.
+//! Never reads a clock, draws a random number, iterates a hash map, waits, or touches a file.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `command`, `reply` | what goes in, what comes out |
+//! | `codec` | commands as bytes of a Raft entry |
+//! | `shard` | the whole state, one line per command |
+//! | `partitions`, `partition`, `batch`, `producer` | offsets, stamps, segments, idempotence |
+//! | `offsets` | committed offsets of groups |
+//! | `catalog`, `topic_config` | nodes, pools, topics and their configuration |
+//! | `slot` | group → slot |
+//! | `rows` | the state as rows of the tables, and back |
 
-use waymark_proto::ids::{ReplicaId, ShardId};
-
+pub mod batch;
+pub mod catalog;
+pub mod codec;
 pub mod command;
+pub mod offsets;
+pub mod partition;
+mod partitions;
+pub mod producer;
 pub mod reply;
+pub mod rows;
+mod shard;
+pub mod slot;
+pub mod topic_config;
 
-pub use command::{CatalogCommand, Command};
+#[cfg(test)]
+mod model_tests;
+
+pub use catalog::Catalog;
+pub use codec::DecodeError;
+pub use command::{CatalogCommand, Command, PartitionSettings};
+pub use offsets::CommittedOffset;
+pub use partition::{EpochEnd, PartitionView};
+pub use producer::PRODUCER_WINDOW;
 pub use reply::{Effect, Receipt, Refusal, Reply, Row, StampedBatch};
+pub use rows::RowError;
+pub use shard::{Applied, EntryAt, ShardState};
 
 /// Bytes that a segment frame adds to a batch; `state` counts them to decide where a segment rolls (S8).
 pub const FRAME_OVERHEAD: usize = 32;
-
-/// Where an entry stands in the shard's Raft log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EntryAt {
-    /// Raft index.
-    pub index: u64,
-    /// Raft term.
-    pub term: u64,
-    /// The leader that wrote it.
-    pub leader: ReplicaId,
-}
-
-/// The outcome of one entry.
-#[derive(Debug)]
-pub struct Applied {
-    /// For the proposer.
-    pub reply: Reply,
-    /// For storage and the waiters.
-    pub effects: Vec<Effect>,
-}
-
-/// The state of one shard.
-#[derive(Debug)]
-pub struct ShardState(());
-
-impl ShardState {
-    /// An unborn shard's state.
-    #[must_use]
-    pub fn new(shard: ShardId) -> Self {
-        let _ = shard;
-        todo!()
-    }
-    /// Applies one command. Total: no content makes it fail (S17).
-    pub fn apply(&mut self, at: EntryAt, command: Command) -> Applied {
-        let _ = (at, command);
-        todo!()
-    }
-    /// A blank or membership entry: only counts leaders.
-    pub fn observe(&mut self, at: EntryAt) -> Applied {
-        let _ = at;
-        todo!()
-    }
-    /// Rows changed since the last call, each once with its value now, sorted by key.
-    pub fn drain_rows(&mut self) -> Vec<Row> {
-        todo!()
-    }
-}

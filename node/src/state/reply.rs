@@ -119,6 +119,14 @@ pub enum Refusal {
     /// Another item of an all-or-nothing command failed.
     #[error("another item failed")]
     NotAttempted,
+    /// The offset lies beyond what the partition holds.
+    #[error("the offset lies outside {log_start}..={next_offset}")]
+    OffsetOutOfRange {
+        /// The first offset.
+        log_start: i64,
+        /// The offset after the last record.
+        next_offset: i64,
+    },
     /// The cluster is already founded, or a shard-0 command came elsewhere.
     #[error("not legal here: {0}")]
     Misplaced(&'static str),

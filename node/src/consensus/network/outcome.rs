@@ -201,6 +201,9 @@ fn refusal_to(refusal: Refusal) -> peer::Refusal {
         Refusal::Superseded => Kind::Superseded(none),
         Refusal::Fenced { actual } => Kind::Fenced(actual),
         Refusal::NotAttempted => Kind::NotAttempted(none),
+        Refusal::OffsetOutOfRange { log_start, next_offset } => {
+            Kind::OffsetOutOfRange(peer::OffsetRange { log_start, next_offset })
+        }
         Refusal::Misplaced(why) => Kind::Misplaced(why.to_owned()),
     };
     peer::Refusal { kind: Some(kind) }
@@ -219,10 +222,9 @@ fn refusal_from(refusal: peer::Refusal) -> Result<Refusal, Malformed> {
         Kind::NoPool(factor) => Refusal::NoPool(factor),
         Kind::Invalid(why) => Refusal::Invalid(why),
         Kind::ConditionFailed(at) => Refusal::ConditionFailed { actual: at.offset },
-        Kind::OffsetOutOfRange(range) => Refusal::Invalid(format!(
-            "the offset lies outside {}..={}",
-            range.log_start, range.next_offset
-        )),
+        Kind::OffsetOutOfRange(range) => {
+            Refusal::OffsetOutOfRange { log_start: range.log_start, next_offset: range.next_offset }
+        }
         Kind::OutOfOrderSequence(expected) => Refusal::OutOfOrderSequence { expected },
         Kind::DuplicateSequence(_) => Refusal::DuplicateSequence,
         Kind::ProducerFenced(_) => Refusal::ProducerFenced,

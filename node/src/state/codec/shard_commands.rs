@@ -1,0 +1,156 @@
+//! Owns the stored form of the commands that every shard knows.
+
+use waymark_proto::ids::TopicPartition;
+use waymark_proto::stored::{self, stored_command::Kind};
+
+use super::DecodeError;
+use super::values::{settings, stored_settings, topic, topic_bytes, topic_partition as place};
+use crate::state::command::Command;
+use crate::state::command::{CommitOffsets, OffsetCommit, Produce, ProduceItem};
+
+/// `None` for a command of the catalog, which has its own form.
+pub(super) fn to_stored(command: &Command) -> Option<Kind> {
+    Some(match command {
+        Command::Produce(it) => Kind::Produce(stored_produce(it)),
+        Command::OpenPartitions { topic, settings, partitions } => {
+            Kind::OpenPartitions(stored::OpenPartitions {
+                topic_id: topic_bytes(*topic),
+                settings: Some(stored_settings(settings)),
+                partitions: partitions.clone(),
+            })
+        }
+        Command::AlterPartitions { topic, settings } => {
+            Kind::AlterPartitions(stored::AlterPartitions {
+                topic_id: topic_bytes(*topic),
+                settings: Some(stored_settings(settings)),
+            })
+        }
+        Command::ClosePartitions { topic } => {
+            Kind::ClosePartitions(stored::ClosePartitions { topic_id: topic_bytes(*topic) })
+        }
+        Command::AdvanceLogStart { items } => Kind::AdvanceLogStart(stored_advance(items)),
+        Command::ExpireProducers { last_append_before_ms } => {
+            let last_append_before_ms = *last_append_before_ms;
+            Kind::ExpireProducers(stored::ExpireProducers { last_append_before_ms })
+        }
+        Command::CommitOffsets(it) => Kind::CommitOffsets(stored_commit(it)),
+        Command::DeleteOffsets { group, partitions } => {
+            Kind::DeleteOffsets(stored_delete(group, partitions))
+        }
+        Command::ForgetTopic { topic } => {
+            Kind::ForgetTopic(stored::ForgetTopic { topic_id: topic_bytes(*topic) })
+        }
+        Command::Catalog(_) => return None,
+    })
+}
+
+fn stored_produce(command: &Produce) -> stored::ProduceEntry {
+    let item = |item: &ProduceItem| stored::ProduceItem {
+        topic_id: topic_bytes(item.at.topic),
+        partition: item.at.partition.0,
+        expected_base_offset: item.expected_base_offset,
+        batch: item.batch.clone(),
+    };
+    let items = command.items.iter().map(item).collect();
+    stored::ProduceEntry { append_time_ms: command.append_time_ms, items }
+}
+
+fn stored_advance(items: &[(TopicPartition, i64)]) -> stored::AdvanceLogStart {
+    let item = |(at, to): &(TopicPartition, i64)| stored::advance_log_start::Item {
+        topic_id: topic_bytes(at.topic),
+        partition: at.partition.0,
+        to_offset: *to,
+    };
+    let items = items.iter().map(item).collect();
+    stored::AdvanceLogStart { items, ..stored::AdvanceLogStart::default() }
+}
+
+fn stored_commit(command: &CommitOffsets) -> stored::CommitOffsetsEntry {
+    let item = |item: &OffsetCommit| stored::commit_offsets_entry::Item {
+        topic_id: topic_bytes(item.at.topic),
+        partition: item.at.partition.0,
+        offset: item.offset,
+        leader_epoch: item.leader_epoch,
+        metadata: item.metadata.clone(),
+        expected_offset: item.expected_offset,
+        fencing_epoch: item.fencing_epoch,
+    };
+    stored::CommitOffsetsEntry {
+        group_id: command.group.clone(),
+        member_id: command.member.clone(),
+        items: command.items.iter().map(item).collect(),
+        all_or_nothing: command.all_or_nothing,
+        commit_seq: command.commit_seq,
+        commit_time_ms: command.commit_time_ms,
+        ..stored::CommitOffsetsEntry::default()
+    }
+}
+
+fn stored_delete(group: &str, partitions: &[TopicPartition]) -> stored::DeleteOffsetsEntry {
+    let item = |at: &TopicPartition| stored::delete_offsets_entry::Item {
+        topic_id: topic_bytes(at.topic),
+        partition: at.partition.0,
+    };
+    let items = partitions.iter().map(item).collect();
+    stored::DeleteOffsetsEntry { group_id: group.to_owned(), items }
+}
+
+pub(super) fn produce(entry: stored::ProduceEntry) -> Result<Command, DecodeError> {
+    let item = |item: stored::ProduceItem| {
+        Ok(ProduceItem {
+            at: place(&item.topic_id, item.partition)?,
+            expected_base_offset: item.expected_base_offset,
+            batch: item.batch,
+        })
+    };
+    let items = entry.items.into_iter().map(item).collect::<Result<_, DecodeError>>()?;
+    Ok(Command::Produce(Produce { append_time_ms: entry.append_time_ms, items }))
+}
+
+pub(super) fn open_partitions(entry: stored::OpenPartitions) -> Result<Command, DecodeError> {
+    Ok(Command::OpenPartitions {
+        topic: topic(&entry.topic_id)?,
+        settings: settings(entry.settings)?,
+        partitions: entry.partitions,
+    })
+}
+
+pub(super) fn alter_partitions(entry: stored::AlterPartitions) -> Result<Command, DecodeError> {
+    let topic = topic(&entry.topic_id)?;
+    Ok(Command::AlterPartitions { topic, settings: settings(entry.settings)? })
+}
+
+pub(super) fn advance_log_start(entry: &stored::AdvanceLogStart) -> Result<Command, DecodeError> {
+    let item = |item: &stored::advance_log_start::Item| {
+        Ok((place(&item.topic_id, item.partition)?, item.to_offset))
+    };
+    let items = entry.items.iter().map(item).collect::<Result<_, DecodeError>>()?;
+    Ok(Command::AdvanceLogStart { items })
+}
+
+pub(super) fn commit_offsets(entry: stored::CommitOffsetsEntry) -> Result<Command, DecodeError> {
+    let item = |item: stored::commit_offsets_entry::Item| {
+        Ok(OffsetCommit {
+            at: place(&item.topic_id, item.partition)?,
+            offset: item.offset,
+            leader_epoch: item.leader_epoch,
+            metadata: item.metadata,
+            expected_offset: item.expected_offset,
+            fencing_epoch: item.fencing_epoch,
+        })
+    };
+    Ok(Command::CommitOffsets(CommitOffsets {
+        group: entry.group_id,
+        member: entry.member_id,
+        items: entry.items.into_iter().map(item).collect::<Result<_, DecodeError>>()?,
+        all_or_nothing: entry.all_or_nothing,
+        commit_seq: entry.commit_seq,
+        commit_time_ms: entry.commit_time_ms,
+    }))
+}
+
+pub(super) fn delete_offsets(entry: stored::DeleteOffsetsEntry) -> Result<Command, DecodeError> {
+    let item = |item: &stored::delete_offsets_entry::Item| place(&item.topic_id, item.partition);
+    let partitions = entry.items.iter().map(item).collect::<Result<_, DecodeError>>()?;
+    Ok(Command::DeleteOffsets { group: entry.group_id, partitions })
+}

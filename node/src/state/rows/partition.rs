@@ -1,0 +1,72 @@
+//! Owns the rows of partitions: tag 2, topic, partition.
+
+use std::collections::BTreeMap;
+
+use waymark_proto::stored::{self, PartitionRow};
+
+use super::key::{KeyWriter, PARTITION, read_place};
+use super::{RowError, read, row};
+use crate::state::codec::values::{settings, stored_settings};
+use crate::state::partition::{EpochStart, OpenSegment, Partition};
+use crate::state::partitions::Partitions;
+use crate::state::reply::Row;
+
+const FAMILY: &str = "partition";
+
+pub(super) fn drain(partitions: &mut Partitions, rows: &mut Vec<Row>) {
+    for at in std::mem::take(&mut partitions.dirty) {
+        let key = KeyWriter::new(PARTITION).place(at).finish();
+        rows.push(row(key, partitions.by_id.get(&at).map(to_stored)));
+    }
+}
+
+fn to_stored(partition: &Partition) -> PartitionRow {
+    let epoch = |epoch: &EpochStart| stored::EpochStart {
+        leader_epoch: epoch.leader_epoch,
+        start_offset: epoch.start_offset,
+    };
+    PartitionRow {
+        settings: Some(stored_settings(&partition.settings)),
+        log_start_offset: partition.log_start,
+        next_offset: partition.next_offset,
+        epoch_base: partition.epoch_base,
+        segment_base_offset: partition.segment.base_offset,
+        segment_bytes: partition.segment.bytes,
+        segment_opened_ms: partition.segment.opened_ms,
+        epochs: partition.epochs.iter().map(epoch).collect(),
+        max_timestamp: partition.max_timestamp,
+        segment_max_timestamp: partition.segment.max_timestamp,
+    }
+}
+
+pub(super) fn load(partitions: &mut Partitions, key: &[u8], value: &[u8]) -> Result<(), RowError> {
+    let at = read_place(FAMILY, key)?;
+    let message: PartitionRow = read(FAMILY, value)?;
+    let (log_start, next_offset) = (message.log_start_offset, message.next_offset);
+    if log_start < 0 || log_start > next_offset {
+        let what = "the log start lies between 0 and the next offset";
+        return Err(RowError::Impossible { family: FAMILY, what });
+    }
+    let epoch = |epoch: stored::EpochStart| EpochStart {
+        leader_epoch: epoch.leader_epoch,
+        start_offset: epoch.start_offset,
+    };
+    let malformed = |source| RowError::Value { family: FAMILY, source };
+    let partition = Partition {
+        settings: settings(message.settings).map_err(malformed)?,
+        log_start,
+        next_offset,
+        epoch_base: message.epoch_base,
+        segment: OpenSegment {
+            base_offset: message.segment_base_offset,
+            bytes: message.segment_bytes,
+            opened_ms: message.segment_opened_ms,
+            max_timestamp: message.segment_max_timestamp,
+        },
+        epochs: message.epochs.into_iter().map(epoch).collect(),
+        max_timestamp: message.max_timestamp,
+        producers: BTreeMap::new(),
+    };
+    partitions.by_id.insert(at, partition);
+    Ok(())
+}
