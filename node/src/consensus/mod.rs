@@ -1,21 +1,56 @@
-//! STUB: the surface that broker and node use.
+//! Consensus: every replica on this node, over openraft, which nothing outside of this folder names. Owns that a proposal
+//! is committed once or its outcome said to be unknown, that leaders are ready before they serve, that checkpoints and the
+//! log fit together, and how a cluster is born. Never looks into a command.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `types`, `membership` | openraft's words and ours |
+//! | `log`, `machine`, `snapshot` | the traits that openraft drives, over journal, state and store |
+//! | `shard`, `propose` | proposals and their outcomes |
+//! | `leadership`, `checkpointer`, `balancer` | what runs beside each replica |
+//! | `identity`, `formation`, `keeper`, `runner` | birth of a cluster, and which replicas run here (S12) |
+//! | `network`, `host` | the other nodes |
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
+use waymark_proto::ids::{ClusterId, NodeId, ShardId};
 
 use crate::env::Env;
-use crate::state::{Command, Effect, Reply, ShardState};
+use crate::state::{Command, Effect, Reply};
 use crate::storage::journal::Journal;
 use crate::storage::raft_record::LogId;
-use crate::storage::shard_store::{ShardStore, Store};
+use crate::storage::shard_store::Store;
 
+mod balancer;
+mod checkpointer;
+mod formation;
+mod host;
+mod identity;
+mod inner;
+mod keeper;
+mod leadership;
+pub mod log;
+pub mod machine;
 pub mod membership;
 pub mod network;
+mod propose;
+mod runner;
+mod shard;
+mod shard_config;
+pub mod snapshot;
 pub mod types;
+
+pub use identity::Identity;
+pub use keeper::spread_pool;
+pub use network::{NetworkOptions, Vitals};
+pub use shard::{Done, Shard};
+
+use inner::Inner;
 
 /// Timers and limits of consensus.
 #[derive(Debug, Clone)]
@@ -40,6 +75,8 @@ pub struct ConsensusOptions {
     pub shards_per_node: u32,
     /// Replication factor of the first pool and the default of topics.
     pub default_replication: u32,
+    /// The peer network's own limits.
+    pub network: NetworkOptions,
 }
 
 /// A node of the configured list.
@@ -114,10 +151,13 @@ pub struct Committed {
 
 /// All replicas that run on this node. A clone is the same.
 #[derive(Debug, Clone)]
-pub struct Consensus(());
+pub struct Consensus {
+    inner: Arc<Inner>,
+}
 
 impl Consensus {
-    /// Forms or joins the cluster (S12) and runs every replica that the catalog places on this node.
+    /// Forms or joins the cluster (S12) and runs every replica that the catalog places on this node. Returns at once: the
+    /// peers must reach [`Consensus::peer_routes`] for the rest, whose failures come out of [`Consensus::fatal`].
     ///
     /// # Errors
     /// When the disk belongs to another cluster or node, or is empty although the cluster knows this node.
@@ -127,25 +167,36 @@ impl Consensus {
         options: ConsensusOptions,
         parts: Parts,
     ) -> Result<Self, StartError> {
-        let _ = (node, nodes, options, parts);
-        todo!()
+        let config = shard_config::raft_config(&options)?;
+        let inner = Arc::new(Inner::new(node, nodes, options, parts, config));
+        formation::recognise_disk(&inner).await?;
+        formation::refuse_lost_disk(&inner).await?;
+        let running = Arc::clone(&inner);
+        tokio::spawn(async move {
+            let stopping = running.stopping.clone();
+            stopping.run_until_cancelled(run(&running)).await;
+        });
+        Ok(Self { inner })
     }
+
     /// The cluster, once founded.
     #[must_use]
     pub fn cluster_id(&self) -> watch::Receiver<Option<ClusterId>> {
-        todo!()
+        self.inner.cluster.subscribe()
     }
+
     /// A replica on this node.
     #[must_use]
     pub fn shard(&self, shard: ShardId) -> Option<Shard> {
-        let _ = shard;
-        todo!()
+        self.inner.shard(shard)
     }
+
     /// All replicas on this node, sorted by shard.
     #[must_use]
     pub fn shards(&self) -> Vec<Shard> {
-        todo!()
+        self.inner.all_shards()
     }
+
     /// Proposes to a shard wherever it is led: here, or by one hop to the leader's node; retried while that is certain not to
     /// have been written and the deadline allows.
     ///
@@ -157,22 +208,64 @@ impl Consensus {
         command: Command,
         deadline: Instant,
     ) -> Result<Committed, ProposeError> {
-        let _ = (shard, command, deadline);
-        todo!()
+        propose::anywhere(&self.inner, shard, &command.encode(), deadline).await
     }
+
     /// gRPC routes of the internal peer service, to be served at the peer address.
     #[must_use]
     pub fn peer_routes(&self) -> tonic::service::Routes {
-        todo!()
+        self.inner.network.routes(Arc::new(host::Host(Arc::clone(&self.inner))))
     }
+
+    /// What each peer last told of its clock and its room (S18, S19), sorted by node.
+    #[must_use]
+    pub fn peer_vitals(&self) -> Vec<(NodeId, Vitals)> {
+        let heard = self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().map(|(node, vitals)| (*node, *vitals)).collect()
+    }
+
+    /// Tells peers whether this node has room for more data (S19).
+    pub fn set_has_room(&self, has_room: bool) {
+        self.inner.has_room.store(has_room, Ordering::Relaxed);
+    }
+
     /// Resolves when the node must stop: a failed journal (S4) or a replica that cannot go on.
     pub async fn fatal(&self) -> String {
-        todo!()
+        self.inner.failed().await
     }
+
     /// Hands leaderships over, checkpoints and stops every replica.
     pub async fn shutdown(&self) {
-        todo!()
+        let shards = self.inner.all_shards();
+        join_all(shards.iter().map(balancer::hand_over)).await;
+        self.inner.stopping.cancel();
+        for shard in &shards {
+            if let Err(error) = shard.core.applied.checkpoint().await {
+                tracing::debug!(shard = %shard.id(), %error, "no checkpoint at the end");
+            }
+        }
+        join_all(shards.iter().map(|shard| shard.core.raft.shutdown())).await;
     }
+}
+
+/// Everything that runs beside the replicas, until the node stops.
+async fn run(inner: &Arc<Inner>) {
+    let formed = async {
+        match formation::form(inner).await {
+            Ok(()) => {
+                futures::join!(runner::run(inner), keeper::complete_catalog(inner));
+            }
+            Err(error) => inner.fail(error.0),
+        }
+    };
+    let journal = async { inner.fail(inner.parts.journal.failed().await.to_string()) };
+    futures::join!(
+        formed,
+        journal,
+        balancer::balance(inner),
+        balancer::watch_journal(inner),
+        balancer::reclaim_journal(inner),
+    );
 }
 
 /// What consensus is built from.
@@ -192,83 +285,3 @@ pub struct Parts {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StartError(pub String);
-
-/// One replica. A clone is the same.
-#[derive(Debug, Clone)]
-pub struct Shard(());
-
-impl Shard {
-    /// Its shard.
-    #[must_use]
-    pub fn id(&self) -> ShardId {
-        todo!()
-    }
-    /// Its own id.
-    #[must_use]
-    pub fn replica(&self) -> ReplicaId {
-        todo!()
-    }
-    /// Who leads, and whether this node may serve.
-    #[must_use]
-    pub fn leadership(&self) -> Leadership {
-        todo!()
-    }
-    /// Looks at the applied state. Short and without waiting: apply is held up meanwhile.
-    pub fn read<T>(&self, look: impl FnOnce(&ShardState) -> T) -> T {
-        let _ = look;
-        todo!()
-    }
-    /// Segments and tables.
-    #[must_use]
-    pub fn store(&self) -> &ShardStore {
-        todo!()
-    }
-    /// Proposes and waits until applied here.
-    ///
-    /// # Errors
-    /// See [`ProposeError`].
-    pub async fn propose(
-        &self,
-        command: Command,
-        deadline: Instant,
-    ) -> Result<Committed, ProposeError> {
-        let _ = (command, deadline);
-        todo!()
-    }
-    /// Proposes without waiting: entries are written in the order of the calls; `done` is called exactly once.
-    /// No deadline of its own: the caller answers its clients in time and keeps `done` for the books.
-    pub async fn submit(
-        &self,
-        command: Command,
-        done: Box<dyn FnOnce(Result<Committed, ProposeError>) + Send>,
-    ) {
-        let _ = (command, done);
-        todo!()
-    }
-    /// ReadIndex (S14): returns once this replica, the leader, has applied everything committed before the call.
-    ///
-    /// # Errors
-    /// When another node leads, or no quorum answers in time.
-    pub async fn read_barrier(&self, deadline: Instant) -> Result<(), ProposeError> {
-        let _ = deadline;
-        todo!()
-    }
-    /// Followers and their last matched index, on the leader; empty elsewhere.
-    #[must_use]
-    pub fn progress(&self) -> Vec<(ReplicaId, Option<u64>)> {
-        todo!()
-    }
-    /// Raft index of the last applied entry.
-    #[must_use]
-    pub fn applied_index(&self) -> Option<u64> {
-        todo!()
-    }
-    /// Hands the leadership to a replica that is up to date (S13).
-    ///
-    /// # Errors
-    /// When this node does not lead, or the target lags.
-    pub async fn transfer_to(&self, node: NodeId) -> Result<(), ProposeError> {
-        let _ = node;
-        todo!()
-    }
-}

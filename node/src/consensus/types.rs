@@ -4,9 +4,10 @@
 use std::fmt;
 
 use bytes::Bytes;
-use openraft::EmptyNode;
+use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
 use openraft::vote::leader_id_adv::LeaderId;
+use openraft::{EmptyNode, OptionalSend, RaftTypeConfig};
 use waymark_proto::ids::{NodeId, ReplicaId};
 
 use crate::state::Reply;
@@ -45,10 +46,51 @@ impl fmt::Display for Payload {
     }
 }
 
-openraft::declare_raft_types!(
-    /// The one configuration of openraft: shard 0 and every other shard are of the same kind.
-    pub C: D = Payload, R = Reply, NodeId = RaftNode, Node = EmptyNode, Term = u64,
-);
+/// The one configuration of openraft: shard 0 and every other shard are of the same kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct C;
+
+impl RaftTypeConfig for C {
+    type D = Payload;
+    type R = Reply;
+    type NodeId = RaftNode;
+    type Node = EmptyNode;
+    type Term = u64;
+    type LeaderId = LeaderId<u64, RaftNode>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Payload, RaftNode, EmptyNode>;
+    type Entry = openraft::Entry<
+        <Self::LeaderId as RaftLeaderId>::Committed,
+        <Self as RaftTypeConfig>::Payload,
+    >;
+    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type Responder<T>
+        = OnComplete<T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// How a proposal's outcome comes back: a plain call, so that a pipelined proposal costs neither a channel nor a task.
+pub struct OnComplete<T>(pub Box<dyn FnOnce(T) + Send>);
+
+impl<T> fmt::Debug for OnComplete<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnComplete")
+    }
+}
+
+impl<T: OptionalSend + 'static> Responder<C, T> for OnComplete<T> {
+    fn on_commit(&mut self, _: LogId) {}
+
+    fn on_complete(self, outcome: T) {
+        (self.0)(outcome);
+    }
+}
 
 /// A position in a Raft log, in openraft's words.
 pub type LogId = openraft::alias::LogIdOf<C>;
@@ -58,6 +100,9 @@ pub type Vote = openraft::alias::VoteOf<C>;
 pub type Entry = openraft::alias::EntryOf<C>;
 /// A membership with its position.
 pub type Membership = openraft::alias::StoredMembershipOf<C>;
+
+/// A running replica's handle.
+pub type Raft = openraft::Raft<C, super::machine::Machine>;
 
 /// What openraft calls snapshot data: the manifest of a checkpoint, encoded as in its file (S9).
 pub type Manifest = Bytes;

@@ -1,0 +1,122 @@
+//! Owns that leaderships go back to the nodes that the catalog prefers (S13), after a failure moved them; that a leader
+//! whose own disk stalls gives up (S4); and that the journal's oldest files become free. Never forces a move: the target
+//! must be alive and level.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use openraft::RaftMetrics;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
+use tokio::time::{sleep, timeout};
+use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
+
+use super::inner::Inner;
+use super::shard::Shard;
+use super::types::{C, RaftNode};
+
+/// The journal may hold this many times the bytes of a checkpoint before its oldest holders are urged.
+const JOURNAL_FACTOR: u64 = 2;
+const RECLAIM_PAUSE: Duration = Duration::from_secs(1);
+
+/// Moves leaders back for ever.
+pub(super) async fn balance(inner: &Inner) {
+    let mut matched: BTreeMap<(ShardId, ReplicaId), u64> = BTreeMap::new();
+    loop {
+        sleep(inner.options.balance_interval).await;
+        for shard in inner.all_shards() {
+            watch_reversion(&shard, &mut matched);
+            if !shard.leadership().ready {
+                continue;
+            }
+            let Some(preferred) = preferred(inner, shard.id()) else { continue };
+            if preferred == inner.node || !is_level(inner, &shard, preferred) {
+                continue;
+            }
+            if let Err(error) = shard.transfer_to(preferred).await {
+                tracing::debug!(shard = %shard.id(), %preferred, %error, "leadership not moved back");
+            }
+        }
+    }
+}
+
+fn preferred(inner: &Inner, shard: ShardId) -> Option<NodeId> {
+    if shard == ShardId::CATALOG {
+        return Some(inner.founder());
+    }
+    let shard0 = inner.shard(ShardId::CATALOG)?;
+    shard0.read(|state| Some(state.catalog()?.shard(shard)?.initializer))
+}
+
+/// The target hears this leader and lacks little. What it lacks then comes while proposals pause.
+fn is_level(inner: &Inner, shard: &Shard, node: NodeId) -> bool {
+    let metrics = shard.core.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let Some(replication) = &metrics.replication else { return false };
+    let Some((id, matched)) = replication.iter().find(|(id, _)| id.0.node == node) else {
+        return false;
+    };
+    let last = metrics.last_log_index.unwrap_or(0);
+    let close = matched.is_some_and(|it| it.index + 1000 >= last);
+    close && hears(inner, *id, &metrics)
+}
+
+fn hears(inner: &Inner, id: RaftNode, metrics: &RaftMetrics<C>) -> bool {
+    let acked = metrics.heartbeat.as_ref().and_then(|all| all.get(&id)).and_then(Option::as_ref);
+    acked.is_some_and(|at| at.elapsed() < inner.options.heartbeat * 3)
+}
+
+/// The alarm of S10: a follower that has less than it acknowledged has lost data, and openraft only starts over.
+fn watch_reversion(shard: &Shard, matched: &mut BTreeMap<(ShardId, ReplicaId), u64>) {
+    for (id, now) in shard.progress() {
+        let Some(now) = now else { continue };
+        let before = matched.insert((shard.id(), id), now);
+        if before.is_some_and(|before| now < before) {
+            tracing::error!(
+                shard = %shard.id(), replica = %id, now, ?before,
+                "a replica has lost entries that it acknowledged"
+            );
+        }
+    }
+}
+
+/// Gives every leadership up when the journal takes longer than two elections to sync: the followers would be faster.
+pub(super) async fn watch_journal(inner: &Inner) {
+    let limit = inner.options.election_max * 2;
+    loop {
+        sleep(inner.options.heartbeat).await;
+        if timeout(limit, inner.parts.journal.barrier()).await.is_ok() {
+            continue;
+        }
+        tracing::error!(node = %inner.node, "the journal stalls, giving leaderships up");
+        for shard in inner.all_shards() {
+            hand_over(&shard).await;
+        }
+    }
+}
+
+/// Hands a leadership to the follower that has most; true when there was none to hand over, or it moved.
+pub(super) async fn hand_over(shard: &Shard) -> bool {
+    let best = shard.progress().into_iter().max_by_key(|(_, matched)| *matched);
+    match best {
+        Some((to, _)) => shard.transfer_to(to.node).await.is_ok(),
+        None => true,
+    }
+}
+
+/// Urges the replicas that hold the oldest journal file to checkpoint, once the journal has grown (S3, S6).
+pub(super) async fn reclaim_journal(inner: &Arc<Inner>) {
+    let cap = inner.options.checkpoint_bytes.saturating_mul(JOURNAL_FACTOR);
+    loop {
+        sleep(RECLAIM_PAUSE).await;
+        if inner.parts.journal.disk_bytes() <= cap {
+            continue;
+        }
+        let started = inner.started.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in inner.parts.journal.oldest_holders() {
+            if let Some(urged) = started.get(&key.shard) {
+                urged.notify_one();
+            }
+        }
+    }
+}

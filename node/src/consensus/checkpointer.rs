@@ -1,0 +1,120 @@
+//! Owns when a replica is checkpointed and how much log it keeps below the checkpoint (S6): after so many bytes, after so
+//! long, or when the journal has grown and this replica holds its oldest file. Never touches files itself.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::Notify;
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
+
+use super::ConsensusOptions;
+use super::shard::Shard;
+use super::snapshot::CheckpointError;
+
+/// openraft learns of a checkpoint within milliseconds; a purge that is not told now is told with the next one.
+const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a checkpoint stood: its index, and the bytes applied until then.
+struct Mark {
+    index: u64,
+    bytes: u64,
+}
+
+/// Checkpoints one replica until it ends.
+pub(super) struct Checkpointer {
+    shard: Shard,
+    bytes: u64,
+    interval: Duration,
+    kept_bytes: u64,
+    /// Checkpoints that the log still reaches back to, oldest first.
+    marks: VecDeque<Mark>,
+    last: Option<u64>,
+    last_bytes: u64,
+}
+
+impl Checkpointer {
+    pub(super) fn new(shard: Shard, options: &ConsensusOptions) -> Self {
+        let last = shard.store().checkpoint().map(|it| it.applied.index);
+        let mut marks = VecDeque::new();
+        marks.extend(last.map(|index| Mark { index, bytes: 0 }));
+        Self {
+            shard,
+            bytes: options.checkpoint_bytes.max(1),
+            interval: options.checkpoint_interval,
+            kept_bytes: options.kept_bytes,
+            marks,
+            last,
+            last_bytes: 0,
+        }
+    }
+
+    /// `urged`: the journal needs this replica's oldest entries gone.
+    pub(super) async fn run(mut self, urged: &Notify) {
+        let mut due = Instant::now() + self.interval;
+        loop {
+            let applied = &self.shard.core.applied;
+            applied.checkpoint_at.store(self.last_bytes + self.bytes, Ordering::Relaxed);
+            let give_all_up = tokio::select! {
+                () = applied.checkpoint_due.notified() => false,
+                () = sleep_until(due) => false,
+                () = urged.notified() => true,
+            };
+            due = Instant::now() + self.interval;
+            if self.shard.applied_index() == self.last && !give_all_up {
+                continue;
+            }
+            if let Err(error) = self.checkpoint(give_all_up).await {
+                tracing::error!(shard = %self.shard.id(), %error, "checkpoint failed, the one before stays in force");
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    async fn checkpoint(&mut self, give_all_up: bool) -> Result<(), CheckpointError> {
+        let applied = &self.shard.core.applied;
+        if self.shard.applied_index().is_none() {
+            return Ok(());
+        }
+        let bytes = applied.applied_bytes.load(Ordering::Relaxed);
+        let started = Instant::now();
+        let checkpoint = applied.checkpoint().await?;
+        let index = checkpoint.applied.index;
+        tracing::debug!(
+            shard = %self.shard.id(), index, micros = started.elapsed().as_micros(), "checkpoint"
+        );
+        if self.last != Some(index) {
+            self.marks.push_back(Mark { index, bytes });
+        }
+        (self.last, self.last_bytes) = (Some(index), bytes);
+        let upto = if give_all_up { Some(index) } else { self.purgeable(bytes) };
+        self.tell(index, upto).await;
+        Ok(())
+    }
+
+    /// The newest checkpoint that leaves the kept margin above it.
+    fn purgeable(&mut self, bytes: u64) -> Option<u64> {
+        let limit = bytes.checked_sub(self.kept_bytes)?;
+        let mut upto = None;
+        while self.marks.front().is_some_and(|mark| mark.bytes <= limit) {
+            upto = self.marks.pop_front().map(|mark| mark.index);
+        }
+        upto
+    }
+
+    /// Lets openraft know of the checkpoint, and only then purge.
+    async fn tell(&self, index: u64, purge_upto: Option<u64>) {
+        let core = &self.shard.core;
+        core.applied.unannounced.store(true, Ordering::SeqCst);
+        let known = async {
+            core.raft.trigger().snapshot().await.ok()?;
+            let mut metrics = core.raft.metrics();
+            while metrics.borrow_watched().snapshot.is_none_or(|it| it.index < index) {
+                metrics.changed().await.ok()?;
+            }
+            core.raft.trigger().purge_log(purge_upto?).await.ok()
+        };
+        let _ = timeout(ANNOUNCE_PATIENCE, known).await;
+    }
+}

@@ -1,0 +1,57 @@
+//! Owns what peers may ask of this node's replicas. A node that knows no cluster yet answers no Raft request: it has to
+//! persist the cluster first (S12).
+
+use std::sync::{Arc, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
+use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
+
+use super::inner::Inner;
+use super::network::{HelloAnswer, PeerHost, ReplicaDoor, SegmentFiles, Vitals};
+use super::{Committed, ProposeError};
+
+/// This node, as its peers see it.
+#[derive(Debug, Clone)]
+pub(super) struct Host(pub(super) Arc<Inner>);
+
+#[async_trait]
+impl PeerHost for Host {
+    fn raft(&self, shard: ShardId, to: ReplicaId) -> Option<Arc<dyn ReplicaDoor>> {
+        let shard = self.0.shard(shard)?;
+        (shard.replica() == to).then(|| Arc::clone(&shard.core.door))
+    }
+
+    fn store(&self, shard: ShardId) -> Option<Arc<dyn SegmentFiles>> {
+        let shard = self.0.shard(shard)?;
+        Some(Arc::new(shard.store().clone()))
+    }
+
+    fn identity(&self) -> HelloAnswer {
+        let cluster = *self.0.cluster.borrow();
+        HelloAnswer { node: self.0.node, cluster, empty: self.0.is_empty() }
+    }
+
+    async fn accept_cluster(&self, cluster: ClusterId) -> Result<(), String> {
+        self.0.join(cluster).await
+    }
+
+    async fn propose_local(
+        &self,
+        shard: ShardId,
+        command: Bytes,
+        deadline: Instant,
+    ) -> Result<Committed, ProposeError> {
+        let Some(replica) = self.0.shard(shard) else { return Err(ProposeError::NotHere(shard)) };
+        replica.propose_encoded(command, deadline).await
+    }
+
+    fn vitals(&self) -> Vitals {
+        self.0.vitals_now()
+    }
+
+    fn heard(&self, node: NodeId, vitals: Vitals) {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, vitals);
+    }
+}

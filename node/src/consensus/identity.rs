@@ -1,0 +1,100 @@
+//! Owns the node's mark on its own disk: which node and which cluster the data belongs to (S12). Without it a disk that
+//! was swapped or wiped would join as if it remembered its votes. Never decides whether to join.
+
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use waymark_proto::ids::{ClusterId, NodeId};
+use waymark_proto::stored::StoredIdentity;
+
+use crate::storage::disk::{Disk, OpenMode};
+
+const PATH: &str = "identity";
+const NEW_PATH: &str = "identity.new";
+const FORMAT_VERSION: u32 = 1;
+/// Far more than the file ever has.
+const MOST_BYTES: usize = 4096;
+
+/// Whose data a disk holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// The cluster.
+    pub cluster: ClusterId,
+}
+
+impl Identity {
+    /// Reads a disk's mark; `None` on one that belongs to nobody.
+    ///
+    /// # Errors
+    /// When the disk refuses, or the file is damaged or of a later version.
+    pub async fn load(disk: &dyn Disk) -> io::Result<Option<Self>> {
+        if !disk.list("").await?.iter().any(|name| name == PATH) {
+            return Ok(None);
+        }
+        let file = disk.open(PATH, OpenMode::Read).await?;
+        decode(&file.read_at(0, MOST_BYTES).await?).map(Some)
+    }
+
+    /// Marks a disk; durable on return.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn save(&self, disk: &dyn Disk) -> io::Result<()> {
+        let bytes = self.encode();
+        let file = disk.open(NEW_PATH, OpenMode::Write).await?;
+        file.set_len(0).await?;
+        file.write_at(0, vec![bytes]).await?;
+        file.sync().await?;
+        disk.rename(NEW_PATH, PATH).await?;
+        disk.sync_dir("").await
+    }
+
+    fn encode(&self) -> Bytes {
+        let stored = StoredIdentity {
+            format_version: FORMAT_VERSION,
+            node: self.node.0,
+            cluster_id: Bytes::copy_from_slice(&self.cluster.0),
+        };
+        let body = stored.encode_to_vec();
+        let mut bytes = BytesMut::with_capacity(4 + body.len());
+        bytes.put_u32_le(crc32c::crc32c(&body));
+        bytes.put_slice(&body);
+        bytes.freeze()
+    }
+}
+
+fn decode(bytes: &[u8]) -> io::Result<Identity> {
+    let damaged = |what: &str| io::Error::other(format!("{PATH} is damaged: {what}"));
+    let (crc, body) = bytes.split_first_chunk::<4>().ok_or_else(|| damaged("cut short"))?;
+    if u32::from_le_bytes(*crc) != crc32c::crc32c(body) {
+        return Err(damaged("its checksum does not match"));
+    }
+    let stored = StoredIdentity::decode(body).map_err(|error| damaged(&error.to_string()))?;
+    if stored.format_version != FORMAT_VERSION {
+        let version = stored.format_version;
+        return Err(io::Error::other(format!("{PATH} has format {version}, which is not known")));
+    }
+    let cluster = ClusterId::from_slice(&stored.cluster_id);
+    let cluster = cluster.map_err(|error| damaged(&error.to_string()))?;
+    Ok(Identity { node: NodeId(stored.node), cluster })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_reads_back_and_a_flipped_bit_is_noticed() {
+        let identity = Identity { node: NodeId(3), cluster: ClusterId([9; 16]) };
+        let bytes = identity.encode();
+        assert_eq!(decode(&bytes).unwrap(), identity);
+        for at in 0..bytes.len() {
+            let mut bad = bytes.to_vec();
+            bad[at] ^= 1;
+            assert!(decode(&bad).is_err(), "byte {at}");
+        }
+    }
+}
