@@ -25,6 +25,7 @@ use super::stream as append_stream;
 use super::wire::{self, Route};
 use crate::consensus::membership::encode_stored_membership;
 use crate::consensus::types::{C, Manifest, RaftNode, Vote};
+use crate::mutants;
 
 /// Bytes of a manifest in one message.
 const MANIFEST_PART: usize = 256 << 10;
@@ -192,13 +193,16 @@ impl RaftNetworkV2<C> for ShardNetwork {
         S: Stream<Item = AppendEntriesRequest<C>> + OptionalSend + Unpin + 'static,
     {
         if self.heartbeats {
+            if mutants::active("heartbeat-stream-never-ends") {
+                return Box::pin(async move {
+                    let answers = stream_append_sequential(self, input, option).await?;
+                    Ok(answers.chain(stream::pending()).boxed())
+                });
+            }
             return stream_append_sequential(self, input, option);
         }
-        Box::pin(async move {
-            let link = self.link()?;
-            let mux = link.mux(option.soft_ttl()).await.map_err(unreachable)?;
-            Ok(append_stream::run(&mux, self.route, input, &link.shared.options))
-        })
+        let (route, setup) = (self.route, option.soft_ttl());
+        Box::pin(async move { Ok(append_stream::run(self.link()?, setup, route, input)) })
     }
 
     async fn vote(

@@ -3,9 +3,13 @@
 //! that the next stream believes to be its own.
 //!
 //! Its rules: answers in the order of the requests; it ends when the input has ended and nothing is owed (a heartbeat counts
-//! only then, and without that an idle leader loses its lease); it fails as `Unreachable`, so that openraft backs off.
+//! only then, and without that an idle leader loses its lease); it fails as `Unreachable`, so that openraft backs off; and it
+//! connects only once the input gave a request: openraft waits out its back-off inside the input, so that a stream which
+//! fails before it reads is tried again at once, for ever, at the cost of a whole core.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use openraft::base::BoxStream;
@@ -18,6 +22,7 @@ use waymark_proto::peer::{AppendFrame, End};
 
 use super::NetworkOptions;
 use super::client::unreachable;
+use super::link::Link;
 use super::mux::{Mux, Registration};
 use super::wire::{self, Route};
 use crate::consensus::types::{C, Payload, RaftNode};
@@ -33,8 +38,8 @@ struct AppendStream<S> {
     /// Gone once it ended.
     input: Option<S>,
     place: Registration,
-    /// Taken from the input (or due by itself), not yet handed to the connection.
-    pending: Option<Kind>,
+    /// Not yet handed to the connection: at most the opening and one request, or the end.
+    pending: VecDeque<Kind>,
     /// Sizes of the requests that wait for an answer, in their order; at most the window.
     owed: VecDeque<usize>,
     owed_bytes: usize,
@@ -46,29 +51,47 @@ struct AppendStream<S> {
 
 /// Runs an append stream over a connection.
 pub(super) fn run<S>(
-    mux: &Mux,
+    link: Arc<Link>,
+    setup: Duration,
     route: Route,
     input: S,
-    options: &NetworkOptions,
 ) -> BoxStream<'static, Item>
 where
     S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
 {
-    let state = AppendStream {
-        input: Some(input),
-        place: mux.register(options.append_window),
-        pending: Some(Kind::Open(wire::route_to(route))),
-        owed: VecDeque::new(),
-        owed_bytes: 0,
-        heard: Instant::now(),
-        options: options.clone(),
-        done: false,
-    };
-    stream::unfold(state, |mut state| async move {
-        let item = state.next().await?;
-        Some((item, state))
+    let start = State::Waiting { link, setup, route, input };
+    stream::unfold(start, |state| async move {
+        let (item, next) = match state {
+            State::Waiting { link, setup, route, mut input } => {
+                let first = input.next().await?;
+                match link.mux(setup).await {
+                    Ok(mux) => {
+                        let options = link.shared.options.clone();
+                        let mut open = AppendStream::open(&mux, route, input, options);
+                        open.accept(Some(first));
+                        (open.next().await?, State::Open(open))
+                    }
+                    Err(error) => (Err(unreachable(error)), State::Failed),
+                }
+            }
+            State::Open(mut open) => (open.next().await?, State::Open(open)),
+            State::Failed => return None,
+        };
+        Some((item, next))
     })
     .boxed()
+}
+
+enum State<S> {
+    /// Nothing was asked yet, so nothing was connected.
+    Waiting {
+        link: Arc<Link>,
+        setup: Duration,
+        route: Route,
+        input: S,
+    },
+    Open(AppendStream<S>),
+    Failed,
 }
 
 /// What happened next on a stream.
@@ -83,6 +106,19 @@ impl<S> AppendStream<S>
 where
     S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
 {
+    fn open(mux: &Mux, route: Route, input: S, options: NetworkOptions) -> Self {
+        Self {
+            input: Some(input),
+            place: mux.register(options.append_window),
+            pending: VecDeque::from([Kind::Open(wire::route_to(route))]),
+            owed: VecDeque::new(),
+            owed_bytes: 0,
+            heard: Instant::now(),
+            options,
+            done: false,
+        }
+    }
+
     async fn next(&mut self) -> Option<Item> {
         while !self.done {
             if self.input.is_none() && self.owed.is_empty() {
@@ -115,14 +151,14 @@ where
         let credit = self.owed.len() < self.options.append_window
             && self.owed_bytes < self.options.append_window_bytes;
         let (waits_to_send, waits) =
-            (self.pending.is_some(), self.pending.is_some() || !self.owed.is_empty());
+            (!self.pending.is_empty(), !self.pending.is_empty() || !self.owed.is_empty());
         let (place, input, pending) = (&mut self.place, &mut self.input, &mut self.pending);
         tokio::select! {
             biased;
             answer = place.answers.recv() => Event::Answer(answer),
             permit = place.frames.reserve(), if waits_to_send => match permit {
                 Ok(permit) => {
-                    permit.send(AppendFrame { stream: place.id, kind: pending.take() });
+                    permit.send(AppendFrame { stream: place.id, kind: pending.pop_front() });
                     Event::Sent
                 }
                 Err(_) => Event::Answer(None),
@@ -135,7 +171,7 @@ where
     fn accept(&mut self, request: Option<AppendEntriesRequest<C>>) {
         let Some(request) = request else {
             self.input = None;
-            self.pending = Some(Kind::End(End {}));
+            self.pending.push_back(Kind::End(End {}));
             return;
         };
         if self.owed.is_empty() {
@@ -144,7 +180,7 @@ where
         let bytes = size_of_request(&request);
         self.owed.push_back(bytes);
         self.owed_bytes += bytes;
-        self.pending = Some(Kind::Request(wire::append_to(request)));
+        self.pending.push_back(Kind::Request(wire::append_to(request)));
     }
 
     fn answered(&mut self, kind: Option<Kind>) -> Item {

@@ -153,9 +153,9 @@ async fn a_broken_connection_ends_every_stream_and_the_next_one_reconnects() {
     drop((one, two));
     nodes.node(2).replica(5).open.send_replace(true);
     let mut again = nodes.node(1).towards(2, 5, false).await;
-    let refused = again.stream_append(stream::iter([append(0, 10)]), option()).await;
-    assert!(matches!(refused, Err(RPCError::Unreachable(_))), "backs off first");
-    drop(refused);
+    let refused = again.stream_append(stream::iter([append(0, 10)]), option()).await.unwrap();
+    let answers: Vec<_> = refused.collect().await;
+    assert!(matches!(answers[..], [Err(RPCError::Unreachable(_))]), "backs off first");
     sleep(Duration::from_millis(60)).await;
     let output = again.stream_append(stream::iter([append(0, 10)]), option()).await.unwrap();
     let answers: Vec<_> = output.collect().await;
@@ -186,4 +186,21 @@ async fn one_connection_carries_the_appends_of_all_shards() {
         assert_eq!(output.collect::<Vec<_>>().await.len(), 1);
     }
     assert_eq!(nodes.wires.dialled.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_peer_is_told_only_after_the_input_was_read() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    nodes.wires.listeners.lock().unwrap().remove(&address(2));
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let backing_off = stream::once(Box::pin(async {
+        sleep(Duration::from_secs(3)).await;
+        append(0, 10)
+    }));
+    let start = Instant::now();
+    let output = way.stream_append(backing_off, option()).await.unwrap();
+    let answers: Vec<_> = output.collect().await;
+    assert!(matches!(answers[..], [Err(RPCError::Unreachable(_))]), "{answers:?}");
+    assert!(start.elapsed() >= Duration::from_secs(3), "openraft's back-off was waited out");
 }

@@ -32,8 +32,8 @@ async fn a_node_of_another_cluster_is_refused_in_clear_words() {
     assert!(matches!(refused, PeerError::Refused { .. }), "{refused:?}");
     assert!(refused.to_string().contains(&OTHER.to_string()), "{refused}");
     let mut way = nodes.node(1).towards(2, 0, false).await;
-    let appended = way.stream_append(stream::iter([append(0, 1)]), option()).await;
-    assert!(matches!(appended, Err(RPCError::Unreachable(_))));
+    let output = way.stream_append(stream::iter([append(0, 1)]), option()).await.unwrap();
+    assert!(matches!(output.collect::<Vec<_>>().await[..], [Err(RPCError::Unreachable(_))]));
     let mut beats = nodes.node(1).towards(2, 0, true).await;
     let output = beats.stream_append(stream::iter([heartbeat(0)]), option()).await.unwrap();
     assert!(matches!(output.collect::<Vec<_>>().await[..], [Err(RPCError::Unreachable(_))]));
@@ -46,8 +46,8 @@ async fn a_node_without_a_cluster_takes_no_part_in_raft() {
     let nodes = Nodes::of_clusters(&NetworkOptions::default(), [Some(CLUSTER), None, None]);
     nodes.node(2).replica(0);
     let mut way = nodes.node(1).towards(2, 0, false).await;
-    let appended = way.stream_append(stream::iter([append(0, 1)]), option()).await;
-    assert!(matches!(appended, Err(RPCError::Unreachable(_))));
+    let output = way.stream_append(stream::iter([append(0, 1)]), option()).await.unwrap();
+    assert!(matches!(output.collect::<Vec<_>>().await[..], [Err(RPCError::Unreachable(_))]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 mod append;
 mod heartbeat;
 mod identity;
+mod raft;
 mod replica;
 mod snapshot;
 mod speed;
@@ -135,6 +136,8 @@ struct FakeHost {
     node: u32,
     cluster: Mutex<Option<ClusterId>>,
     replicas: Mutex<BTreeMap<u32, Arc<FakeReplica>>>,
+    /// Real replicas; they come before the pretended ones.
+    rafts: Mutex<BTreeMap<u32, Arc<dyn ReplicaDoor>>>,
     files: Mutex<Option<Arc<FakeFiles>>>,
     /// Calls that told vitals: one for each call with heartbeats, on both sides.
     heard: AtomicU64,
@@ -145,6 +148,9 @@ impl PeerHost for FakeHost {
     fn raft(&self, shard: ShardId, to: ReplicaId) -> Option<Arc<dyn ReplicaDoor>> {
         if to != replica(self.node) {
             return None;
+        }
+        if let Some(real) = self.rafts.lock().unwrap().get(&shard.0) {
+            return Some(Arc::clone(real));
         }
         let found = self.replicas.lock().unwrap().get(&shard.0).cloned()?;
         Some(found)
