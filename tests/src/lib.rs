@@ -8,6 +8,7 @@
 pub mod binary;
 pub mod cluster;
 pub mod det;
+pub mod disk;
 pub mod history;
 pub mod invariants;
 pub mod net;

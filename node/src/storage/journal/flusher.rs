@@ -44,6 +44,8 @@ pub(super) struct Flusher {
     pool: Pool,
     carrier: Carrier,
     buf: AlignedBuf,
+    /// Frames taken from the queue.
+    taken: u64,
     /// The file being written, and where the next flush goes in it.
     file: Option<(u64, JournalFile)>,
     at: u64,
@@ -67,6 +69,7 @@ impl Flusher {
         for file in free {
             pool.put_back(file).await;
         }
+        let doubtful = recovered.free_once_superseded;
         let stamp = Stamp {
             journal: recovered.journal.unwrap_or(options.new_journal_id),
             epoch: highest.epoch + 1,
@@ -81,6 +84,7 @@ impl Flusher {
             buf: AlignedBuf::with_capacity(options.flush_bytes + options.flush_bytes / 4),
             options,
             pool,
+            taken: 0,
             file: None,
             at: 0,
             stamp,
@@ -89,6 +93,9 @@ impl Flusher {
         };
         let mut batch = Batch { frames: repeat, ..Batch::default() };
         flusher.write(&mut batch).await?;
+        for file in doubtful {
+            flusher.pool.put_back(file).await;
+        }
         Ok(flusher)
     }
 
@@ -154,6 +161,8 @@ impl Flusher {
             }
         }
         batch.fresh = batch.frames.len();
+        self.taken += batch.fresh as u64;
+        self.carrier.confirm(self.taken);
         if batch.fresh > 0 || self.unclosed {
             let known = |(key, _): &(ReplicaKey, Vote)| state.logs.replicas.contains_key(key);
             let votes = self.repeat_votes.drain(..).filter(known);
@@ -162,7 +171,12 @@ impl Flusher {
             batch.frames.extend(frames);
         }
         let room = self.options.flush_bytes.saturating_sub(batch.fresh_bytes);
-        batch.frames.extend(self.carrier.carry(&state, room));
+        let carried = self.carrier.carry(&state, room);
+        if carried.is_empty() {
+            // What was to be carried may be gone since the last flush; without another look nothing would ever end it.
+            self.carrier.choose(&state, self.options.file_bytes);
+        }
+        batch.frames.extend(carried);
         batch
     }
 
@@ -232,6 +246,7 @@ impl Flusher {
             state.queued_bytes = state.queued_bytes.saturating_sub(batch.fresh_bytes);
             let kept = state.files.split_off(&self.stamp.oldest_live);
             let released = std::mem::replace(&mut state.files, kept);
+            self.carrier.earn(batch.fresh_bytes as u64, self.options.file_bytes);
             self.carrier.choose(&state, self.options.file_bytes);
             released
         };

@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) queue: VecDeque<Queued>,
     /// Bytes of the queue's frames, and of the flush under way.
     pub(super) queued_bytes: usize,
+    /// Frames ever queued.
+    pub(super) queued_frames: u64,
     /// The chain, by file number; the last one is being written.
     pub(super) files: BTreeMap<u64, JournalFile>,
     /// Replicas forgotten since the start: nothing may bring one back.
@@ -60,6 +62,7 @@ impl Shared {
             logs,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            queued_frames: 0,
             files,
             forgotten: BTreeSet::new(),
             closed: None,
@@ -133,6 +136,7 @@ impl State {
     pub(super) fn push(&mut self, key: ReplicaKey, fact: Fact) {
         let frame = Frame { key, carried: false, fact };
         self.queued_bytes += frame.encoded_len();
+        self.queued_frames += 1;
         self.queue.push_back(Queued::Frame(frame));
     }
 

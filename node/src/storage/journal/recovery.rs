@@ -28,8 +28,11 @@ pub(super) struct Recovered {
     pub(super) logs: Logs,
     /// The files of the chain by file number.
     pub(super) chain: BTreeMap<u64, JournalFile>,
-    /// All other files: free to be written.
+    /// Files free to be written.
     pub(super) free: Vec<JournalFile>,
+    /// Files that only the last flush found says are free. It may not be durable, so they wait for the flush that
+    /// supersedes it.
+    pub(super) free_once_superseded: Vec<JournalFile>,
     /// A slot number above all in use.
     pub(super) next_slot: u32,
     /// The journal's id; `None` when the journal is born now.
@@ -56,6 +59,8 @@ struct End {
     last: Flush,
     last_at: u64,
     at: u64,
+    /// The oldest file needed as the flush before the last one says it; 0 when that stands in another file.
+    certain_oldest: u64,
 }
 
 pub(super) async fn recover(
@@ -83,16 +88,31 @@ pub(super) async fn recover(
     let oldest_live = end.last.header.oldest_live;
     let mut replay = Replay::default();
     replay_chain(&files, oldest_live, &mut replay).await?;
-    let repeat = replay.repeat(&end.last, end.last_at);
+    let mut repeat = replay.repeat(&end.last, end.last_at);
+    let mut base = end.last.header.base;
+    if mutants::active("trust-the-tail") {
+        repeat.clear();
+        base = end.last.header.link();
+    }
     let damaged = |what: String| newest.file.damaged(end.last_at, what);
     let logs = replay.finish(options.cache_bytes).map_err(damaged)?;
     let journal = Some(end.last.header.journal);
-    let base = end.last.header.base;
-    let (chain, free) = divide(files, oldest_live);
+    let (chain, free, free_once_superseded) = divide(files, oldest_live, end.certain_oldest);
     for file in chain.values() {
         sync(file).await?;
     }
-    Ok(Recovered { logs, chain, free, next_slot, journal, oldest_live, highest, base, repeat })
+    Ok(Recovered {
+        logs,
+        chain,
+        free,
+        free_once_superseded,
+        next_slot,
+        journal,
+        oldest_live,
+        highest,
+        base,
+        repeat,
+    })
 }
 
 /// The newest file whose first flush is whole.
@@ -115,6 +135,7 @@ async fn born(files: Vec<Candidate>, next_slot: u32) -> Result<Recovered, Journa
         logs: Logs::default(),
         chain: BTreeMap::new(),
         free: files.into_iter().map(|candidate| candidate.file).collect(),
+        free_once_superseded: Vec::new(),
         next_slot,
         journal: None,
         oldest_live: 1,
@@ -131,12 +152,14 @@ async fn end_of(candidate: &Candidate) -> Result<End, JournalError> {
         return Err(candidate.file.damaged(0, "the first flush changed while it was read"));
     };
     let mut last_at = 0;
+    let mut certain_oldest = 0;
     walk.at = u64::from(last.header.total_len);
     loop {
         let at = walk.at;
         let Some(flush) = walk.next(&last.header).await? else {
-            return Ok(End { last, last_at, at });
+            return Ok(End { last, last_at, at, certain_oldest });
         };
+        certain_oldest = last.header.oldest_live;
         last = flush;
         last_at = at;
     }
@@ -150,6 +173,7 @@ async fn check_behind(
     highest: &mut Highest,
 ) -> Result<(), JournalError> {
     let last = &end.last.header;
+    highest.see(last);
     let lost = |header: &FlushHeader| {
         header.journal == last.journal
             && header.base.number > last.number
@@ -259,17 +283,22 @@ async fn hidden_file(
     Ok(None)
 }
 
-/// The files of the chain by number, and all others.
-fn divide(files: Vec<Candidate>, oldest: u64) -> (BTreeMap<u64, JournalFile>, Vec<JournalFile>) {
+/// The files of the chain by number, files that are certainly free, and files that only the last flush frees.
+fn divide(
+    files: Vec<Candidate>,
+    oldest: u64,
+    certain_oldest: u64,
+) -> (BTreeMap<u64, JournalFile>, Vec<JournalFile>, Vec<JournalFile>) {
     let mut chain = BTreeMap::new();
-    let mut free = Vec::new();
+    let (mut free, mut doubtful) = (Vec::new(), Vec::new());
     for Candidate { file, head } in files {
-        match head.filter(|head| head.file >= oldest) {
-            Some(head) => {
+        match head {
+            Some(head) if head.file >= oldest => {
                 chain.insert(head.file, file);
             }
-            None => free.push(file),
+            Some(head) if head.file >= certain_oldest => doubtful.push(file),
+            Some(_) | None => free.push(file),
         }
     }
-    (chain, free)
+    (chain, free, doubtful)
 }

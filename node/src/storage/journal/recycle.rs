@@ -19,6 +19,8 @@ use crate::storage::raft_record::{EntryKind, LogId};
 const CHEAP_PART: u64 = 8;
 /// Shorter chains are not worth carrying for.
 const SHORT_CHAIN: u64 = 3;
+/// Files of credit that a long time without recycling may gather.
+const MOST_CREDIT: u64 = 4;
 
 /// An entry to be carried, its payload at hand.
 #[derive(Debug)]
@@ -35,16 +37,34 @@ pub(super) struct Carrier {
     /// The file being emptied.
     target: Option<u64>,
     ready: Vec<Ready>,
-    /// Nothing wanted stands in files below this one.
+    /// Nothing wanted stands in files below this one, durably.
     clear_below: u64,
+    /// Nothing wanted will stand in files below the first number once as many frames as the second are durable: memory
+    /// runs ahead of the queue, and what a queued truncation or purge removes is wanted until that frame is durable.
+    clear_soon: Option<(u64, u64)>,
     /// A file with an entry that cannot be read, and the bytes wanted in it then: it stays until fewer are.
     stuck: Option<(u64, u64)>,
+    /// Bytes that may be carried only to make the chain shorter: as many as were written for the first time. Without this
+    /// bound an idle journal could carry the same entries round and round.
+    credit: u64,
 }
 
 impl Carrier {
     /// Whether another flush is needed even if nobody asks for one.
     pub(super) fn is_busy(&self) -> bool {
         self.target.is_some()
+    }
+
+    /// The next flush makes so many frames durable.
+    pub(super) fn confirm(&mut self, durable: u64) {
+        if let Some((below, _)) = self.clear_soon.take_if(|(_, frames)| *frames <= durable) {
+            self.clear_below = self.clear_below.max(below);
+        }
+    }
+
+    /// Fresh bytes were written.
+    pub(super) fn earn(&mut self, fresh: u64, file_bytes: u64) {
+        self.credit = (self.credit + fresh).min(MOST_CREDIT * file_bytes);
     }
 
     /// Whether the next flush would let recovery start at a newer file.
@@ -100,6 +120,7 @@ impl Carrier {
         let Some(target) = self.target else { return Vec::new() };
         if mutants::active("carry-nothing") {
             self.ready.clear();
+            self.clear_below = self.clear_below.max(target + 1);
             return Vec::new();
         }
         let mut frames = marks_in(&state.logs, target);
@@ -124,31 +145,36 @@ impl Carrier {
     /// After a flush: is the target clear, and which file is next? Runs under the lock, with all places settled.
     pub(super) fn choose(&mut self, state: &State, file_bytes: u64) {
         let Some((&newest, _)) = state.files.last_key_value() else { return };
-        let mut clear_below = state.logs.oldest_file().map_or(newest, |oldest| oldest.min(newest));
-        if mutants::active("carry-nothing") {
-            clear_below = self.target.map_or(clear_below, |target| target + 1);
+        let clear_below = state.logs.oldest_file().map_or(newest, |oldest| oldest.min(newest));
+        if clear_below > self.clear_below && self.clear_soon.is_none() {
+            self.clear_soon = Some((clear_below, state.queued_frames));
         }
-        self.clear_below = self.clear_below.max(clear_below);
-        self.target = state.files.keys().next().copied().filter(|oldest| {
-            // A target that is clear but not yet given back needs one more flush.
-            *oldest < newest
-                && (*oldest < self.clear_below || self.is_worth_it(*oldest, state, file_bytes))
+        let soon = self.clear_soon.map_or(0, |(below, _)| below);
+        let oldest = state.files.keys().next().copied().filter(|oldest| *oldest < newest);
+        // A target that is clear but not yet given back needs one more flush.
+        self.target = oldest.filter(|oldest| {
+            *oldest < self.clear_below.max(soon) || self.is_worth_it(*oldest, state, file_bytes)
         });
         if self.target.is_none() {
             self.ready.clear();
         }
     }
 
-    fn is_worth_it(&self, oldest: u64, state: &State, file_bytes: u64) -> bool {
+    fn is_worth_it(&mut self, oldest: u64, state: &State, file_bytes: u64) -> bool {
         let wanted = state.logs.live_in(oldest);
         if self.stuck.is_some_and(|(file, then)| file == oldest && wanted >= then) {
             return false;
         }
+        // A target once chosen is finished: what was carried so far would have been for nothing.
+        if self.target == Some(oldest) || wanted <= file_bytes / CHEAP_PART {
+            return true;
+        }
         let files = state.files.len() as u64;
         let half_empty = state.logs.live_bytes() * 2 <= files * file_bytes;
-        // A target once chosen is finished: what was carried so far would have been for nothing.
-        self.target == Some(oldest)
-            || wanted <= file_bytes / CHEAP_PART
-            || (files > SHORT_CHAIN && half_empty)
+        let pays = files > SHORT_CHAIN && half_empty && wanted <= self.credit;
+        if pays {
+            self.credit -= wanted;
+        }
+        pays
     }
 }

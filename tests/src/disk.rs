@@ -1,0 +1,656 @@
+//! A disk in memory that loses what was not synced. Owns what a power cut, a failing sync, a full disk and rot do to
+//! files; it never touches a real file, and everything it does follows from its seed.
+//!
+//! Each file has a view (what reads see) and a durable content; a sync brings the writes issued before it over. Names live
+//! in folders likewise: a created, renamed or removed name is durable once its folder is synced. [`SimDisk::power_off`]
+//! makes every handle fail at once, so that dying tasks cannot write; [`SimDisk::crash`] then decides what survives;
+//! [`SimDisk::attach`] gives the handle of the next life.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use waymark_node::storage::disk::{AlignedBuf, BLOCK, Disk, DiskFile, OpenMode, Space};
+
+/// A power cut tears writes at this grain.
+const SECTOR: usize = 512;
+const PAGE: usize = 4096;
+
+/// What a crash leaves of the writes that were not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// Nothing.
+    LoseAll,
+    /// Everything: the process died, the machine did not.
+    KeepAll,
+    /// Of each file's writes a prefix, the next one torn at a sector.
+    TornPrefix,
+    /// Each sector of each write on its own.
+    Shuffle,
+}
+
+impl Crash {
+    /// All modes.
+    pub const ALL: [Self; 4] = [Self::LoseAll, Self::KeepAll, Self::TornPrefix, Self::Shuffle];
+}
+
+/// What goes wrong while the power is on.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// How often a write fails, 0 to 1.
+    pub write_errors: f64,
+    /// How often a sync fails, 0 to 1. What it covered is then clean in memory and not on disk, as on Linux.
+    pub sync_errors: f64,
+    /// How often a sync says yes and does nothing, 0 to 1.
+    pub sync_lies: f64,
+    /// Bytes that all files may have together.
+    pub capacity: Option<u64>,
+    /// How long a sync takes, in simulated time.
+    pub sync_latency: Range<Duration>,
+    /// Faults hit only files whose path starts so; all when empty. The capacity holds for all.
+    pub path_prefix: String,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Content {
+    len: u64,
+    /// Pages that are not all zero; view and durable content share those that are equal.
+    pages: BTreeMap<u64, Arc<[u8; PAGE]>>,
+}
+
+impl Content {
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        self.len = self.len.max(offset + data.len() as u64);
+        let mut at = 0;
+        while at < data.len() {
+            let (page, from) = locate(offset + at as u64);
+            let count = (PAGE - from).min(data.len() - at);
+            let part = &data[at..at + count];
+            if self.pages.contains_key(&page) || part.iter().any(|byte| *byte != 0) {
+                let page = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE]));
+                Arc::make_mut(page)[from..from + count].copy_from_slice(part);
+            }
+            at += count;
+        }
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Vec<u8> {
+        let len = len.min(usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX));
+        let mut out = vec![0; len];
+        let mut at = 0;
+        while at < len {
+            let (page, from) = locate(offset + at as u64);
+            let count = (PAGE - from).min(len - at);
+            if let Some(page) = self.pages.get(&page) {
+                out[at..at + count].copy_from_slice(&page[from..from + count]);
+            }
+            at += count;
+        }
+        out
+    }
+
+    fn set_len(&mut self, len: u64) {
+        let (page, from) = locate(len);
+        if len < self.len {
+            self.pages.split_off(&(page + 1));
+            // What a shorter file cut off must not come back when it grows.
+            if let Some(page) = self.pages.get_mut(&page) {
+                Arc::make_mut(page)[from..].fill(0);
+            }
+        }
+        self.len = len;
+    }
+
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Write(offset, data) => self.write(*offset, data),
+            Change::SetLen(len) => self.set_len(*len),
+        }
+    }
+}
+
+fn locate(offset: u64) -> (u64, usize) {
+    let page = PAGE as u64;
+    (offset / page, usize::try_from(offset % page).expect("less than a page"))
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Write(u64, Bytes),
+    SetLen(u64),
+}
+
+#[derive(Debug, Default)]
+struct Inode {
+    view: Content,
+    durable: Content,
+    /// Changes not synced yet, oldest first.
+    dirty: Vec<Change>,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Folder,
+    File(u64),
+}
+
+/// One step in a folder: names set or removed together.
+type NameChange = Vec<(String, Option<Node>)>;
+
+#[derive(Debug)]
+struct State {
+    names: BTreeMap<String, Node>,
+    durable_names: BTreeMap<String, Node>,
+    /// Steps not synced yet, oldest first.
+    name_changes: Vec<NameChange>,
+    inodes: BTreeMap<u64, Inode>,
+    next_inode: u64,
+    /// Bytes of all files in view.
+    used: u64,
+    /// Raised by a power cut; handles of earlier lives fail.
+    generation: u64,
+    /// Calls until the power goes by itself.
+    calls_left: Option<u64>,
+    faults: Faults,
+    rng: StdRng,
+}
+
+/// A disk, or one life's handle of it. A clone is the same handle.
+#[derive(Debug, Clone)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+    generation: u64,
+}
+
+fn os_error(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+impl SimDisk {
+    /// An empty disk; all that chance decides follows from the seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            name_changes: Vec::new(),
+            inodes: BTreeMap::new(),
+            next_inode: 1,
+            used: 0,
+            generation: 0,
+            calls_left: None,
+            faults: Faults::default(),
+            rng: StdRng::seed_from_u64(seed),
+        };
+        Self { state: Arc::new(Mutex::new(state)), generation: 0 }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handle of the next life.
+    #[must_use]
+    pub fn attach(&self) -> Self {
+        let generation = self.lock().generation;
+        Self { state: Arc::clone(&self.state), generation }
+    }
+
+    /// From now on every call of every handle fails.
+    pub fn power_off(&self) {
+        let mut state = self.lock();
+        state.generation += 1;
+        state.calls_left = None;
+    }
+
+    /// The power goes by itself after so many more calls.
+    pub fn power_off_after(&self, calls: u64) {
+        self.lock().calls_left = Some(calls);
+    }
+
+    /// Whether the power went since this handle was attached.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.lock().generation != self.generation
+    }
+
+    /// What goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.lock().faults = faults;
+    }
+
+    /// Power off, and decides what survives.
+    pub fn crash(&self, mode: Crash) {
+        self.power_off();
+        let mut state = self.lock();
+        let State { inodes, rng, .. } = &mut *state;
+        for inode in inodes.values_mut() {
+            let dirty = std::mem::take(&mut inode.dirty);
+            match mode {
+                Crash::LoseAll => {}
+                Crash::KeepAll => inode.durable = inode.view.clone(),
+                Crash::TornPrefix => keep_prefix(&mut inode.durable, &dirty, rng),
+                Crash::Shuffle => keep_some(&mut inode.durable, &dirty, rng),
+            }
+            inode.view = inode.durable.clone();
+        }
+        let steps = std::mem::take(&mut state.name_changes);
+        let kept = match mode {
+            Crash::LoseAll => 0,
+            Crash::KeepAll => steps.len(),
+            Crash::TornPrefix | Crash::Shuffle => state.rng.random_range(0..=steps.len()),
+        };
+        for step in &steps[..kept] {
+            set_names(&mut state.durable_names, step);
+        }
+        state.drop_lost_names();
+    }
+
+    /// Flips bits of durable bytes, as rot does: nobody is told.
+    ///
+    /// # Panics
+    /// When there is no such file, or the range is empty.
+    pub fn rot(&self, path: &str, range: Range<u64>, bits: usize) {
+        let mut state = self.lock();
+        let Some(Node::File(number)) = state.names.get(path).copied() else {
+            panic!("no file {path} to rot")
+        };
+        for _ in 0..bits {
+            let (offset, bit) =
+                (state.rng.random_range(range.clone()), state.rng.random_range(0..8));
+            let inode = state.inodes.get_mut(&number).expect("names point to inodes");
+            let byte = inode.durable.read(offset, 1).first().copied().unwrap_or(0) ^ (1 << bit);
+            inode.durable.write(offset, &[byte]);
+            inode.view.write(offset, &[byte]);
+        }
+    }
+
+    /// All files with their length in view, sorted.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, u64)> {
+        let state = self.lock();
+        let length = |number: &u64| state.inodes.get(number).map_or(0, |inode| inode.view.len);
+        let files = state.names.iter().filter_map(|(path, node)| match node {
+            Node::File(number) => Some((path.clone(), length(number))),
+            Node::Folder => None,
+        });
+        files.collect()
+    }
+
+    /// The state, if this handle's power is still on. Every call comes through here once.
+    fn call(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.lock();
+        match &mut state.calls_left {
+            Some(0) => {
+                state.calls_left = None;
+                state.generation += 1;
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        if state.generation == self.generation { Ok(state) } else { Err(os_error(libc::EIO)) }
+    }
+
+    async fn sync_where(&self, chosen: impl Fn(u64) -> bool, path: &str) -> io::Result<()> {
+        // A sync covers what was written before it was issued; a crash may land in the time that it takes.
+        let (covered, latency, fails, lies) = {
+            let mut state = self.call()?;
+            let chosen = state.inodes.iter().filter(|(number, _)| chosen(**number));
+            let covered: Vec<_> =
+                chosen.map(|(number, inode)| (*number, inode.dirty.len())).collect();
+            let Faults { sync_latency, sync_errors, sync_lies, .. } = state.faults.clone();
+            let latency = if sync_latency.is_empty() {
+                sync_latency.start
+            } else {
+                state.rng.random_range(sync_latency)
+            };
+            let (fails, lies) = (state.strikes(sync_errors, path), state.strikes(sync_lies, path));
+            (covered, latency, fails, lies)
+        };
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        let mut state = self.call()?;
+        for (number, count) in covered {
+            let Some(inode) = state.inodes.get_mut(&number) else { continue };
+            if lies {
+                continue;
+            }
+            // Another sync may have covered some of it meanwhile.
+            let count = count.min(inode.dirty.len());
+            for change in inode.dirty.drain(..count) {
+                if !fails {
+                    inode.durable.apply(&change);
+                }
+            }
+        }
+        if fails { Err(os_error(libc::EIO)) } else { Ok(()) }
+    }
+}
+
+fn keep_prefix(durable: &mut Content, dirty: &[Change], rng: &mut StdRng) {
+    let kept = rng.random_range(0..=dirty.len());
+    for change in &dirty[..kept] {
+        durable.apply(change);
+    }
+    if let Some(Change::Write(offset, data)) = dirty.get(kept) {
+        let sectors = data.len().div_ceil(SECTOR);
+        let cut = (rng.random_range(0..=sectors) * SECTOR).min(data.len());
+        durable.write(*offset, &data[..cut]);
+    }
+}
+
+fn keep_some(durable: &mut Content, dirty: &[Change], rng: &mut StdRng) {
+    for change in dirty {
+        match change {
+            Change::SetLen(_) if rng.random_bool(0.5) => durable.apply(change),
+            Change::SetLen(_) => {}
+            Change::Write(offset, data) => {
+                for (sector, bytes) in data.chunks(SECTOR).enumerate() {
+                    if rng.random_bool(0.5) {
+                        durable.write(offset + (sector * SECTOR) as u64, bytes);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn set_names(names: &mut BTreeMap<String, Node>, step: &NameChange) {
+    for (path, node) in step {
+        match node {
+            Some(node) => names.insert(path.clone(), *node),
+            None => names.remove(path),
+        };
+    }
+}
+
+impl State {
+    fn strikes(&mut self, chance: f64, path: &str) -> bool {
+        chance > 0.0 && path.starts_with(&self.faults.path_prefix) && self.rng.random_bool(chance)
+    }
+
+    fn rename_step(&mut self, step: NameChange) {
+        set_names(&mut self.names, &step);
+        self.name_changes.push(step);
+    }
+
+    /// After a crash: what is durable is all there is, and a name in a folder that was lost is lost too.
+    fn drop_lost_names(&mut self) {
+        let names = std::mem::take(&mut self.durable_names);
+        for (path, node) in names {
+            let parent = parent(&path);
+            if parent.is_empty() || self.durable_names.get(parent) == Some(&Node::Folder) {
+                self.durable_names.insert(path, node);
+            }
+        }
+        self.names = self.durable_names.clone();
+        let live: BTreeSet<u64> = self.names.values().filter_map(Node::inode).collect();
+        self.inodes.retain(|number, _| live.contains(number));
+        self.used = self.inodes.values().map(|inode| inode.view.len).sum();
+    }
+
+    fn change(&mut self, number: u64, path: &str, change: Change) -> io::Result<()> {
+        let chance = self.faults.write_errors;
+        if self.strikes(chance, path) {
+            return Err(os_error(libc::EIO));
+        }
+        let Some(inode) = self.inodes.get_mut(&number) else { return Ok(()) };
+        let old = inode.view.len;
+        let new = match &change {
+            Change::Write(offset, data) => old.max(offset + data.len() as u64),
+            Change::SetLen(len) => *len,
+        };
+        let used = self.used - old + new;
+        if new > old && self.faults.capacity.is_some_and(|capacity| used > capacity) {
+            return Err(os_error(libc::ENOSPC));
+        }
+        self.used = used;
+        inode.view.apply(&change);
+        inode.dirty.push(change);
+        Ok(())
+    }
+}
+
+impl Node {
+    fn inode(&self) -> Option<u64> {
+        match self {
+            Self::Folder => None,
+            Self::File(number) => Some(*number),
+        }
+    }
+}
+
+#[async_trait]
+impl Disk for SimDisk {
+    async fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.call()?;
+        let number = match state.names.get(path) {
+            Some(Node::File(number)) => *number,
+            Some(Node::Folder) => return Err(io::ErrorKind::IsADirectory.into()),
+            None if mode == OpenMode::Read => return Err(io::ErrorKind::NotFound.into()),
+            None => {
+                let folder = parent(path);
+                if !folder.is_empty() && state.names.get(folder) != Some(&Node::Folder) {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                let number = state.next_inode;
+                state.next_inode += 1;
+                state.inodes.insert(number, Inode::default());
+                state.rename_step(vec![(path.to_owned(), Some(Node::File(number)))]);
+                number
+            }
+        };
+        Ok(Arc::new(SimFile { disk: self.clone(), number, path: path.to_owned(), mode }))
+    }
+
+    async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let state = self.call()?;
+        let inside = state.names.keys().filter(|path| parent(path) == dir);
+        Ok(inside.map(|path| path[path.rfind('/').map_or(0, |at| at + 1)..].to_owned()).collect())
+    }
+
+    async fn create_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.call()?;
+        let ends = dir.match_indices('/').map(|(at, _)| at).chain([dir.len()]);
+        for end in ends {
+            let path = &dir[..end];
+            if !path.is_empty() && !state.names.contains_key(path) {
+                state.rename_step(vec![(path.to_owned(), Some(Node::Folder))]);
+            }
+        }
+        Ok(())
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.call()?;
+        let prefix = format!("{from}/");
+        let moved = |path: &String| path == from || path.starts_with(&prefix);
+        let mut step = NameChange::new();
+        for (path, node) in state.names.iter().filter(|(path, _)| moved(path)) {
+            step.push((path.clone(), None));
+            step.push((format!("{to}{}", &path[from.len()..]), Some(*node)));
+        }
+        if step.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.rename_step(step);
+        Ok(())
+    }
+
+    async fn remove(&self, path: &str) -> io::Result<()> {
+        let mut state = self.call()?;
+        let Some(Node::File(number)) = state.names.get(path).copied() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        state.used -= state.inodes.get(&number).map_or(0, |inode| inode.view.len);
+        state.rename_step(vec![(path.to_owned(), None)]);
+        Ok(())
+    }
+
+    async fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.call()?;
+        let prefix = format!("{dir}/");
+        let inside = |path: &&String| *path == dir || path.starts_with(&prefix);
+        let gone: Vec<String> = state.names.keys().filter(inside).cloned().collect();
+        for path in gone {
+            let number = state.names.get(&path).and_then(Node::inode);
+            let inode = number.and_then(|number| state.inodes.get(&number));
+            state.used -= inode.map_or(0, |inode| inode.view.len);
+            state.rename_step(vec![(path, None)]);
+        }
+        Ok(())
+    }
+
+    async fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.call()?;
+        let steps = std::mem::take(&mut state.name_changes);
+        for step in steps {
+            if step.iter().any(|(path, _)| parent(path) == dir) {
+                set_names(&mut state.durable_names, &step);
+            } else {
+                state.name_changes.push(step);
+            }
+        }
+        Ok(())
+    }
+
+    async fn sync_all(&self) -> io::Result<()> {
+        self.sync_where(|_| true, "").await?;
+        let mut state = self.call()?;
+        for step in std::mem::take(&mut state.name_changes) {
+            set_names(&mut state.durable_names, &step);
+        }
+        Ok(())
+    }
+
+    async fn space(&self) -> io::Result<Space> {
+        let state = self.call()?;
+        let total = state.faults.capacity.unwrap_or(1 << 40);
+        Ok(Space { total, free: total.saturating_sub(state.used) })
+    }
+}
+
+/// One open file of one life.
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    number: u64,
+    path: String,
+    mode: OpenMode,
+}
+
+impl SimFile {
+    fn change(&self, change: Change) -> io::Result<()> {
+        if self.mode == OpenMode::Read {
+            return Err(os_error(libc::EBADF));
+        }
+        self.disk.call()?.change(self.number, &self.path, change)
+    }
+}
+
+#[async_trait]
+impl DiskFile for SimFile {
+    async fn len(&self) -> io::Result<u64> {
+        let state = self.disk.call()?;
+        Ok(state.inodes.get(&self.number).map_or(0, |inode| inode.view.len))
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let state = self.disk.call()?;
+        let inode = state.inodes.get(&self.number);
+        Ok(inode.map_or_else(Bytes::new, |inode| inode.view.read(offset, len).into()))
+    }
+
+    async fn write_at(&self, offset: u64, data: Vec<Bytes>) -> io::Result<()> {
+        if self.mode == OpenMode::Direct {
+            return Err(os_error(libc::EINVAL));
+        }
+        self.change(Change::Write(offset, data.concat().into()))
+    }
+
+    async fn write_blocks(&self, offset: u64, data: AlignedBuf) -> (io::Result<()>, AlignedBuf) {
+        let aligned = offset.is_multiple_of(BLOCK as u64) && data.len().is_multiple_of(BLOCK);
+        let written = if aligned {
+            self.change(Change::Write(offset, Bytes::copy_from_slice(data.as_slice())))
+        } else {
+            Err(os_error(libc::EINVAL))
+        };
+        (written, data)
+    }
+
+    async fn set_len(&self, len: u64) -> io::Result<()> {
+        self.change(Change::SetLen(len))
+    }
+
+    async fn allocate(&self, len: u64) -> io::Result<()> {
+        if self.len().await? < len { self.change(Change::SetLen(len)) } else { Ok(()) }
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        self.disk.sync_where(|number| number == self.number, &self.path).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_synced_is_lost_with_the_power() {
+        let disk = SimDisk::new(1);
+        disk.create_dir("a").await.unwrap();
+        let file = disk.open("a/b", OpenMode::Write).await.unwrap();
+        file.write_at(0, vec![Bytes::from_static(b"one")]).await.unwrap();
+        file.sync().await.unwrap();
+        file.write_at(3, vec![Bytes::from_static(b"two")]).await.unwrap();
+        disk.sync_dir("").await.unwrap();
+        disk.sync_dir("a").await.unwrap();
+        disk.rename("a/b", "a/c").await.unwrap();
+        disk.crash(Crash::LoseAll);
+        assert!(file.len().await.is_err(), "a handle of the life before");
+        let disk = disk.attach();
+        assert_eq!(disk.list("a").await.unwrap(), ["b"]);
+        let file = disk.open("a/b", OpenMode::Read).await.unwrap();
+        assert_eq!(file.read_at(0, 99).await.unwrap(), "one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_in_a_folder_that_was_never_synced_is_lost() {
+        let disk = SimDisk::new(1);
+        disk.create_dir("a").await.unwrap();
+        let file = disk.open("a/b", OpenMode::Write).await.unwrap();
+        file.sync().await.unwrap();
+        disk.sync_dir("a").await.unwrap();
+        disk.crash(Crash::LoseAll);
+        assert_eq!(disk.files(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shorter_file_grows_with_zeros_and_a_failed_sync_loses_what_it_covered() {
+        let disk = SimDisk::new(1);
+        let file = disk.open("f", OpenMode::Write).await.unwrap();
+        file.write_at(0, vec![Bytes::from_static(b"abcdef")]).await.unwrap();
+        file.set_len(2).await.unwrap();
+        file.set_len(4).await.unwrap();
+        assert_eq!(file.read_at(0, 99).await.unwrap(), &b"ab\0\0"[..]);
+        disk.sync_dir("").await.unwrap();
+        disk.set_faults(Faults { sync_errors: 1.0, ..Faults::default() });
+        file.sync().await.unwrap_err();
+        disk.set_faults(Faults::default());
+        file.sync().await.unwrap();
+        disk.crash(Crash::LoseAll);
+        assert_eq!(disk.files(), [("f".to_owned(), 0)]);
+    }
+}
