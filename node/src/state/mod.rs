@@ -28,6 +28,8 @@ pub mod slot;
 pub mod topic_config;
 
 #[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
 mod model_tests;
 
 pub use catalog::Catalog;

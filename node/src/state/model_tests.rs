@@ -1,1 +1,159 @@
+//! Random logs against what clients are promised: contiguous offsets, one producer's records once and in order, equal
+//! states from equal logs. Each promise is a function that also judges the planted bugs.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseResult, TestRunner};
+use waymark_proto::ids::{ShardId, TopicPartition};
+
+use super::arbitrary::{self, without_bugs};
+use super::batch::BatchHeader;
+use super::command::{Command, CommitOffsets};
+use super::reply::{Effect, Refusal, Reply};
+use super::shard::{EntryAt, ShardState};
+
+type Log = Vec<(EntryAt, Command)>;
+
+/// Of each producer epoch of a partition, what was appended begins at sequence 0 and goes on without gap or repeat; and
+/// the offsets of a partition are contiguous.
+fn appends_are_once_and_in_order(log: Log) -> TestCaseResult {
+    let mut state = ShardState::new(ShardId::CATALOG);
+    let mut next_offsets: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+    let mut next_sequences: BTreeMap<(TopicPartition, i64, i16), i32> = BTreeMap::new();
+    for (at, command) in log {
+        for effect in state.apply(at, command).effects {
+            let Effect::Append(batch) = effect else { continue };
+            let next = next_offsets.insert(batch.at, batch.next_offset).unwrap_or(0);
+            prop_assert_eq!(batch.base_offset, next);
+            let whole = [batch.stamp.as_slice(), &batch.body].concat();
+            let header = BatchHeader::read(&whole).expect("only batches are appended");
+            prop_assert_eq!(batch.next_offset - next, i64::from(header.record_count));
+            if let Some(sent) = header.sequence {
+                let key = (batch.at, sent.producer_id, sent.epoch);
+                let next = next_sequences.insert(key, sent.first + sent.count).unwrap_or(0);
+                prop_assert_eq!(sent.first, next);
+            }
+        }
+        for (at, view) in state.partitions() {
+            prop_assert_eq!(view.next_offset, next_offsets.get(&at).copied().unwrap_or(0));
+        }
+    }
+    Ok(())
+}
+
+/// What a member committed with a sequence is replaced only by a sequence at least as high, while it alone commits.
+fn commits_of_a_member_never_go_back(sequences: Vec<i64>) -> TestCaseResult {
+    let mut state = ShardState::new(ShardId(1));
+    let at = EntryAt { index: 1, term: 1, leader: Default::default() };
+    let place = TopicPartition::default();
+    let mut newest = 0;
+    for commit_seq in sequences {
+        let item = super::command::OffsetCommit {
+            at: place,
+            offset: commit_seq * 10,
+            leader_epoch: None,
+            metadata: None,
+            expected_offset: None,
+            fencing_epoch: None,
+        };
+        let commit = CommitOffsets {
+            group: "g".to_owned(),
+            member: Some("m".to_owned()),
+            items: vec![item],
+            all_or_nothing: true,
+            commit_seq,
+            commit_time_ms: 0,
+        };
+        let applied = state.apply(at, Command::CommitOffsets(commit));
+        let late = commit_seq < newest;
+        let verdict = if late { Err(Refusal::Superseded) } else { Ok(()) };
+        prop_assert_eq!(applied.reply, Reply::Committed(vec![verdict]));
+        newest = newest.max(commit_seq);
+        prop_assert_eq!(state.committed("g", place).map(|it| it.offset), Some(newest * 10));
+    }
+    Ok(())
+}
+
+fn runner() -> TestRunner {
+    TestRunner::new(Config { failure_persistence: None, ..Config::default() })
+}
+
+#[test]
+fn a_random_log_appends_once_and_in_order() {
+    let _alone = without_bugs();
+    let logs = arbitrary::log(arbitrary::produce());
+    runner().run(&logs, appends_are_once_and_in_order).unwrap();
+}
+
+#[test]
+fn random_commits_of_one_member_never_go_back() {
+    let _alone = without_bugs();
+    let sequences = prop::collection::vec(1_i64..9, 0..20);
+    runner().run(&sequences, commits_of_a_member_never_go_back).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn equal_logs_give_equal_states_effects_and_rows(log in arbitrary::log(arbitrary::command())) {
+        let _alone = without_bugs();
+        let mut states = [ShardState::new(ShardId::CATALOG), ShardState::new(ShardId::CATALOG)];
+        for (at, command) in log {
+            // One replica has the command at hand, the other reads it from its log.
+            let encoded = command.encode();
+            let [first, second] = &mut states;
+            prop_assert_eq!(first.apply(at, command), second.apply_encoded(at, encoded));
+        }
+        let [first, second] = &mut states;
+        prop_assert_eq!(first.drain_rows(), second.drain_rows());
+        prop_assert_eq!(first, second);
+    }
+
+    #[test]
+    fn a_leader_epoch_rises_with_each_leadership(log in arbitrary::log(arbitrary::command())) {
+        let mut state = ShardState::new(ShardId(1));
+        let mut last = None;
+        let mut leaders = 0;
+        for (at, _) in log {
+            let changed = last.replace((at.term, at.leader)) != Some((at.term, at.leader));
+            leaders += i64::from(changed);
+            prop_assert_eq!(state.observe(at).effects.contains(&Effect::LeaderChanged), changed);
+            prop_assert_eq!(state.leaders.seen, leaders);
+        }
+    }
+}
+
+#[test]
+fn an_entry_that_is_no_command_is_refused_and_counts_its_leader() {
+    let mut state = ShardState::new(ShardId(1));
+    let at = EntryAt { index: 1, term: 7, leader: Default::default() };
+    let applied = state.apply_encoded(at, bytes::Bytes::from_static(b"?"));
+    assert!(matches!(applied.reply, Reply::Refused(Refusal::Invalid(_))));
+    assert_eq!(applied.effects, [Effect::LeaderChanged]);
+}
+
+#[cfg(feature = "mutants")]
+mod planted_bugs {
+    use super::*;
+
+    #[test]
+    fn appending_a_repeat_again_is_caught() {
+        let _bug = crate::mutants::plant("dup-appends");
+        let logs = arbitrary::log(arbitrary::produce());
+        assert!(runner().run(&logs, appends_are_once_and_in_order).is_err());
+    }
+
+    #[test]
+    fn letting_an_epoch_begin_anywhere_is_caught() {
+        let _bug = crate::mutants::plant("epoch-from-zero-skipped");
+        let logs = arbitrary::log(arbitrary::produce());
+        assert!(runner().run(&logs, appends_are_once_and_in_order).is_err());
+    }
+
+    #[test]
+    fn letting_a_late_commit_win_is_caught() {
+        let _bug = crate::mutants::plant("superseded-ignored");
+        let sequences = prop::collection::vec(1_i64..9, 0..20);
+        assert!(runner().run(&sequences, commits_of_a_member_never_go_back).is_err());
+    }
+}

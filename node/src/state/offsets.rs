@@ -162,6 +162,7 @@ fn is_same_member(stored: &CommittedOffset, command: &CommitOffsets) -> bool {
 mod tests {
     use waymark_proto::ids::PartitionId;
 
+    use super::super::arbitrary::without_bugs;
     use super::*;
 
     fn at(partition: i32) -> TopicPartition {
@@ -196,6 +197,7 @@ mod tests {
 
     #[test]
     fn a_late_commit_of_the_same_member_does_not_undo_a_newer_one() {
+        let _alone = without_bugs();
         let mut offsets = Offsets::default();
         assert_eq!(offsets.commit(by(Some("m"), 2, vec![item(0, 20)])), [Ok(())]);
         assert_eq!(offsets.commit(by(Some("m"), 1, vec![item(0, 10)])), [Err(Refusal::Superseded)]);
@@ -206,6 +208,7 @@ mod tests {
 
     #[test]
     fn a_commit_without_sequence_does_not_reopen_older_sequences() {
+        let _alone = without_bugs();
         let mut offsets = Offsets::default();
         offsets.commit(by(Some("m"), 5, vec![item(0, 50)]));
         assert_eq!(offsets.commit(by(Some("m"), 0, vec![item(0, 60)])), [Ok(())]);
@@ -214,6 +217,7 @@ mod tests {
 
     #[test]
     fn commits_from_outside_are_not_ordered_by_sequence() {
+        let _alone = without_bugs();
         let mut offsets = Offsets::default();
         offsets.commit(by(None, 100, vec![item(0, 50)]));
         assert_eq!(offsets.commit(by(None, 1, vec![item(0, 60)])), [Ok(())]);
@@ -221,6 +225,7 @@ mod tests {
 
     #[test]
     fn one_refusal_keeps_all_others_out() {
+        let _alone = without_bugs();
         let mut offsets = Offsets::default();
         let condition = OffsetCommit { expected_offset: Some(3), ..item(1, 4) };
         let items = vec![item(0, 1), condition];
@@ -235,6 +240,7 @@ mod tests {
 
     #[test]
     fn a_superseded_item_does_not_keep_the_others_out() {
+        let _alone = without_bugs();
         let mut offsets = Offsets::default();
         offsets.commit(by(Some("m"), 9, vec![item(0, 90)]));
         let verdicts = offsets.commit(by(Some("m"), 5, vec![item(0, 50), item(1, 51)]));
@@ -243,6 +249,7 @@ mod tests {
 
     #[test]
     fn a_fencing_epoch_never_falls() {
+        let _alone = without_bugs();
         let mut offsets = Offsets::default();
         let fenced = |epoch, offset| OffsetCommit { fencing_epoch: epoch, ..item(0, offset) };
         offsets.commit(by(None, 0, vec![fenced(Some(7), 1)]));
@@ -254,6 +261,7 @@ mod tests {
 
     #[test]
     fn an_exact_repeat_of_a_conditional_commit_is_fine() {
+        let _alone = without_bugs();
         let mut offsets = Offsets::default();
         offsets.commit(by(Some("m"), 1, vec![item(0, 1)]));
         let conditional = OffsetCommit { expected_offset: Some(1), ..item(0, 2) };
@@ -264,6 +272,7 @@ mod tests {
 
     #[test]
     fn forgetting_leaves_no_empty_group() {
+        let _alone = without_bugs();
         let mut offsets = Offsets::default();
         offsets.commit(by(None, 0, vec![item(0, 1), item(1, 1)]));
         assert_eq!(offsets.delete("g", &[at(0), at(5)]), 1);

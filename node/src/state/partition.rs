@@ -112,7 +112,11 @@ impl Partition {
 
     /// Appends one batch, or says why not. A repeat is recognised before anything that may have changed since the first
     /// attempt is checked: the size limit, and the condition that the first attempt itself made untrue.
-    pub(super) fn append(&mut self, item: ProduceItem, at: &AppendAt) -> Result<Appended, Refusal> {
+    pub(super) fn append(
+        &mut self,
+        item: &ProduceItem,
+        at: &AppendAt,
+    ) -> Result<Appended, Refusal> {
         let header = BatchHeader::read(&item.batch).ok_or(Refusal::BadBatch)?;
         if let Some(sequence) = header.sequence {
             let known = self.producers.get(&sequence.producer_id);
@@ -121,7 +125,7 @@ impl Partition {
                 return Ok(Appended { receipt, stored: None, producer_id: None });
             }
         }
-        let next_offset = self.check_room(&item, header.record_count)?;
+        let next_offset = self.check_room(item, header.record_count)?;
         let receipt = Receipt {
             base_offset: self.next_offset,
             record_count: header.record_count,
@@ -279,6 +283,7 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
+    use super::super::arbitrary::without_bugs;
     use super::super::batch::tests::batch;
     use super::*;
 
@@ -303,11 +308,12 @@ mod tests {
     }
 
     fn append(partition: &mut Partition, size: usize, time: i64) -> StampedBatch {
-        partition.append(item(batch(None, 2, size)), &at(time, 4)).unwrap().stored.unwrap()
+        partition.append(&item(batch(None, 2, size)), &at(time, 4)).unwrap().stored.unwrap()
     }
 
     #[test]
     fn the_first_batch_begins_a_segment_and_the_next_ones_fill_it() {
+        let _alone = without_bugs();
         let mut partition = Partition::new(settings(), 4);
         assert!(append(&mut partition, 100, 0).starts_segment);
         assert!(!append(&mut partition, 100, 999).starts_segment);
@@ -317,6 +323,7 @@ mod tests {
 
     #[test]
     fn a_segment_rolls_by_entry_time_in_either_direction() {
+        let _alone = without_bugs();
         let mut partition = Partition::new(settings(), 4);
         append(&mut partition, 61, 5_000);
         assert!(append(&mut partition, 61, 6_000).starts_segment);
@@ -326,22 +333,24 @@ mod tests {
 
     #[test]
     fn a_batch_over_the_limit_or_at_another_offset_is_refused() {
+        let _alone = without_bugs();
         let mut partition = Partition::new(settings(), 0);
-        let refused = partition.append(item(batch(None, 1, 201)), &at(0, 0)).unwrap_err();
+        let refused = partition.append(&item(batch(None, 1, 201)), &at(0, 0)).unwrap_err();
         assert_eq!(refused, Refusal::BatchTooLarge { limit: 200 });
         let conditional = ProduceItem { expected_base_offset: Some(3), ..item(batch(None, 1, 90)) };
-        let refused = partition.append(conditional, &at(0, 0)).unwrap_err();
+        let refused = partition.append(&conditional, &at(0, 0)).unwrap_err();
         assert_eq!(refused, Refusal::ConditionFailed { actual: Some(0) });
         assert_eq!(partition, Partition::new(settings(), 0), "a refusal changes nothing");
     }
 
     #[test]
     fn a_repeat_of_a_conditional_append_gets_the_original_receipt() {
+        let _alone = without_bugs();
         let mut partition = Partition::new(settings(), 0);
         let sent = batch(Some((7, 0, 0)), 2, 90);
         let conditional = ProduceItem { expected_base_offset: Some(0), ..item(sent) };
-        let first = partition.append(conditional.clone(), &at(50, 0)).unwrap().receipt;
-        let again = partition.append(conditional, &at(60, 1)).unwrap();
+        let first = partition.append(&conditional, &at(50, 0)).unwrap().receipt;
+        let again = partition.append(&conditional, &at(60, 1)).unwrap();
         assert_eq!(again.receipt, Receipt { duplicate: true, ..first });
         assert!(again.stored.is_none());
         assert_eq!(partition.next_offset, 2);
@@ -349,9 +358,10 @@ mod tests {
 
     #[test]
     fn epochs_end_where_the_next_one_with_records_begins() {
+        let _alone = without_bugs();
         let mut partition = Partition::new(settings(), 10);
         for leaders in [10, 10, 12, 13] {
-            partition.append(item(batch(None, 5, 61)), &at(0, leaders)).unwrap();
+            partition.append(&item(batch(None, 5, 61)), &at(0, leaders)).unwrap();
         }
         let end = |asked| partition.epoch_end(asked, 15).map(|it| (it.leader_epoch, it.end_offset));
         assert_eq!(end(0), Some((0, 10)));
@@ -363,9 +373,10 @@ mod tests {
 
     #[test]
     fn a_log_start_only_rises_and_drops_the_epochs_below_it() {
+        let _alone = without_bugs();
         let mut partition = Partition::new(settings(), 0);
         for leaders in [0, 1, 2] {
-            partition.append(item(batch(None, 5, 61)), &at(0, leaders)).unwrap();
+            partition.append(&item(batch(None, 5, 61)), &at(0, leaders)).unwrap();
         }
         assert_eq!(partition.advance_log_start(7), Ok(7));
         assert_eq!(partition.advance_log_start(2), Ok(7));
@@ -373,7 +384,7 @@ mod tests {
         let beyond = Refusal::OffsetOutOfRange { log_start: 7, next_offset: 15 };
         assert_eq!(partition.advance_log_start(16), Err(beyond));
         assert_eq!(partition.advance_log_start(15), Ok(15));
-        let next = partition.append(item(batch(None, 5, 61)), &at(0, 2)).unwrap().stored.unwrap();
+        let next = partition.append(&item(batch(None, 5, 61)), &at(0, 2)).unwrap().stored.unwrap();
         assert!(next.starts_segment, "an emptied partition begins anew");
     }
 }

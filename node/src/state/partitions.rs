@@ -21,7 +21,7 @@ pub(super) struct Partitions {
 impl Partitions {
     pub(super) fn append(
         &mut self,
-        item: ProduceItem,
+        item: &ProduceItem,
         entry: &AppendAt,
         effects: &mut Vec<Effect>,
     ) -> Result<Receipt, Refusal> {

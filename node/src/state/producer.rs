@@ -148,6 +148,7 @@ fn backward(later: i32, earlier: i32) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::arbitrary::without_bugs;
     use super::*;
 
     fn sent(epoch: i16, first: i32, count: i32) -> BatchSequence {
@@ -173,12 +174,14 @@ mod tests {
 
     #[test]
     fn an_unknown_producer_must_start_at_zero() {
+        let _alone = without_bugs();
         assert_eq!(check(None, sent(0, 0, 1)), Ok(SequenceVerdict::Append));
         assert_eq!(check(None, sent(0, 1, 1)), Err(Refusal::UnknownProducer));
     }
 
     #[test]
     fn a_newer_epoch_must_start_at_zero_and_an_older_one_is_fenced() {
+        let _alone = without_bugs();
         let producer = after(&[(0, 2)]);
         assert_eq!(check(Some(&producer), sent(4, 0, 1)), Ok(SequenceVerdict::Append));
         assert_eq!(check(Some(&producer), sent(4, 2, 1)), Err(Refusal::UnknownProducer));
@@ -187,6 +190,7 @@ mod tests {
 
     #[test]
     fn an_exact_repeat_in_the_window_finds_the_original() {
+        let _alone = without_bugs();
         let producer = after(&[(0, 2), (2, 3), (5, 1)]);
         let original = SequenceVerdict::Duplicate(remembered(2, 3));
         assert_eq!(check(Some(&producer), sent(3, 2, 3)), Ok(original));
@@ -194,12 +198,14 @@ mod tests {
 
     #[test]
     fn a_repeat_older_than_the_window_is_a_duplicate_without_offset() {
+        let _alone = without_bugs();
         let producer = after(&[(0, 2), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)]);
         assert_eq!(check(Some(&producer), sent(3, 0, 2)), Err(Refusal::DuplicateSequence));
     }
 
     #[test]
     fn a_gap_and_a_batch_cut_otherwise_are_out_of_order() {
+        let _alone = without_bugs();
         let producer = after(&[(0, 2), (2, 3)]);
         let gap = Err(Refusal::OutOfOrderSequence { expected: 5 });
         assert_eq!(check(Some(&producer), sent(3, 6, 1)), gap);
@@ -209,6 +215,7 @@ mod tests {
 
     #[test]
     fn a_sequence_before_the_start_of_the_epoch_is_a_gap_not_a_duplicate() {
+        let _alone = without_bugs();
         let producer = after(&[(0, 2), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)]);
         let far_ahead = sent(3, i32::MAX - 10, 1);
         assert_eq!(
@@ -219,6 +226,7 @@ mod tests {
 
     #[test]
     fn sequences_go_on_at_zero_after_the_largest() {
+        let _alone = without_bugs();
         let mut producer = after(&[(0, 1)]);
         producer.batches = VecDeque::from([remembered(i32::MAX - 1, 2)]);
         producer.appended_in_epoch = RING;

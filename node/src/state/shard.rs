@@ -103,7 +103,7 @@ impl ShardState {
 
     fn change(&mut self, at: EntryAt, command: Command, effects: &mut Vec<Effect>) -> Reply {
         match command {
-            Command::Produce(produce) => self.produce(at, produce, effects),
+            Command::Produce(produce) => self.produce(at, &produce, effects),
             Command::OpenPartitions { topic, settings, partitions } => {
                 let seen = self.leaders.seen;
                 let at = |partition| TopicPartition { topic, partition: PartitionId(partition) };
@@ -139,7 +139,7 @@ impl ShardState {
         }
     }
 
-    fn produce(&mut self, at: EntryAt, produce: Produce, effects: &mut Vec<Effect>) -> Reply {
+    fn produce(&mut self, at: EntryAt, produce: &Produce, effects: &mut Vec<Effect>) -> Reply {
         let entry = AppendAt {
             index: at.index,
             term: at.term,
@@ -148,7 +148,7 @@ impl ShardState {
         };
         effects.reserve(produce.items.len());
         let append = |item| self.partitions.append(item, &entry, effects);
-        Reply::Produced(produce.items.into_iter().map(append).collect())
+        Reply::Produced(produce.items.iter().map(append).collect())
     }
 
     fn change_catalog(&mut self, command: CatalogCommand, effects: &mut Vec<Effect>) -> Reply {

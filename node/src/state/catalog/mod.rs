@@ -1,5 +1,5 @@
 //! Owns what the cluster is: its nodes, shards, pools, group slots, topics and producer ids. Lives on shard 0 alone, in
-//! the place of ZooKeeper. Never reaches into another shard: what a shard must know, shard 0's leader proposes there
+//! the place of `ZooKeeper`. Never reaches into another shard: what a shard must know, shard 0's leader proposes there
 //! (`steps`), and repeats until it is done (S16).
 //!
 //! Shard 0 itself is not among the shards listed here: it is born before there is a catalog (S12).
@@ -232,3 +232,6 @@ impl Catalog {
         self.names.range(name.to_owned()..).filter_map(|(_, id)| self.topics.get(id))
     }
 }
+
+#[cfg(test)]
+mod tests;

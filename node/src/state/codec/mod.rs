@@ -82,7 +82,7 @@ fn from_kind(kind: Kind) -> Result<Command, DecodeError> {
     match kind {
         Kind::Produce(it) => shard_commands::produce(it),
         Kind::OpenPartitions(it) => shard_commands::open_partitions(it),
-        Kind::AlterPartitions(it) => shard_commands::alter_partitions(it),
+        Kind::AlterPartitions(it) => shard_commands::alter_partitions(&it),
         Kind::ClosePartitions(it) => {
             Ok(Command::ClosePartitions { topic: values::topic(&it.topic_id)? })
         }

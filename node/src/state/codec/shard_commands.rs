@@ -110,14 +110,14 @@ pub(super) fn produce(entry: stored::ProduceEntry) -> Result<Command, DecodeErro
 pub(super) fn open_partitions(entry: stored::OpenPartitions) -> Result<Command, DecodeError> {
     Ok(Command::OpenPartitions {
         topic: topic(&entry.topic_id)?,
-        settings: settings(entry.settings)?,
+        settings: settings(entry.settings.as_ref())?,
         partitions: entry.partitions,
     })
 }
 
-pub(super) fn alter_partitions(entry: stored::AlterPartitions) -> Result<Command, DecodeError> {
+pub(super) fn alter_partitions(entry: &stored::AlterPartitions) -> Result<Command, DecodeError> {
     let topic = topic(&entry.topic_id)?;
-    Ok(Command::AlterPartitions { topic, settings: settings(entry.settings)? })
+    Ok(Command::AlterPartitions { topic, settings: settings(entry.settings.as_ref())? })
 }
 
 pub(super) fn advance_log_start(entry: &stored::AdvanceLogStart) -> Result<Command, DecodeError> {

@@ -34,7 +34,7 @@ pub(in crate::state) fn stored_replica(replica: ReplicaId) -> stored::StoredRepl
 }
 
 pub(in crate::state) fn settings(
-    stored: Option<stored::PartitionSettings>,
+    stored: Option<&stored::PartitionSettings>,
 ) -> Result<PartitionSettings, DecodeError> {
     let stored = stored.ok_or(DecodeError::Missing("settings"))?;
     let limit = |number: i64| (number >= 0).then_some(number);

@@ -25,6 +25,9 @@ pub(super) fn drain(leaders: &mut Leaders, rows: &mut Vec<Row>) {
 pub(super) fn load(leaders: &mut Leaders, key: &[u8], value: &[u8]) -> Result<(), RowError> {
     KeyReader::new(FAMILY, key).finish()?;
     let message: ShardRow = read(FAMILY, value)?;
+    if message.leaders_seen < 0 {
+        return Err(RowError::Impossible { family: FAMILY, what: "leaders are counted from 0" });
+    }
     leaders.last = message.leader.map(|leader| (message.leader_term, replica(leader)));
     leaders.seen = message.leaders_seen;
     Ok(())

@@ -47,13 +47,17 @@ pub(super) fn load(partitions: &mut Partitions, key: &[u8], value: &[u8]) -> Res
         let what = "the log start lies between 0 and the next offset";
         return Err(RowError::Impossible { family: FAMILY, what });
     }
+    if message.epoch_base < 0 {
+        let what = "it was opened under a leader that counts";
+        return Err(RowError::Impossible { family: FAMILY, what });
+    }
     let epoch = |epoch: stored::EpochStart| EpochStart {
         leader_epoch: epoch.leader_epoch,
         start_offset: epoch.start_offset,
     };
     let malformed = |source| RowError::Value { family: FAMILY, source };
     let partition = Partition {
-        settings: settings(message.settings).map_err(malformed)?,
+        settings: settings(message.settings.as_ref()).map_err(malformed)?,
         log_start,
         next_offset,
         epoch_base: message.epoch_base,

@@ -1,0 +1,231 @@
+//! Owns random commands and whole random logs for the property tests of this layer: few topics, producers and groups,
+//! so that commands meet each other.
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use waymark_proto::ids::{
+    ClusterId, NodeId, PartitionId, ReplicaId, ShardId, TopicId, TopicPartition,
+};
+
+use super::batch::tests::batch;
+use super::command::{
+    CatalogCommand, Command, CommitOffsets, NodeEntry, OffsetCommit, PartitionSettings, Produce,
+    ProduceItem,
+};
+use super::shard::EntryAt;
+
+/// Keeps bugs that another test plants out of this one.
+#[cfg(feature = "mutants")]
+pub(super) fn without_bugs() -> impl Drop {
+    crate::mutants::seclude()
+}
+
+/// Keeps bugs that another test plants out of this one: in this build there are none.
+#[cfg(not(feature = "mutants"))]
+pub(super) fn without_bugs() {}
+
+pub(super) fn topic(number: u8) -> TopicId {
+    TopicId([number; 16])
+}
+
+fn any_topic() -> impl Strategy<Value = TopicId> {
+    (1_u8..4).prop_map(topic)
+}
+
+fn place() -> impl Strategy<Value = TopicPartition> {
+    (any_topic(), 0..3)
+        .prop_map(|(topic, partition)| TopicPartition { topic, partition: PartitionId(partition) })
+}
+
+fn settings() -> impl Strategy<Value = PartitionSettings> {
+    (200_i64..2_000, 1_i64..50, option::of(0_i64..9), 80_i32..400, any::<bool>(), 0_u64..5)
+        .prop_map(
+            |(segment_bytes, segment_ms, limit, max_message_bytes, log_append_time, version)| {
+                PartitionSettings {
+                    segment_bytes,
+                    segment_ms,
+                    retention_bytes: limit,
+                    retention_ms: limit.map(|it| it * 7),
+                    max_message_bytes,
+                    log_append_time,
+                    version,
+                }
+            },
+        )
+}
+
+fn any_batch() -> impl Strategy<Value = Bytes> {
+    let sequence = option::weighted(0.8, (1_i64..3, 0_i16..3, 0_i32..12));
+    let good = (sequence, 1_i32..4, 61_usize..450);
+    prop_oneof![
+        20 => good.prop_map(|(sequence, count, size)| batch(sequence, count, size)),
+        1 => vec(any::<u8>(), 0..90).prop_map(Bytes::from),
+    ]
+}
+
+pub(super) fn produce() -> impl Strategy<Value = Command> {
+    let expected = option::weighted(0.1, 0_i64..20);
+    let item = (place(), expected, any_batch()).prop_map(|(at, expected_base_offset, batch)| {
+        ProduceItem { at, expected_base_offset, batch }
+    });
+    (0_i64..200, vec(item, 0..6))
+        .prop_map(|(append_time_ms, items)| Command::Produce(Produce { append_time_ms, items }))
+}
+
+fn group() -> impl Strategy<Value = String> {
+    prop_oneof![Just("a"), Just("ab"), Just("b"), Just("")].prop_map(str::to_owned)
+}
+
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof![Just(""), Just("m"), Just("n")].prop_map(str::to_owned)
+}
+
+fn commit() -> impl Strategy<Value = Command> {
+    let conditions = (option::of(0_i64..4), option::of(0_i64..4));
+    let item = (place(), -1_i64..6, option::of(0..3), option::of(word()), conditions).prop_map(
+        |(at, offset, leader_epoch, metadata, (expected_offset, fencing_epoch))| OffsetCommit {
+            at,
+            offset,
+            leader_epoch,
+            metadata,
+            expected_offset,
+            fencing_epoch,
+        },
+    );
+    (group(), option::of(word()), vec(item, 0..4), any::<bool>(), 0_i64..5).prop_map(
+        |(group, member, items, all_or_nothing, commit_seq)| {
+            let commit_time_ms = 3;
+            Command::CommitOffsets(CommitOffsets {
+                group,
+                member,
+                items,
+                all_or_nothing,
+                commit_seq,
+                commit_time_ms,
+            })
+        },
+    )
+}
+
+fn of_shard() -> impl Strategy<Value = Command> {
+    let open = (any_topic(), settings(), vec(-1_i32..3, 0..4)).prop_map(
+        |(topic, settings, partitions)| Command::OpenPartitions { topic, settings, partitions },
+    );
+    let alter = (any_topic(), settings())
+        .prop_map(|(topic, settings)| Command::AlterPartitions { topic, settings });
+    let advance = vec((place(), -1_i64..30), 0..3);
+    prop_oneof![
+        8 => produce(),
+        3 => open,
+        1 => alter,
+        1 => any_topic().prop_map(|topic| Command::ClosePartitions { topic }),
+        2 => advance.prop_map(|items| Command::AdvanceLogStart { items }),
+        1 => (0_i64..200).prop_map(|last_append_before_ms| {
+            Command::ExpireProducers { last_append_before_ms }
+        }),
+        4 => commit(),
+        1 => (group(), vec(place(), 0..3)).prop_map(|(group, partitions)| {
+            Command::DeleteOffsets { group, partitions }
+        }),
+        1 => any_topic().prop_map(|topic| Command::ForgetTopic { topic }),
+    ]
+}
+
+pub(super) fn found(nodes: u32) -> CatalogCommand {
+    let node = |node| NodeEntry {
+        node: NodeId(node),
+        rack: String::new(),
+        client_address: format!("n{node}:1"),
+        peer_address: format!("n{node}:2"),
+    };
+    let nodes = (1..=nodes).map(node).collect();
+    CatalogCommand::FoundCluster { cluster: ClusterId([9; 16]), producer_salt: 5, nodes }
+}
+
+pub(super) fn pool(replication: u32, shards: u32) -> CatalogCommand {
+    let replica = |node| ReplicaId { node: NodeId(node), incarnation: 1 };
+    let shard = |number| {
+        let initializer = NodeId(number % replication + 1);
+        ((1..=replication).map(replica).collect(), initializer)
+    };
+    CatalogCommand::CreatePool { replication, shards: (0..shards).map(shard).collect() }
+}
+
+fn pair() -> impl Strategy<Value = (String, String)> {
+    let key = prop_oneof![Just("retention.ms"), Just("segment.bytes"), Just("flush.ms")];
+    let value = prop_oneof![Just("100000"), Just("65536"), Just("x")];
+    (key, value).prop_map(|(key, value)| (key.to_owned(), value.to_owned()))
+}
+
+fn of_catalog() -> impl Strategy<Value = Command> {
+    let create = (any_topic(), group(), 0_i32..5, 1_u32..4, vec(pair(), 0..2)).prop_map(
+        |(topic, name, partitions, replication, configs)| CatalogCommand::CreateTopic {
+            topic,
+            name,
+            partitions,
+            replication,
+            configs,
+            time_ms: 4,
+        },
+    );
+    let op = (pair(), any::<bool>()).prop_map(|((key, value), set)| (key, set.then_some(value)));
+    let alter = (any_topic(), vec(op, 0..3), option::weighted(0.2, 0_u64..4)).prop_map(
+        |(topic, ops, expected_version)| CatalogCommand::AlterTopic {
+            topic,
+            ops,
+            expected_version,
+        },
+    );
+    let step = (any_topic(), 0_u64..5)
+        .prop_map(|(topic, version)| CatalogCommand::TopicStep { topic, version });
+    let add = (any_topic(), 0..8)
+        .prop_map(|(topic, total)| CatalogCommand::AddPartitions { topic, total });
+    prop_oneof![
+        1 => Just(found(3)),
+        1 => (1_u32..5, 0_u32..4).prop_map(|(replication, shards)| pool(replication, shards)),
+        1 => (0_u32..9).prop_map(|shard| CatalogCommand::ShardBorn { shard: ShardId(shard) }),
+        6 => create,
+        3 => step,
+        2 => alter,
+        2 => add,
+        2 => any_topic().prop_map(|topic| CatalogCommand::DeleteTopic { topic }),
+        1 => (1_u32..4, -1_i32..1_000).prop_map(|(node, count)| {
+            CatalogCommand::AllocateProducerIds { node: NodeId(node), count }
+        }),
+    ]
+    .prop_map(Command::Catalog)
+}
+
+/// Any command at all.
+pub(super) fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![3 => of_shard(), 2 => of_catalog()]
+}
+
+/// A log of shard 0 that begins with what lets later commands do something; leaders change on the way.
+pub(super) fn log(
+    command: impl Strategy<Value = Command>,
+) -> impl Strategy<Value = Vec<(EntryAt, Command)>> {
+    let open = |number| Command::OpenPartitions {
+        topic: topic(number),
+        settings: super::topic_config::TopicConfig::default().settings(1),
+        partitions: vec![0, 1, 2],
+    };
+    let mut start: Vec<Command> = vec![
+        Command::Catalog(found(3)),
+        Command::Catalog(pool(3, 3)),
+        Command::Catalog(pool(1, 2)),
+    ];
+    start.extend([open(1), open(2)]);
+    vec((command, 0_u64..10), 0..60).prop_map(move |random| {
+        let start = start.clone().into_iter().map(|command| (command, 1));
+        let mut term = 1;
+        let place = |(index, (command, luck)): (u64, (Command, u64))| {
+            term += u64::from(luck == 0);
+            let leader = ReplicaId { node: NodeId(1), incarnation: u32::from(luck == 9) };
+            (EntryAt { index, term, leader }, command)
+        };
+        (0..).zip(start.chain(random)).map(place).collect()
+    })
+}

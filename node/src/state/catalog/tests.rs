@@ -1,0 +1,148 @@
+//! Tests of the catalog: what goes in comes back, and nothing that is damaged or refused leaves a trace.
+
+use waymark_proto::ids::{NodeId, PartitionId, TopicId};
+
+use super::*;
+use crate::state::arbitrary::{found, pool, topic};
+use crate::state::command::Command;
+
+fn founded() -> Catalog {
+    let mut catalog = Catalog::default();
+    catalog.apply(found(3)).unwrap();
+    catalog.apply(pool(3, 3)).unwrap();
+    catalog
+}
+
+fn create(id: TopicId, name: &str, partitions: i32) -> CatalogCommand {
+    CatalogCommand::CreateTopic {
+        topic: id,
+        name: name.to_owned(),
+        partitions,
+        replication: 3,
+        configs: Vec::new(),
+        time_ms: 1,
+    }
+}
+
+fn done(catalog: &mut Catalog, id: TopicId) {
+    let topic = catalog.topic(id).unwrap().clone();
+    let step = catalog.pending_step(&topic).unwrap().done();
+    let Command::Catalog(step) = step else { panic!("a step ends in the catalog") };
+    catalog.apply(step).unwrap();
+}
+
+fn placed(catalog: &Catalog, id: TopicId) -> Vec<u32> {
+    catalog.topic(id).unwrap().partition_shards.iter().map(|shard| shard.0).collect()
+}
+
+#[test]
+fn nothing_is_done_before_the_cluster_is_founded() {
+    let early = Catalog::default().apply(pool(3, 3));
+    assert_eq!(early, Err(Refusal::Misplaced("the cluster is not founded")));
+}
+
+#[test]
+fn the_first_pool_gets_the_slots_and_a_second_call_changes_nothing() {
+    let mut catalog = founded();
+    let before = catalog.clone();
+    let ids = vec![ShardId(1), ShardId(2), ShardId(3)];
+    assert_eq!(catalog.apply(pool(3, 9)), Ok(Reply::Pool(ids)));
+    assert_eq!(catalog, before);
+    catalog.apply(pool(1, 2)).unwrap();
+    assert_eq!(catalog.pool(1).unwrap().shards, [ShardId(4), ShardId(5)]);
+    assert_eq!(catalog.slot_shard(0), Some(ShardId(1)));
+    assert_eq!(catalog.slot_shard(4), Some(ShardId(2)));
+}
+
+#[test]
+fn a_pool_on_unknown_or_repeated_nodes_is_refused() {
+    assert!(founded().apply(pool(4, 1)).is_err(), "there are three nodes");
+    let CatalogCommand::CreatePool { mut shards, .. } = pool(2, 1) else { panic!("a pool") };
+    shards[0].0[1].node = NodeId(1);
+    assert!(founded().apply(CatalogCommand::CreatePool { replication: 2, shards }).is_err());
+}
+
+#[test]
+fn topics_go_on_where_the_last_one_ended() {
+    let mut catalog = founded();
+    catalog.apply(create(topic(1), "a", 2)).unwrap();
+    catalog.apply(create(topic(2), "b", 2)).unwrap();
+    assert_eq!(placed(&catalog, topic(1)), [1, 2]);
+    assert_eq!(placed(&catalog, topic(2)), [3, 1]);
+    catalog.apply(CatalogCommand::AddPartitions { topic: topic(1), total: 4 }).unwrap();
+    assert_eq!(placed(&catalog, topic(1)), [1, 2, 2, 3]);
+    assert_eq!(catalog.topic(topic(1)).unwrap().shard_of(PartitionId(4)), None);
+}
+
+#[test]
+fn creating_the_same_topic_again_is_fine_and_its_name_is_its_own() {
+    let mut catalog = founded();
+    let first = catalog.apply(create(topic(1), "a", 2));
+    let version = catalog.metadata_version();
+    assert_eq!(catalog.apply(create(topic(1), "a", 2)), first);
+    assert_eq!(catalog.metadata_version(), version);
+    let exists = Err(Refusal::TopicExists("a".to_owned()));
+    assert_eq!(catalog.apply(create(topic(2), "a", 2)), exists);
+    assert_eq!(catalog.apply(create(topic(1), "a", 3)), exists, "same id, another spec");
+}
+
+#[test]
+fn a_refused_topic_leaves_no_trace() {
+    let mut catalog = founded();
+    let before = catalog.clone();
+    assert!(catalog.apply(create(topic(1), "a", 0)).is_err());
+    assert!(catalog.apply(create(topic(0), "a", 1)).is_err(), "a reserved id");
+    let mut unsupported = create(topic(1), "a", 1);
+    if let CatalogCommand::CreateTopic { configs, .. } = &mut unsupported {
+        configs.push(("flush.ms".to_owned(), "1".to_owned()));
+    }
+    assert!(catalog.apply(unsupported).is_err());
+    assert_eq!(catalog, before);
+}
+
+#[test]
+fn a_deleted_topic_frees_its_name_at_once_and_goes_when_its_step_is_done() {
+    let mut catalog = founded();
+    catalog.apply(create(topic(1), "a", 2)).unwrap();
+    catalog.apply(CatalogCommand::DeleteTopic { topic: topic(1) }).unwrap();
+    catalog.apply(create(topic(2), "a", 1)).unwrap();
+    assert_eq!(catalog.topic_named("a").unwrap().id, topic(2));
+    let deleting = catalog.pending_step(&catalog.topics[&topic(1)]).unwrap();
+    let closed =
+        deleting.commands.iter().filter(|(_, it)| matches!(it, Command::ClosePartitions { .. }));
+    assert_eq!(closed.count(), 2, "each of its shards");
+    assert_eq!(deleting.commands.len(), 2 + 3, "and each shard of groups forgets it");
+    done(&mut catalog, topic(1));
+    assert_eq!(catalog.topic(topic(1)), None);
+    let gone = catalog.apply(CatalogCommand::DeleteTopic { topic: topic(1) });
+    assert_eq!(gone, Err(Refusal::NoTopic(topic(1))));
+}
+
+#[test]
+fn the_end_of_an_older_step_does_not_hide_a_newer_change() {
+    let mut catalog = founded();
+    catalog.apply(create(topic(1), "a", 1)).unwrap();
+    let ops = vec![("retention.ms".to_owned(), Some("1000".to_owned()))];
+    let alter = CatalogCommand::AlterTopic { topic: topic(1), ops, expected_version: Some(1) };
+    catalog.apply(alter.clone()).unwrap();
+    catalog.apply(CatalogCommand::TopicStep { topic: topic(1), version: 1 }).unwrap();
+    assert_eq!(catalog.topic(topic(1)).unwrap().phase, TopicPhase::Creating);
+    assert_eq!(catalog.unfinished_steps().count(), 1);
+    done(&mut catalog, topic(1));
+    assert_eq!(catalog.topic(topic(1)).unwrap().phase, TopicPhase::Ready);
+    assert_eq!(catalog.topic(topic(1)).unwrap().config.retention_ms, Some(1_000));
+    assert_eq!(catalog.apply(alter), Err(Refusal::VersionMismatch { actual: 2 }));
+    assert_eq!(catalog.unfinished_steps().count(), 0);
+}
+
+#[test]
+fn producer_ids_are_salted_and_never_given_twice() {
+    let mut catalog = founded();
+    let run = CatalogCommand::AllocateProducerIds { node: NodeId(1), count: 1_000 };
+    let first = 5 << 40;
+    assert_eq!(catalog.apply(run.clone()), Ok(Reply::ProducerIds { first, count: 1_000 }));
+    let second = catalog.apply(run.clone());
+    assert_eq!(second, Ok(Reply::ProducerIds { first: first + 1_000, count: 1_000 }));
+    catalog.next_producer = (1 << 40) - 999;
+    assert!(catalog.apply(run).is_err(), "a run is whole or refused");
+}
