@@ -69,13 +69,19 @@ pub struct Unreadable {
 
 /// What one replica is built on.
 #[derive(Debug)]
-pub(super) struct Ground {
-    pub(super) shard: ShardId,
-    pub(super) replica: ReplicaId,
-    pub(super) journal: Journal,
-    pub(super) store: ShardStore,
-    pub(super) observer: Arc<dyn ApplyObserver>,
-    pub(super) catalog_changed: Arc<Notify>,
+pub struct Ground {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its own id.
+    pub replica: ReplicaId,
+    /// The node's journal.
+    pub journal: Journal,
+    /// Its segments, tables and checkpoint.
+    pub store: ShardStore,
+    /// Who is told of applied entries.
+    pub observer: Arc<dyn ApplyObserver>,
+    /// Notified when the catalog changed.
+    pub catalog_changed: Arc<Notify>,
 }
 
 impl Applied {
@@ -206,6 +212,16 @@ pub struct Machine {
     pub(super) applied: Arc<Applied>,
 }
 
+impl Machine {
+    /// The state machine as its checkpoint tells it (S5).
+    ///
+    /// # Errors
+    /// When the checkpoint's rows are not ones that this version writes.
+    pub fn open(ground: Ground) -> Result<Self, Unreadable> {
+        Ok(Self { applied: Arc::new(Applied::open(ground)?) })
+    }
+}
+
 impl RaftStateMachine<C> for Machine {
     type SnapshotData = Manifest;
     type SnapshotBuilder = Builder;
@@ -230,9 +246,9 @@ impl RaftStateMachine<C> for Machine {
         Ok(())
     }
 
-    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
-        self.applied.look().applied?;
-        Some(Builder { applied: Arc::clone(&self.applied) })
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        let something = self.applied.look().applied.is_some();
+        (force || something).then(|| Builder { applied: Arc::clone(&self.applied) })
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {

@@ -16,7 +16,7 @@ use super::checkpointer::Checkpointer;
 use super::inner::Inner;
 use super::leadership;
 use super::log::RaftLog;
-use super::machine::{Applied, Ground, Machine};
+use super::machine::{Ground, Machine};
 use super::propose;
 use super::shard::Shard;
 use super::types::{Raft, RaftNode};
@@ -106,17 +106,24 @@ async fn open(inner: &Inner, shard: ShardId, replica: ReplicaId) -> Result<Shard
     let failed = |what: &str| format!("shard {shard} cannot start here: {what}");
     let store = inner.parts.store.open_shard(key).await;
     let journal = inner.parts.journal.clone();
+    let store = store.map_err(|error| failed(&error.to_string()))?;
+    let purged = journal.shard(key).last_purged();
+    if purged > store.checkpoint().map(|it| it.applied) {
+        return Err(failed(
+            "the journal was cut above the newest checkpoint, so the replica must be replaced",
+        ));
+    }
     let log = RaftLog::new(journal.shard(key), inner.options.append_bytes);
     let ground = Ground {
         shard,
         replica,
         journal,
-        store: store.map_err(|error| failed(&error.to_string()))?,
+        store,
         observer: Arc::clone(&inner.parts.observer),
         catalog_changed: Arc::clone(&inner.catalog_changed),
     };
-    let applied = Arc::new(Applied::open(ground).map_err(|error| failed(&error.to_string()))?);
-    let machine = Machine { applied: Arc::clone(&applied) };
+    let machine = Machine::open(ground).map_err(|error| failed(&error.to_string()))?;
+    let applied = Arc::clone(&machine.applied);
     let network = inner.network.factory(shard, replica);
     let config = Arc::clone(&inner.raft_config);
     let raft = Raft::new(RaftNode(replica), config, network, log, machine).await;

@@ -104,6 +104,13 @@ impl Shard {
         self.core.applied.look().applied.map(|id| id.index)
     }
 
+    /// Raft index up to which the log was purged.
+    #[must_use]
+    pub fn purged_index(&self) -> Option<u64> {
+        let applied = &self.core.applied;
+        applied.journal.shard(applied.key()).last_purged().map(|id| id.index)
+    }
+
     /// Proposes and waits until applied here.
     ///
     /// # Errors
