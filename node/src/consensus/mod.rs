@@ -174,7 +174,7 @@ impl Consensus {
         let running = Arc::clone(&inner);
         tokio::spawn(async move {
             let stopping = running.stopping.clone();
-            stopping.run_until_cancelled(run(&running)).await;
+            stopping.run_until_cancelled(Box::pin(run(&running))).await;
         });
         Ok(Self { inner })
     }

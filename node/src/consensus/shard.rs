@@ -167,7 +167,7 @@ impl Shard {
         let _ = self.core.raft.client_write_ff(Payload(command), Some(complete)).await;
     }
 
-    /// ReadIndex (S14): returns once this replica, the leader, has applied everything committed before the call.
+    /// `ReadIndex` (S14): returns once this replica, the leader, has applied everything committed before the call.
     ///
     /// # Errors
     /// When another node leads, or no quorum answers in time.
