@@ -67,7 +67,7 @@ where
                 match link.mux(setup).await {
                     Ok(mux) => {
                         let options = link.shared.options.clone();
-                        let mut open = AppendStream::open(&mux, route, input, options);
+                        let mut open = Box::new(AppendStream::open(&mux, route, input, options));
                         open.accept(Some(first));
                         (open.next().await?, State::Open(open))
                     }
@@ -90,7 +90,7 @@ enum State<S> {
         route: Route,
         input: S,
     },
-    Open(AppendStream<S>),
+    Open(Box<AppendStream<S>>),
     Failed,
 }
 
