@@ -37,7 +37,6 @@ mod planted {
     static TURN: RwLock<()> = RwLock::new(());
 
     /// Plants a bug until the guard is dropped. Waits for other tests that plant or are secluded.
-    #[must_use]
     pub fn plant(name: &'static str) -> Planted {
         let turn = TURN.write().unwrap_or_else(PoisonError::into_inner);
         set(Some(name));
@@ -45,7 +44,6 @@ mod planted {
     }
 
     /// Keeps all bugs out while the guard lives: for tests that share a process with tests that plant.
-    #[must_use]
     pub fn seclude() -> RwLockReadGuard<'static, ()> {
         TURN.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,6 +60,7 @@ mod planted {
 
     /// A planted bug; dropping it takes the bug out again.
     #[derive(Debug)]
+    #[must_use = "the bug is planted only while this lives"]
     pub struct Planted {
         _turn: RwLockWriteGuard<'static, ()>,
     }

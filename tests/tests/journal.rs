@@ -3,6 +3,8 @@
 //!
 //! Each planted bug must be found by the same search that finds nothing without it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,6 +106,18 @@ impl Model {
                 && rank(ours) <= rank(theirs)
                 && ours.entries.range(from..).eq(theirs.entries.range(..))
         })
+    }
+}
+
+impl std::fmt::Display for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (shard, log) in &self.logs {
+            let ids = || log.entries.values().map(|entry| (entry.id.term, entry.id.index));
+            let (purged, vote) = (log.purged.map(|id| id.index), log.vote.map(|vote| vote.rank()));
+            let (first, last) = (ids().next(), ids().next_back());
+            write!(f, "\n  shard {shard}: {vote:?}, purged {purged:?}, {first:?} to {last:?}")?;
+        }
+        Ok(())
     }
 }
 
@@ -217,29 +231,9 @@ impl Story {
             explained = model.explains(&found);
         }
         if !explained {
-            let brief = |model: &Model| {
-                let shown = model.logs.iter().map(|(shard, log)| {
-                    let indexes = log.entries.values().map(|e| (e.id.index, e.id.term));
-                    let ends = (indexes.clone().next(), indexes.last(), log.entries.len());
-                    format!(
-                        "{shard}: {:?} {:?} {ends:?}",
-                        log.purged.map(|p| p.index),
-                        log.vote.map(|v| v.rank())
-                    )
-                });
-                shown.collect::<Vec<_>>().join("\n   ")
-            };
-            let acked_model = {
-                let mut model = self.certain.clone();
-                self.pending[..acked].iter().for_each(|op| model.apply(op));
-                model
-            };
-            return Err(format!(
-                "found\n   {}\n acknowledged\n   {}\n handed over\n   {}",
-                brief(&found),
-                brief(&acked_model),
-                brief(&model)
-            ));
+            let mut acknowledged = self.certain.clone();
+            self.pending[..acked].iter().for_each(|op| acknowledged.apply(op));
+            return Err(format!("found {found}\nacknowledged {acknowledged}\nhanded over {model}"));
         }
         // What a restart has served must stay, acknowledged or not.
         self.certain = found;

@@ -92,3 +92,45 @@ async fn purged_files_are_used_again_and_what_is_kept_moves_on() {
     assert!(tail.iter().all(|entry| entry.payload == vec![7; 50_000]));
     journal.shutdown().await;
 }
+
+/// Prints what an append costs on this machine's disk: `cargo test -p waymark-node --lib cost_of -- --ignored --nocapture`,
+/// in a folder named by `JOURNAL_DIR` or the temporary one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a check"]
+async fn cost_of_an_append() {
+    for (writers, bytes, rounds) in
+        [(1_u32, 200_usize, 4000_u64), (64, 200, 1000), (64, 16_384, 400)]
+    {
+        let parent = std::env::var_os("JOURNAL_DIR").map_or_else(std::env::temp_dir, Into::into);
+        let root = tempfile::tempdir_in(parent).unwrap();
+        let disk = Arc::new(RealDisk::open(root.path()).unwrap());
+        let journal = Journal::open(disk, JournalOptions::default()).await.unwrap();
+        let start = tokio::time::Instant::now();
+        let tasks: Vec<_> = (0..writers)
+            .map(|writer| {
+                let log = journal.shard(key(writer));
+                let payload = vec![7; bytes];
+                tokio::spawn(async move {
+                    for index in 0..rounds {
+                        append(&log, vec![entry(index, &payload)]).await;
+                        if index % 64 == 63 {
+                            log.purge(entry(index - 32, b"").id).unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let entries = f64::from(writers) * rounds as f64;
+        println!(
+            "{writers} writers of {bytes} bytes: {:.0} entries/s, {:.1} MB/s, {:.0} µs per append of one writer",
+            entries / seconds,
+            entries * bytes as f64 / seconds / 1e6,
+            seconds * 1e6 / rounds as f64,
+        );
+        journal.shutdown().await;
+    }
+}

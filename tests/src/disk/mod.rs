@@ -6,21 +6,19 @@
 //! makes every handle fail at once, so that dying tasks cannot write; [`SimDisk::crash`] then decides what survives;
 //! [`SimDisk::attach`] gives the handle of the next life.
 
+mod content;
+mod handles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use waymark_node::storage::disk::{AlignedBuf, BLOCK, Disk, DiskFile, OpenMode, Space};
 
-/// A power cut tears writes at this grain.
-const SECTOR: usize = 512;
-const PAGE: usize = 4096;
+use self::content::{Change, Inode, keep_prefix, keep_some};
 
 /// What a crash leaves of the writes that were not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,83 +53,6 @@ pub struct Faults {
     pub sync_latency: Range<Duration>,
     /// Faults hit only files whose path starts so; all when empty. The capacity holds for all.
     pub path_prefix: String,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Content {
-    len: u64,
-    /// Pages that are not all zero; view and durable content share those that are equal.
-    pages: BTreeMap<u64, Arc<[u8; PAGE]>>,
-}
-
-impl Content {
-    fn write(&mut self, offset: u64, data: &[u8]) {
-        self.len = self.len.max(offset + data.len() as u64);
-        let mut at = 0;
-        while at < data.len() {
-            let (page, from) = locate(offset + at as u64);
-            let count = (PAGE - from).min(data.len() - at);
-            let part = &data[at..at + count];
-            if self.pages.contains_key(&page) || part.iter().any(|byte| *byte != 0) {
-                let page = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE]));
-                Arc::make_mut(page)[from..from + count].copy_from_slice(part);
-            }
-            at += count;
-        }
-    }
-
-    fn read(&self, offset: u64, len: usize) -> Vec<u8> {
-        let len = len.min(usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX));
-        let mut out = vec![0; len];
-        let mut at = 0;
-        while at < len {
-            let (page, from) = locate(offset + at as u64);
-            let count = (PAGE - from).min(len - at);
-            if let Some(page) = self.pages.get(&page) {
-                out[at..at + count].copy_from_slice(&page[from..from + count]);
-            }
-            at += count;
-        }
-        out
-    }
-
-    fn set_len(&mut self, len: u64) {
-        let (page, from) = locate(len);
-        if len < self.len {
-            self.pages.split_off(&(page + 1));
-            // What a shorter file cut off must not come back when it grows.
-            if let Some(page) = self.pages.get_mut(&page) {
-                Arc::make_mut(page)[from..].fill(0);
-            }
-        }
-        self.len = len;
-    }
-
-    fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Write(offset, data) => self.write(*offset, data),
-            Change::SetLen(len) => self.set_len(*len),
-        }
-    }
-}
-
-fn locate(offset: u64) -> (u64, usize) {
-    let page = PAGE as u64;
-    (offset / page, usize::try_from(offset % page).expect("less than a page"))
-}
-
-#[derive(Debug, Clone)]
-enum Change {
-    Write(u64, Bytes),
-    SetLen(u64),
-}
-
-#[derive(Debug, Default)]
-struct Inode {
-    view: Content,
-    durable: Content,
-    /// Changes not synced yet, oldest first.
-    dirty: Vec<Change>,
 }
 
 /// What a name stands for.
@@ -263,9 +184,7 @@ impl SimDisk {
     /// When there is no such file, or the range is empty.
     pub fn rot(&self, path: &str, range: Range<u64>, bits: usize) {
         let mut state = self.lock();
-        let Some(Node::File(number)) = state.names.get(path).copied() else {
-            panic!("no file {path} to rot")
-        };
+        let number = state.names.get(path).and_then(Node::inode).expect("a file to rot");
         for _ in 0..bits {
             let (offset, bit) =
                 (state.rng.random_range(range.clone()), state.rng.random_range(0..8));
@@ -339,34 +258,6 @@ impl SimDisk {
     }
 }
 
-fn keep_prefix(durable: &mut Content, dirty: &[Change], rng: &mut StdRng) {
-    let kept = rng.random_range(0..=dirty.len());
-    for change in &dirty[..kept] {
-        durable.apply(change);
-    }
-    if let Some(Change::Write(offset, data)) = dirty.get(kept) {
-        let sectors = data.len().div_ceil(SECTOR);
-        let cut = (rng.random_range(0..=sectors) * SECTOR).min(data.len());
-        durable.write(*offset, &data[..cut]);
-    }
-}
-
-fn keep_some(durable: &mut Content, dirty: &[Change], rng: &mut StdRng) {
-    for change in dirty {
-        match change {
-            Change::SetLen(_) if rng.random_bool(0.5) => durable.apply(change),
-            Change::SetLen(_) => {}
-            Change::Write(offset, data) => {
-                for (sector, bytes) in data.chunks(SECTOR).enumerate() {
-                    if rng.random_bool(0.5) {
-                        durable.write(offset + (sector * SECTOR) as u64, bytes);
-                    }
-                }
-            }
-        }
-    }
-}
-
 fn set_names(names: &mut BTreeMap<String, Node>, step: &NameChange) {
     for (path, node) in step {
         match node {
@@ -432,179 +323,11 @@ impl Node {
     }
 }
 
-#[async_trait]
-impl Disk for SimDisk {
-    async fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.call()?;
-        let number = match state.names.get(path) {
-            Some(Node::File(number)) => *number,
-            Some(Node::Folder) => return Err(io::ErrorKind::IsADirectory.into()),
-            None if mode == OpenMode::Read => return Err(io::ErrorKind::NotFound.into()),
-            None => {
-                let folder = parent(path);
-                if !folder.is_empty() && state.names.get(folder) != Some(&Node::Folder) {
-                    return Err(io::ErrorKind::NotFound.into());
-                }
-                let number = state.next_inode;
-                state.next_inode += 1;
-                state.inodes.insert(number, Inode::default());
-                state.rename_step(vec![(path.to_owned(), Some(Node::File(number)))]);
-                number
-            }
-        };
-        Ok(Arc::new(SimFile { disk: self.clone(), number, path: path.to_owned(), mode }))
-    }
-
-    async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        let state = self.call()?;
-        let inside = state.names.keys().filter(|path| parent(path) == dir);
-        Ok(inside.map(|path| path[path.rfind('/').map_or(0, |at| at + 1)..].to_owned()).collect())
-    }
-
-    async fn create_dir(&self, dir: &str) -> io::Result<()> {
-        let mut state = self.call()?;
-        let ends = dir.match_indices('/').map(|(at, _)| at).chain([dir.len()]);
-        for end in ends {
-            let path = &dir[..end];
-            if !path.is_empty() && !state.names.contains_key(path) {
-                state.rename_step(vec![(path.to_owned(), Some(Node::Folder))]);
-            }
-        }
-        Ok(())
-    }
-
-    async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.call()?;
-        let prefix = format!("{from}/");
-        let moved = |path: &String| path == from || path.starts_with(&prefix);
-        let mut step = NameChange::new();
-        for (path, node) in state.names.iter().filter(|(path, _)| moved(path)) {
-            step.push((path.clone(), None));
-            step.push((format!("{to}{}", &path[from.len()..]), Some(*node)));
-        }
-        if step.is_empty() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        state.rename_step(step);
-        Ok(())
-    }
-
-    async fn remove(&self, path: &str) -> io::Result<()> {
-        let mut state = self.call()?;
-        let Some(Node::File(number)) = state.names.get(path).copied() else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        state.used -= state.inodes.get(&number).map_or(0, |inode| inode.view.len);
-        state.rename_step(vec![(path.to_owned(), None)]);
-        Ok(())
-    }
-
-    async fn remove_dir(&self, dir: &str) -> io::Result<()> {
-        let mut state = self.call()?;
-        let prefix = format!("{dir}/");
-        let inside = |path: &&String| *path == dir || path.starts_with(&prefix);
-        let gone: Vec<String> = state.names.keys().filter(inside).cloned().collect();
-        for path in gone {
-            let number = state.names.get(&path).and_then(Node::inode);
-            let inode = number.and_then(|number| state.inodes.get(&number));
-            state.used -= inode.map_or(0, |inode| inode.view.len);
-            state.rename_step(vec![(path, None)]);
-        }
-        Ok(())
-    }
-
-    async fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        let mut state = self.call()?;
-        let steps = std::mem::take(&mut state.name_changes);
-        for step in steps {
-            if step.iter().any(|(path, _)| parent(path) == dir) {
-                set_names(&mut state.durable_names, &step);
-            } else {
-                state.name_changes.push(step);
-            }
-        }
-        Ok(())
-    }
-
-    async fn sync_all(&self) -> io::Result<()> {
-        self.sync_where(|_| true, "").await?;
-        let mut state = self.call()?;
-        for step in std::mem::take(&mut state.name_changes) {
-            set_names(&mut state.durable_names, &step);
-        }
-        Ok(())
-    }
-
-    async fn space(&self) -> io::Result<Space> {
-        let state = self.call()?;
-        let total = state.faults.capacity.unwrap_or(1 << 40);
-        Ok(Space { total, free: total.saturating_sub(state.used) })
-    }
-}
-
-/// One open file of one life.
-#[derive(Debug)]
-struct SimFile {
-    disk: SimDisk,
-    number: u64,
-    path: String,
-    mode: OpenMode,
-}
-
-impl SimFile {
-    fn change(&self, change: Change) -> io::Result<()> {
-        if self.mode == OpenMode::Read {
-            return Err(os_error(libc::EBADF));
-        }
-        self.disk.call()?.change(self.number, &self.path, change)
-    }
-}
-
-#[async_trait]
-impl DiskFile for SimFile {
-    async fn len(&self) -> io::Result<u64> {
-        let state = self.disk.call()?;
-        Ok(state.inodes.get(&self.number).map_or(0, |inode| inode.view.len))
-    }
-
-    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let state = self.disk.call()?;
-        let inode = state.inodes.get(&self.number);
-        Ok(inode.map_or_else(Bytes::new, |inode| inode.view.read(offset, len).into()))
-    }
-
-    async fn write_at(&self, offset: u64, data: Vec<Bytes>) -> io::Result<()> {
-        if self.mode == OpenMode::Direct {
-            return Err(os_error(libc::EINVAL));
-        }
-        self.change(Change::Write(offset, data.concat().into()))
-    }
-
-    async fn write_blocks(&self, offset: u64, data: AlignedBuf) -> (io::Result<()>, AlignedBuf) {
-        let aligned = offset.is_multiple_of(BLOCK as u64) && data.len().is_multiple_of(BLOCK);
-        let written = if aligned {
-            self.change(Change::Write(offset, Bytes::copy_from_slice(data.as_slice())))
-        } else {
-            Err(os_error(libc::EINVAL))
-        };
-        (written, data)
-    }
-
-    async fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(Change::SetLen(len))
-    }
-
-    async fn allocate(&self, len: u64) -> io::Result<()> {
-        if self.len().await? < len { self.change(Change::SetLen(len)) } else { Ok(()) }
-    }
-
-    async fn sync(&self) -> io::Result<()> {
-        self.disk.sync_where(|number| number == self.number, &self.path).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use waymark_node::storage::disk::{Disk, OpenMode};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
