@@ -28,9 +28,7 @@ pub mod slot;
 pub mod topic_config;
 
 #[cfg(test)]
-mod arbitrary;
-#[cfg(test)]
-mod model_tests;
+mod tests;
 
 pub use catalog::Catalog;
 pub use codec::DecodeError;

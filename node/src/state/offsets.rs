@@ -162,7 +162,7 @@ fn is_same_member(stored: &CommittedOffset, command: &CommitOffsets) -> bool {
 mod tests {
     use waymark_proto::ids::PartitionId;
 
-    use super::super::arbitrary::without_bugs;
+    use super::super::tests::arbitrary::without_bugs;
     use super::*;
 
     fn at(partition: i32) -> TopicPartition {

@@ -283,8 +283,8 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
-    use super::super::arbitrary::without_bugs;
     use super::super::batch::tests::batch;
+    use super::super::tests::arbitrary::without_bugs;
     use super::*;
 
     fn settings() -> PartitionSettings {

@@ -148,7 +148,7 @@ fn backward(later: i32, earlier: i32) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::arbitrary::without_bugs;
+    use super::super::tests::arbitrary::without_bugs;
     use super::*;
 
     fn sent(epoch: i16, first: i32, count: i32) -> BatchSequence {

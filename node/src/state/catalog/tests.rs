@@ -3,8 +3,8 @@
 use waymark_proto::ids::{NodeId, PartitionId, TopicId};
 
 use super::*;
-use crate::state::arbitrary::{found, pool, topic};
 use crate::state::command::Command;
+use crate::state::tests::arbitrary::{found, pool, topic};
 
 fn founded() -> Catalog {
     let mut catalog = Catalog::default();

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::state::arbitrary;
 use crate::state::batch::tests::batch;
 use crate::state::command::{Produce, ProduceItem};
+use crate::state::tests::arbitrary;
 
 proptest! {
     #[test]

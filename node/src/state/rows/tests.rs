@@ -8,8 +8,8 @@ use waymark_proto::ids::ShardId;
 
 use super::*;
 use crate::state::Command;
-use crate::state::arbitrary::{self, without_bugs};
 use crate::state::shard::EntryAt;
+use crate::state::tests::arbitrary::{self, without_bugs};
 
 type Table = BTreeMap<Vec<u8>, Vec<u8>>;
 

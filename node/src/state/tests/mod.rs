@@ -7,11 +7,13 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use waymark_proto::ids::{ShardId, TopicPartition};
 
-use super::arbitrary::{self, without_bugs};
-use super::batch::BatchHeader;
-use super::command::{Command, CommitOffsets};
-use super::reply::{Effect, Refusal, Reply};
-use super::shard::{EntryAt, ShardState};
+pub(in crate::state) mod arbitrary;
+
+use self::arbitrary::without_bugs;
+use crate::state::batch::BatchHeader;
+use crate::state::command::{Command, CommitOffsets};
+use crate::state::reply::{Effect, Refusal, Reply};
+use crate::state::shard::{EntryAt, ShardState};
 
 type Log = Vec<(EntryAt, Command)>;
 
@@ -49,7 +51,7 @@ fn commits_of_a_member_never_go_back(sequences: Vec<i64>) -> TestCaseResult {
     let place = TopicPartition::default();
     let mut newest = 0;
     for commit_seq in sequences {
-        let item = super::command::OffsetCommit {
+        let item = crate::state::command::OffsetCommit {
             at: place,
             offset: commit_seq * 10,
             leader_epoch: None,

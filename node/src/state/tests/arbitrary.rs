@@ -9,24 +9,24 @@ use waymark_proto::ids::{
     ClusterId, NodeId, PartitionId, ReplicaId, ShardId, TopicId, TopicPartition,
 };
 
-use super::batch::tests::batch;
-use super::command::{
+use crate::state::batch::tests::batch;
+use crate::state::command::{
     CatalogCommand, Command, CommitOffsets, NodeEntry, OffsetCommit, PartitionSettings, Produce,
     ProduceItem,
 };
-use super::shard::EntryAt;
+use crate::state::shard::EntryAt;
 
 /// Keeps bugs that another test plants out of this one.
 #[cfg(feature = "mutants")]
-pub(super) fn without_bugs() -> impl Drop {
+pub(in crate::state) fn without_bugs() -> impl Drop {
     crate::mutants::seclude()
 }
 
 /// Keeps bugs that another test plants out of this one: in this build there are none.
 #[cfg(not(feature = "mutants"))]
-pub(super) fn without_bugs() {}
+pub(in crate::state) fn without_bugs() {}
 
-pub(super) fn topic(number: u8) -> TopicId {
+pub(in crate::state) fn topic(number: u8) -> TopicId {
     TopicId([number; 16])
 }
 
@@ -65,7 +65,7 @@ fn any_batch() -> impl Strategy<Value = Bytes> {
     ]
 }
 
-pub(super) fn produce() -> impl Strategy<Value = Command> {
+pub(in crate::state) fn produce() -> impl Strategy<Value = Command> {
     let expected = option::weighted(0.1, 0_i64..20);
     let item = (place(), expected, any_batch()).prop_map(|(at, expected_base_offset, batch)| {
         ProduceItem { at, expected_base_offset, batch }
@@ -133,7 +133,7 @@ fn of_shard() -> impl Strategy<Value = Command> {
     ]
 }
 
-pub(super) fn found(nodes: u32) -> CatalogCommand {
+pub(in crate::state) fn found(nodes: u32) -> CatalogCommand {
     let node = |node| NodeEntry {
         node: NodeId(node),
         rack: String::new(),
@@ -144,7 +144,7 @@ pub(super) fn found(nodes: u32) -> CatalogCommand {
     CatalogCommand::FoundCluster { cluster: ClusterId([9; 16]), producer_salt: 5, nodes }
 }
 
-pub(super) fn pool(replication: u32, shards: u32) -> CatalogCommand {
+pub(in crate::state) fn pool(replication: u32, shards: u32) -> CatalogCommand {
     let replica = |node| ReplicaId { node: NodeId(node), incarnation: 1 };
     let shard = |number| {
         let initializer = NodeId(number % replication + 1);
@@ -199,17 +199,17 @@ fn of_catalog() -> impl Strategy<Value = Command> {
 }
 
 /// Any command at all.
-pub(super) fn command() -> impl Strategy<Value = Command> {
+pub(in crate::state) fn command() -> impl Strategy<Value = Command> {
     prop_oneof![3 => of_shard(), 2 => of_catalog()]
 }
 
 /// A log of shard 0 that begins with what lets later commands do something; leaders change on the way.
-pub(super) fn log(
+pub(in crate::state) fn log(
     command: impl Strategy<Value = Command>,
 ) -> impl Strategy<Value = Vec<(EntryAt, Command)>> {
     let open = |number| Command::OpenPartitions {
         topic: topic(number),
-        settings: super::topic_config::TopicConfig::default().settings(1),
+        settings: crate::state::topic_config::TopicConfig::default().settings(1),
         partitions: vec![0, 1, 2],
     };
     let mut start: Vec<Command> = vec![
