@@ -11,7 +11,7 @@ use openraft::async_runtime::{Instant as _, WatchReceiver};
 use tokio::time::{sleep, timeout};
 use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
 
-use super::inner::Inner;
+use super::member::Member;
 use super::shard::Shard;
 use super::types::{C, RaftNode};
 
@@ -20,17 +20,17 @@ const JOURNAL_FACTOR: u64 = 2;
 const RECLAIM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Moves leaders back for ever.
-pub(super) async fn balance(inner: &Inner) {
+pub(super) async fn balance(member: &Member) {
     let mut matched: BTreeMap<(ShardId, ReplicaId), u64> = BTreeMap::new();
     loop {
-        sleep(inner.options.balance_interval).await;
-        for shard in inner.all_shards() {
+        sleep(member.options.balance_interval).await;
+        for shard in member.all_shards() {
             watch_reversion(&shard, &mut matched);
             if !shard.leadership().ready {
                 continue;
             }
-            let Some(preferred) = preferred(inner, shard.id()) else { continue };
-            if preferred == inner.node || !is_level(inner, &shard, preferred) {
+            let Some(preferred) = preferred(member, shard.id()) else { continue };
+            if preferred == member.node || !is_level(member, &shard, preferred) {
                 continue;
             }
             if let Err(error) = shard.transfer_to(preferred).await {
@@ -40,16 +40,16 @@ pub(super) async fn balance(inner: &Inner) {
     }
 }
 
-fn preferred(inner: &Inner, shard: ShardId) -> Option<NodeId> {
+fn preferred(member: &Member, shard: ShardId) -> Option<NodeId> {
     if shard == ShardId::CATALOG {
-        return Some(inner.founder());
+        return Some(member.founder());
     }
-    let shard0 = inner.shard(ShardId::CATALOG)?;
+    let shard0 = member.shard(ShardId::CATALOG)?;
     shard0.read(|state| Some(state.catalog()?.shard(shard)?.initializer))
 }
 
 /// The target hears this leader and lacks little. What it lacks then comes while proposals pause.
-fn is_level(inner: &Inner, shard: &Shard, node: NodeId) -> bool {
+fn is_level(member: &Member, shard: &Shard, node: NodeId) -> bool {
     let metrics = shard.core.raft.metrics();
     let metrics = metrics.borrow_watched();
     let Some(replication) = &metrics.replication else { return false };
@@ -58,12 +58,12 @@ fn is_level(inner: &Inner, shard: &Shard, node: NodeId) -> bool {
     };
     let last = metrics.last_log_index.unwrap_or(0);
     let close = matched.is_some_and(|it| it.index + 1000 >= last);
-    close && hears(inner, *id, &metrics)
+    close && hears(member, *id, &metrics)
 }
 
-fn hears(inner: &Inner, id: RaftNode, metrics: &RaftMetrics<C>) -> bool {
+fn hears(member: &Member, id: RaftNode, metrics: &RaftMetrics<C>) -> bool {
     let acked = metrics.heartbeat.as_ref().and_then(|all| all.get(&id)).and_then(Option::as_ref);
-    acked.is_some_and(|at| at.elapsed() < inner.options.heartbeat * 3)
+    acked.is_some_and(|at| at.elapsed() < member.options.heartbeat * 3)
 }
 
 /// The alarm of S10: a follower that has less than it acknowledged has lost data, and openraft only starts over.
@@ -81,15 +81,15 @@ fn watch_reversion(shard: &Shard, matched: &mut BTreeMap<(ShardId, ReplicaId), u
 }
 
 /// Gives every leadership up when the journal takes longer than two elections to sync: the followers would be faster.
-pub(super) async fn watch_journal(inner: &Inner) {
-    let limit = inner.options.election_max * 2;
+pub(super) async fn watch_journal(member: &Member) {
+    let limit = member.options.election_max * 2;
     loop {
-        sleep(inner.options.heartbeat).await;
-        if timeout(limit, inner.parts.journal.barrier()).await.is_ok() {
+        sleep(member.options.heartbeat).await;
+        if timeout(limit, member.parts.journal.barrier()).await.is_ok() {
             continue;
         }
-        tracing::error!(node = %inner.node, "the journal stalls, giving leaderships up");
-        for shard in inner.all_shards() {
+        tracing::error!(node = %member.node, "the journal stalls, giving leaderships up");
+        for shard in member.all_shards() {
             hand_over(&shard).await;
         }
     }
@@ -105,15 +105,15 @@ pub(super) async fn hand_over(shard: &Shard) -> bool {
 }
 
 /// Urges the replicas that hold the oldest journal file to checkpoint, once the journal has grown (S3, S6).
-pub(super) async fn reclaim_journal(inner: &Arc<Inner>) {
-    let cap = inner.options.checkpoint_bytes.saturating_mul(JOURNAL_FACTOR);
+pub(super) async fn reclaim_journal(member: &Arc<Member>) {
+    let cap = member.options.checkpoint_bytes.saturating_mul(JOURNAL_FACTOR);
     loop {
         sleep(RECLAIM_PAUSE).await;
-        if inner.parts.journal.disk_bytes() <= cap {
+        if member.parts.journal.disk_bytes() <= cap {
             continue;
         }
-        let started = inner.started.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in inner.parts.journal.oldest_holders() {
+        let started = member.started.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in member.parts.journal.oldest_holders() {
             if let Some(urged) = started.get(&key.shard) {
                 urged.notify_one();
             }

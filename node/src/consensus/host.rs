@@ -8,13 +8,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
 
-use super::inner::Inner;
+use super::member::Member;
 use super::network::{HelloAnswer, PeerHost, ReplicaDoor, SegmentFiles, Vitals};
 use super::{Committed, ProposeError};
 
 /// This node, as its peers see it.
 #[derive(Debug, Clone)]
-pub(super) struct Host(pub(super) Arc<Inner>);
+pub(super) struct Host(pub(super) Arc<Member>);
 
 #[async_trait]
 impl PeerHost for Host {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
 
-use super::inner::Inner;
+use super::member::Member;
 use super::shard::Shard;
 use crate::state::command::NodeEntry;
 use crate::state::{CatalogCommand, Command, Reply};
@@ -17,10 +17,10 @@ const PROPOSAL_TIME: Duration = Duration::from_secs(5);
 const SALT_BITS: u32 = 23;
 
 /// Returns once the catalog is complete, as seen here.
-pub(super) async fn complete_catalog(inner: &Inner) {
+pub(super) async fn complete_catalog(member: &Member) {
     loop {
-        if let Some(shard0) = inner.shard(ShardId::CATALOG) {
-            let missing = missing(inner, &shard0);
+        if let Some(shard0) = member.shard(ShardId::CATALOG) {
+            let missing = missing(member, &shard0);
             match missing {
                 None => return,
                 Some(command) if shard0.leadership().ready => add(&shard0, command).await,
@@ -43,17 +43,17 @@ async fn add(shard0: &Shard, command: CatalogCommand) {
     }
 }
 
-fn missing(inner: &Inner, shard0: &Shard) -> Option<CatalogCommand> {
-    let replication = inner.options.default_replication.min(node_count(inner)).max(1);
+fn missing(member: &Member, shard0: &Shard) -> Option<CatalogCommand> {
+    let replication = member.options.default_replication.min(node_count(member)).max(1);
     let (founded, pooled) = shard0.read(|state| {
         let catalog = state.catalog();
         let founded = catalog.is_some_and(|it| it.cluster().is_some());
         (founded, catalog.is_some_and(|it| it.pool(replication).is_some()))
     });
     if !founded {
-        let cluster = (*inner.cluster.borrow())?;
-        let salt = inner.parts.env.random.next_u64() >> (u64::BITS - SALT_BITS);
-        let nodes = inner.nodes.iter().map(|it| NodeEntry {
+        let cluster = (*member.cluster.borrow())?;
+        let salt = member.parts.env.random.next_u64() >> (u64::BITS - SALT_BITS);
+        let nodes = member.nodes.iter().map(|it| NodeEntry {
             node: it.node,
             rack: it.rack.clone(),
             client_address: it.client_address.clone(),
@@ -65,13 +65,13 @@ fn missing(inner: &Inner, shard0: &Shard) -> Option<CatalogCommand> {
             nodes: nodes.collect(),
         });
     }
-    let nodes: Vec<NodeId> = inner.nodes.iter().map(|it| it.node).collect();
-    let shards = spread_pool(&nodes, replication, inner.options.shards_per_node);
+    let nodes: Vec<NodeId> = member.nodes.iter().map(|it| it.node).collect();
+    let shards = spread_pool(&nodes, replication, member.options.shards_per_node);
     (!pooled).then_some(CatalogCommand::CreatePool { replication, shards })
 }
 
-fn node_count(inner: &Inner) -> u32 {
-    u32::try_from(inner.nodes.len()).unwrap_or(u32::MAX)
+fn node_count(member: &Member) -> u32 {
+    u32::try_from(member.nodes.len()).unwrap_or(u32::MAX)
 }
 
 /// The replicas of a pool's shards: initializers rotate, so that every node leads its share, and followers rotate too, so

@@ -31,11 +31,11 @@ mod checkpointer;
 mod formation;
 mod host;
 mod identity;
-mod inner;
 mod keeper;
 mod leadership;
 pub mod log;
 pub mod machine;
+mod member;
 pub mod membership;
 pub mod network;
 mod propose;
@@ -50,7 +50,7 @@ pub use keeper::spread_pool;
 pub use network::{NetworkOptions, Vitals};
 pub use shard::{Done, Shard};
 
-use inner::Inner;
+use member::Member;
 
 /// Timers and limits of consensus.
 #[derive(Debug, Clone)]
@@ -152,7 +152,7 @@ pub struct Committed {
 /// All replicas that run on this node. A clone is the same.
 #[derive(Debug, Clone)]
 pub struct Consensus {
-    inner: Arc<Inner>,
+    member: Arc<Member>,
 }
 
 impl Consensus {
@@ -168,33 +168,33 @@ impl Consensus {
         parts: Parts,
     ) -> Result<Self, StartError> {
         let config = shard_config::raft_config(&options)?;
-        let inner = Arc::new(Inner::new(node, nodes, options, parts, config));
-        formation::recognise_disk(&inner).await?;
-        formation::refuse_lost_disk(&inner).await?;
-        let running = Arc::clone(&inner);
+        let member = Arc::new(Member::new(node, nodes, options, parts, config));
+        formation::recognise_disk(&member).await?;
+        formation::refuse_lost_disk(&member).await?;
+        let running = Arc::clone(&member);
         tokio::spawn(async move {
             let stopping = running.stopping.clone();
             stopping.run_until_cancelled(Box::pin(run(&running))).await;
         });
-        Ok(Self { inner })
+        Ok(Self { member })
     }
 
     /// The cluster, once founded.
     #[must_use]
     pub fn cluster_id(&self) -> watch::Receiver<Option<ClusterId>> {
-        self.inner.cluster.subscribe()
+        self.member.cluster.subscribe()
     }
 
     /// A replica on this node.
     #[must_use]
     pub fn shard(&self, shard: ShardId) -> Option<Shard> {
-        self.inner.shard(shard)
+        self.member.shard(shard)
     }
 
     /// All replicas on this node, sorted by shard.
     #[must_use]
     pub fn shards(&self) -> Vec<Shard> {
-        self.inner.all_shards()
+        self.member.all_shards()
     }
 
     /// Proposes to a shard wherever it is led: here, or by one hop to the leader's node; retried while that is certain not to
@@ -208,37 +208,37 @@ impl Consensus {
         command: Command,
         deadline: Instant,
     ) -> Result<Committed, ProposeError> {
-        propose::anywhere(&self.inner, shard, &command.encode(), deadline).await
+        propose::anywhere(&self.member, shard, &command.encode(), deadline).await
     }
 
     /// gRPC routes of the internal peer service, to be served at the peer address.
     #[must_use]
     pub fn peer_routes(&self) -> tonic::service::Routes {
-        self.inner.network.routes(Arc::new(host::Host(Arc::clone(&self.inner))))
+        self.member.network.routes(Arc::new(host::Host(Arc::clone(&self.member))))
     }
 
     /// What each peer last told of its clock and its room (S18, S19), sorted by node.
     #[must_use]
     pub fn peer_vitals(&self) -> Vec<(NodeId, Vitals)> {
-        let heard = self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.member.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.iter().map(|(node, vitals)| (*node, *vitals)).collect()
     }
 
     /// Tells peers whether this node has room for more data (S19).
     pub fn set_has_room(&self, has_room: bool) {
-        self.inner.has_room.store(has_room, Ordering::Relaxed);
+        self.member.has_room.store(has_room, Ordering::Relaxed);
     }
 
     /// Resolves when the node must stop: a failed journal (S4) or a replica that cannot go on.
     pub async fn fatal(&self) -> String {
-        self.inner.failed().await
+        self.member.failed().await
     }
 
     /// Hands leaderships over, checkpoints and stops every replica.
     pub async fn shutdown(&self) {
-        let shards = self.inner.all_shards();
+        let shards = self.member.all_shards();
         join_all(shards.iter().map(balancer::hand_over)).await;
-        self.inner.stopping.cancel();
+        self.member.stopping.cancel();
         for shard in &shards {
             if let Err(error) = shard.core.applied.checkpoint().await {
                 tracing::debug!(shard = %shard.id(), %error, "no checkpoint at the end");
@@ -249,22 +249,22 @@ impl Consensus {
 }
 
 /// Everything that runs beside the replicas, until the node stops.
-async fn run(inner: &Arc<Inner>) {
+async fn run(member: &Arc<Member>) {
     let formed = async {
-        match formation::form(inner).await {
+        match formation::form(member).await {
             Ok(()) => {
-                futures::join!(runner::run(inner), keeper::complete_catalog(inner));
+                futures::join!(runner::run(member), keeper::complete_catalog(member));
             }
-            Err(error) => inner.fail(error.0),
+            Err(error) => member.fail(error.0),
         }
     };
-    let journal = async { inner.fail(inner.parts.journal.failed().await.to_string()) };
+    let journal = async { member.fail(member.parts.journal.failed().await.to_string()) };
     futures::join!(
         formed,
         journal,
-        balancer::balance(inner),
-        balancer::watch_journal(inner),
-        balancer::reclaim_journal(inner),
+        balancer::balance(member),
+        balancer::watch_journal(member),
+        balancer::reclaim_journal(member),
     );
 }
 

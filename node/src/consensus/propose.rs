@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use waymark_proto::ids::{NodeId, ShardId};
 
-use super::inner::Inner;
+use super::member::Member;
 use super::network::PeerError;
 use super::{Committed, ProposeError};
 
@@ -15,7 +15,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Proposes wherever the shard is led.
 pub(super) async fn anywhere(
-    inner: &Inner,
+    member: &Member,
     shard: ShardId,
     command: &Bytes,
     deadline: Instant,
@@ -27,9 +27,9 @@ pub(super) async fn anywhere(
         if Instant::now() >= deadline {
             return Err(refused);
         }
-        let outcome = match target(inner, shard, hint.take(), round) {
-            Some(node) if node == inner.node => local(inner, shard, command, deadline).await,
-            Some(node) => remote(inner, node, shard, command, deadline).await,
+        let outcome = match target(member, shard, hint.take(), round) {
+            Some(node) if node == member.node => local(member, shard, command, deadline).await,
+            Some(node) => remote(member, node, shard, command, deadline).await,
             None => Err(ProposeError::NoQuorum(shard)),
         };
         refused = match outcome {
@@ -47,23 +47,23 @@ pub(super) async fn anywhere(
 }
 
 async fn local(
-    inner: &Inner,
+    member: &Member,
     shard: ShardId,
     command: &Bytes,
     deadline: Instant,
 ) -> Result<Committed, ProposeError> {
-    let Some(replica) = inner.shard(shard) else { return Err(ProposeError::NotHere(shard)) };
+    let Some(replica) = member.shard(shard) else { return Err(ProposeError::NotHere(shard)) };
     replica.propose_encoded(command.clone(), deadline).await
 }
 
 async fn remote(
-    inner: &Inner,
+    member: &Member,
     node: NodeId,
     shard: ShardId,
     command: &Bytes,
     deadline: Instant,
 ) -> Result<Committed, ProposeError> {
-    match inner.network.propose(node, shard, command.clone(), deadline).await {
+    match member.network.propose(node, shard, command.clone(), deadline).await {
         Ok(outcome) => outcome,
         Err(PeerError::Unanswered { reason, .. }) => Err(ProposeError::OutcomeUnknown(reason)),
         Err(_) => Err(ProposeError::NotLeader { shard, leader: None }),
@@ -71,20 +71,20 @@ async fn remote(
 }
 
 /// Whom to ask: the hint of the last refusal, the leader as the local replica knows it, else the replicas in turn.
-fn target(inner: &Inner, shard: ShardId, hint: Option<NodeId>, round: usize) -> Option<NodeId> {
-    let local = inner.shard(shard).and_then(|it| it.leadership().leader);
+fn target(member: &Member, shard: ShardId, hint: Option<NodeId>, round: usize) -> Option<NodeId> {
+    let local = member.shard(shard).and_then(|it| it.leadership().leader);
     if let Some(leader) = hint.or(local) {
         return Some(leader);
     }
-    let replicas = replica_nodes(inner, shard);
+    let replicas = replica_nodes(member, shard);
     replicas.get(round % replicas.len().max(1)).copied()
 }
 
-fn replica_nodes(inner: &Inner, shard: ShardId) -> Vec<NodeId> {
+fn replica_nodes(member: &Member, shard: ShardId) -> Vec<NodeId> {
     if shard == ShardId::CATALOG {
-        return inner.nodes.iter().map(|it| it.node).collect();
+        return member.nodes.iter().map(|it| it.node).collect();
     }
-    let Some(shard0) = inner.shard(ShardId::CATALOG) else { return Vec::new() };
+    let Some(shard0) = member.shard(ShardId::CATALOG) else { return Vec::new() };
     shard0.read(|state| {
         let entry = state.catalog().and_then(|catalog| catalog.shard(shard));
         entry.map(|it| it.replicas.iter().map(|id| id.node).collect()).unwrap_or_default()

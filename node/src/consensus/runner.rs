@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep};
 use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId};
 
 use super::checkpointer::Checkpointer;
-use super::inner::Inner;
 use super::leadership;
 use super::log::RaftLog;
 use super::machine::{Ground, Machine};
+use super::member::Member;
 use super::propose;
 use super::shard::Shard;
 use super::types::{Raft, RaftNode};
@@ -36,50 +36,50 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 const PROPOSAL_TIME: Duration = Duration::from_secs(5);
 
 /// Starts shard 0, then follows the catalog for ever.
-pub(super) async fn run(inner: &Arc<Inner>) {
-    let all = inner.nodes.iter().map(|it| ReplicaId { node: it.node, incarnation: 0 }).collect();
+pub(super) async fn run(member: &Arc<Member>) {
+    let all = member.nodes.iter().map(|it| ReplicaId { node: it.node, incarnation: 0 }).collect();
     let catalog = ShardEntry {
         shard: ShardId::CATALOG,
         replicas: all,
-        initializer: inner.founder(),
+        initializer: member.founder(),
         born: false,
-        replication: u32::try_from(inner.nodes.len()).unwrap_or(u32::MAX),
+        replication: u32::try_from(member.nodes.len()).unwrap_or(u32::MAX),
     };
-    ensure(inner, &catalog).await;
+    ensure(member, &catalog).await;
     loop {
-        let Some(shard0) = inner.shard(ShardId::CATALOG) else {
+        let Some(shard0) = member.shard(ShardId::CATALOG) else {
             sleep(LOOK_AGAIN).await;
             continue;
         };
         let placed: Vec<ShardEntry> = shard0.read(|state| {
             let all = state.catalog().into_iter().flat_map(|catalog| catalog.shards());
-            all.filter(|it| replica_here(inner, it).is_some()).cloned().collect()
+            all.filter(|it| replica_here(member, it).is_some()).cloned().collect()
         });
         let start = |entry: ShardEntry| {
-            let inner = Arc::clone(inner);
-            async move { ensure(&inner, &entry).await }
+            let member = Arc::clone(member);
+            async move { ensure(&member, &entry).await }
         };
         stream::iter(placed.clone()).for_each_concurrent(STARTS_AT_ONCE, start).await;
-        for entry in placed.iter().filter(|it| !it.born && it.initializer == inner.node) {
-            announce_birth(inner, entry.shard).await;
+        for entry in placed.iter().filter(|it| !it.born && it.initializer == member.node) {
+            announce_birth(member, entry.shard).await;
         }
         tokio::select! {
-            () = inner.catalog_changed.notified() => {}
+            () = member.catalog_changed.notified() => {}
             () = sleep(LOOK_AGAIN) => {}
         }
     }
 }
 
-fn replica_here(inner: &Inner, entry: &ShardEntry) -> Option<ReplicaId> {
-    entry.replicas.iter().copied().find(|it| it.node == inner.node)
+fn replica_here(member: &Member, entry: &ShardEntry) -> Option<ReplicaId> {
+    entry.replicas.iter().copied().find(|it| it.node == member.node)
 }
 
 /// Starts the replica unless it runs, and initializes it if that is this node's task.
-async fn ensure(inner: &Arc<Inner>, entry: &ShardEntry) {
-    let Some(replica) = replica_here(inner, entry) else { return };
-    if inner.shard(entry.shard).is_none() {
+async fn ensure(member: &Arc<Member>, entry: &ShardEntry) {
+    let Some(replica) = replica_here(member, entry) else { return };
+    if member.shard(entry.shard).is_none() {
         let urged = {
-            let mut started = inner.started.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut started = member.started.lock().unwrap_or_else(PoisonError::into_inner);
             if started.contains_key(&entry.shard) {
                 return;
             }
@@ -87,25 +87,25 @@ async fn ensure(inner: &Arc<Inner>, entry: &ShardEntry) {
             started.insert(entry.shard, Arc::clone(&urged));
             urged
         };
-        match open(inner, entry.shard, replica).await {
+        match open(member, entry.shard, replica).await {
             Ok(shard) => {
-                let keeper = Arc::clone(inner);
+                let keeper = Arc::clone(member);
                 tokio::spawn(keep(keeper, shard, urged));
             }
-            Err(reason) => return inner.fail(reason),
+            Err(reason) => return member.fail(reason),
         }
     }
-    if !entry.born && entry.initializer == inner.node {
-        initialize(inner, entry).await;
+    if !entry.born && entry.initializer == member.node {
+        initialize(member, entry).await;
     }
 }
 
 /// Builds a replica from disk and makes it reachable.
-async fn open(inner: &Inner, shard: ShardId, replica: ReplicaId) -> Result<Shard, String> {
+async fn open(member: &Member, shard: ShardId, replica: ReplicaId) -> Result<Shard, String> {
     let key = ReplicaKey { shard, incarnation: replica.incarnation };
     let failed = |what: &str| format!("shard {shard} cannot start here: {what}");
-    let store = inner.parts.store.open_shard(key).await;
-    let journal = inner.parts.journal.clone();
+    let store = member.parts.store.open_shard(key).await;
+    let journal = member.parts.journal.clone();
     let store = store.map_err(|error| failed(&error.to_string()))?;
     let purged = journal.shard(key).last_purged();
     if purged > store.checkpoint().map(|it| it.applied) {
@@ -113,61 +113,61 @@ async fn open(inner: &Inner, shard: ShardId, replica: ReplicaId) -> Result<Shard
             "the journal was cut above the newest checkpoint, so the replica must be replaced",
         ));
     }
-    let log = RaftLog::new(journal.shard(key), inner.options.append_bytes);
+    let log = RaftLog::new(journal.shard(key), member.options.append_bytes);
     let ground = Ground {
         shard,
         replica,
         journal,
         store,
-        observer: Arc::clone(&inner.parts.observer),
-        catalog_changed: Arc::clone(&inner.catalog_changed),
+        observer: Arc::clone(&member.parts.observer),
+        catalog_changed: Arc::clone(&member.catalog_changed),
     };
     let machine = Machine::open(ground).map_err(|error| failed(&error.to_string()))?;
     let applied = Arc::clone(&machine.applied);
-    let network = inner.network.factory(shard, replica);
-    let config = Arc::clone(&inner.raft_config);
+    let network = member.network.factory(shard, replica);
+    let config = Arc::clone(&member.raft_config);
     let raft = Raft::new(RaftNode(replica), config, network, log, machine).await;
     let raft = raft.map_err(|error| failed(&error.to_string()))?;
-    let shard = Shard::new(applied, raft, inner.options.election_max * 2);
-    inner.shards.write().unwrap_or_else(PoisonError::into_inner).insert(shard.id(), shard.clone());
+    let shard = Shard::new(applied, raft, member.options.election_max * 2);
+    member.shards.write().unwrap_or_else(PoisonError::into_inner).insert(shard.id(), shard.clone());
     Ok(shard)
 }
 
 /// Keeps one replica alive until the node stops: publishes its leadership, checkpoints it, restarts it.
-async fn keep(inner: Arc<Inner>, first: Shard, urged: Arc<Notify>) {
+async fn keep(member: Arc<Member>, first: Shard, urged: Arc<Notify>) {
     let (id, replica) = (first.id(), first.replica());
     let mut shard = first;
     let mut restarts = 0;
     loop {
         let born = Instant::now();
-        let checkpointer = Checkpointer::new(shard.clone(), &inner.options);
+        let checkpointer = Checkpointer::new(shard.clone(), &member.options);
         let died = tokio::select! {
-            () = inner.stopping.cancelled() => return,
+            () = member.stopping.cancelled() => return,
             () = checkpointer.run(&urged) => return,
             died = leadership::publish(&shard) => died,
         };
-        if inner.stopping.is_cancelled() || matches!(died, Fatal::Stopped) {
+        if member.stopping.is_cancelled() || matches!(died, Fatal::Stopped) {
             return;
         }
         tracing::error!(shard = %id, %replica, %died, "replica died, restarting it from disk");
         restarts = if born.elapsed() > HEALTHY_AFTER { 1 } else { restarts + 1 };
         if restarts > MOST_RESTARTS {
-            return inner.fail(format!("shard {id} died again and again: {died}"));
+            return member.fail(format!("shard {id} died again and again: {died}"));
         }
-        inner.shards.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        member.shards.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let _ = shard.core.raft.shutdown().await;
         let pause = RESTART_PAUSE * 2_u32.saturating_pow(restarts - 1);
         sleep(pause.min(RESTART_PAUSE_MOST)).await;
-        shard = match open(&inner, id, replica).await {
+        shard = match open(&member, id, replica).await {
             Ok(shard) => shard,
-            Err(reason) => return inner.fail(reason),
+            Err(reason) => return member.fail(reason),
         };
     }
 }
 
 /// Only while nothing of the shard is here: a replica that ever voted or wrote must not begin again.
-async fn initialize(inner: &Inner, entry: &ShardEntry) {
-    let Some(shard) = inner.shard(entry.shard) else { return };
+async fn initialize(member: &Member, entry: &ShardEntry) {
+    let Some(shard) = member.shard(entry.shard) else { return };
     let raft = &shard.core.raft;
     if !matches!(raft.is_initialized().await, Ok(false)) {
         return;
@@ -181,13 +181,13 @@ async fn initialize(inner: &Inner, entry: &ShardEntry) {
 }
 
 /// A shard is born once its first entry is committed.
-async fn announce_birth(inner: &Arc<Inner>, shard: ShardId) {
-    if inner.shard(shard).is_none_or(|it| it.applied_index().is_none()) {
+async fn announce_birth(member: &Arc<Member>, shard: ShardId) {
+    if member.shard(shard).is_none_or(|it| it.applied_index().is_none()) {
         return;
     }
     let command = Command::Catalog(CatalogCommand::ShardBorn { shard });
     let deadline = Instant::now() + PROPOSAL_TIME;
-    let told = propose::anywhere(inner, ShardId::CATALOG, &command.encode(), deadline).await;
+    let told = propose::anywhere(member, ShardId::CATALOG, &command.encode(), deadline).await;
     if let Err(error) = told {
         tracing::debug!(%shard, %error, "birth not recorded yet");
     }

@@ -16,7 +16,7 @@ use super::network::{Network, Vitals};
 use super::shard::Shard;
 use super::{ConfiguredNode, ConsensusOptions, Parts};
 
-pub(super) struct Inner {
+pub(super) struct Member {
     pub(super) node: NodeId,
     /// In the order of the configuration; the first one founds the cluster.
     pub(super) nodes: Vec<ConfiguredNode>,
@@ -41,13 +41,13 @@ pub(super) struct Inner {
     pub(super) heard: Mutex<BTreeMap<NodeId, Vitals>>,
 }
 
-impl Debug for Inner {
+impl Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Consensus(node {})", self.node)
     }
 }
 
-impl Inner {
+impl Member {
     pub(super) fn new(
         node: NodeId,
         nodes: Vec<ConfiguredNode>,

@@ -1,0 +1,8 @@
+//! Consensus over the real journal, the real store and the real network: openraft's own suite for log and state machine,
+//! then whole nodes in one process, each on a runtime of its own so that it can be killed at any moment.
+
+mod cluster;
+mod formation;
+mod machine;
+mod replication;
+mod stalled_disk;
