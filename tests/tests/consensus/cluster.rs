@@ -25,12 +25,15 @@ use waymark_proto::transport::{Purpose, TcpDial, server};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const GROUP: &str = "readers";
 
+/// The rows of all replicas.
+type AllRows = BTreeMap<ReplicaKey, BTreeMap<Vec<u8>, Vec<u8>>>;
+
 /// Rows in memory.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryTables(Mutex<BTreeMap<ReplicaKey, BTreeMap<Vec<u8>, Vec<u8>>>>);
+pub(crate) struct MemoryTables(Mutex<AllRows>);
 
 impl MemoryTables {
-    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<ReplicaKey, BTreeMap<Vec<u8>, Vec<u8>>>> {
+    fn all(&self) -> std::sync::MutexGuard<'_, AllRows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -233,6 +236,7 @@ impl Cluster {
     }
 
     /// Blocks until something holds; panics with `what` when it never does.
+    #[allow(clippy::disallowed_methods, reason = "the nodes run on real threads and real time")]
     pub(crate) fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !holds(self) {
@@ -253,14 +257,13 @@ impl Cluster {
     }
 
     pub(crate) fn wait_until_born(&self) {
-        let shards = self.configured.len() as u32 * self.options.shards_per_node;
+        let shards = self.configured.len() * self.options.shards_per_node as usize;
         self.wait("all shards are born", |cluster| {
             cluster.nodes.values().all(|node| {
                 let Some(shard0) = node.consensus.shard(ShardId::CATALOG) else { return false };
                 shard0.read(|state| {
                     let catalog = state.catalog().unwrap();
-                    catalog.shards().count() as u32 == shards
-                        && catalog.shards().all(|shard| shard.born)
+                    catalog.shards().count() == shards && catalog.shards().all(|shard| shard.born)
                 })
             })
         });

@@ -1,6 +1,8 @@
 //! Consensus over the real journal, the real store and the real network: openraft's own suite for log and state machine,
 //! then whole nodes in one process, each on a runtime of its own so that it can be killed at any moment.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must stop")]
+
 mod cluster;
 mod formation;
 mod machine;
