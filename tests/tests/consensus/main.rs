@@ -2,6 +2,10 @@
 //! then whole nodes in one process, each on a runtime of its own so that it can be killed at any moment.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must stop")]
+#![allow(
+    clippy::await_holding_lock,
+    reason = "the guard keeps planted bugs out for the whole test"
+)]
 
 mod cluster;
 mod formation;
