@@ -24,3 +24,18 @@ pub mod stored {
 pub mod peer {
     tonic::include_proto!("waymark.peer.v1");
 }
+
+/// Generated from `waymark/v1`: the public contract.
+#[allow(missing_docs, reason = "generated code; the .proto files carry the documentation")]
+#[allow(clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(
+    missing_debug_implementations,
+    rust_2018_idioms,
+    unused_qualifications,
+    reason = "generated code"
+)]
+#[allow(unreachable_pub, unused_lifetimes, reason = "generated code")]
+#[allow(clippy::allow_attributes_without_reason, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("waymark.v1");
+}
