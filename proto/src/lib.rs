@@ -1,6 +1,8 @@
 //! The wire contract: protobuf services, ids, the record batch format and the closed failure list.
 
+pub mod failure;
 pub mod ids;
+pub mod names;
 pub mod transport;
 
 /// Generated from `waymark/stored/v1`: what a node keeps.
@@ -39,3 +41,6 @@ pub mod peer {
 pub mod v1 {
     tonic::include_proto!("waymark.v1");
 }
+
+/// The descriptors of every .proto file, encoded, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
