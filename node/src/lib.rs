@@ -1,4 +1,5 @@
 //! STUB: the code map comes here.
+pub mod api;
 pub mod config;
 pub mod consensus;
 pub mod env;

@@ -1,0 +1,176 @@
+//! The outermost layer of every service: reads the metadata of a call, gives it an id and a deadline, lets another node
+//! answer where a handler asks for it, and puts our own code on refusals that the library made. Never looks into a message.
+//!
+//! A call that may be answered by another node has its body kept as it came, so that fields unknown to this node survive
+//! the hop.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::{Code, Status};
+use tower::Service;
+use tracing::Instrument as _;
+use waymark_proto::failure::{Failure, FailureCode};
+
+use super::Api;
+use super::call::{Call, REQUEST_ID, given_id};
+use super::methods::{Method, method};
+use super::refusal::refuse;
+use super::relay::{self, Peers};
+use super::status::{CODE, whole_call};
+
+/// A service behind the edge.
+#[derive(Debug, Clone)]
+pub(super) struct Edge<S> {
+    service: S,
+    shared: Arc<Shared>,
+}
+
+/// What the edges of all services have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) api: Api,
+    pub(super) peers: Peers,
+}
+
+impl<S> Edge<S> {
+    pub(super) fn new(service: S, shared: Arc<Shared>) -> Self {
+        Self { service, shared }
+    }
+}
+
+impl<S: NamedService> NamedService for Edge<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl<S> Service<Request<Body>> for Edge<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answering {
+        // The clone left behind may not be ready; the one that was polled is taken.
+        let next = self.service.clone();
+        let service = std::mem::replace(&mut self.service, next);
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { Ok(answer(service, &shared, request).await) })
+    }
+}
+
+async fn answer<S>(service: S, shared: &Shared, request: Request<Body>) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let id = given_id(request.headers()).unwrap_or_else(|| shared.api.new_request_id());
+    let method = method(request.uri().path());
+    let span = tracing::debug_span!("call", id = %id, method = method.name);
+    let read = Call::read(request.headers(), Arc::clone(&id), shared.api.cluster());
+    let mut response = match read {
+        Ok(call) => in_time(service, shared, request, call, method).instrument(span).await,
+        Err(failure) => whole_call(&failure).into_http(),
+    };
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Whatever a handler forgot: a caller that waits hears what is known before its own clock runs out.
+const GRACE: Duration = Duration::from_millis(20);
+
+async fn in_time<S>(
+    service: S,
+    shared: &Shared,
+    request: Request<Body>,
+    call: Call,
+    method: Method,
+) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let deadline = call.deadline + GRACE;
+    let answering = handle(service, shared, request, call, method);
+    match tokio::time::timeout_at(deadline, answering).await {
+        Ok(response) => coded(response),
+        Err(_) => whole_call(&late(method)).into_http(),
+    }
+}
+
+async fn handle<S>(
+    mut service: S,
+    shared: &Shared,
+    mut request: Request<Body>,
+    call: Call,
+    method: Method,
+) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    if !method.any_node || !call.may_hop() {
+        request.extensions_mut().insert(call);
+        let Ok(response) = service.call(request).await;
+        return response;
+    }
+    let kept = match relay::keep(request, &call).await {
+        Ok(kept) => kept,
+        Err(failure) => return whole_call(&failure).into_http(),
+    };
+    let Ok(response) = service.call(kept.request(&call)).await;
+    let target = call.relay().and_then(|relay| relay.target().map(str::to_owned));
+    match target {
+        Some(address) => {
+            relay::pass_on(&shared.peers, &address, kept, &call, method, response).await
+        }
+        None => response,
+    }
+}
+
+/// Past the deadline: a change may have been made, a read has not been answered.
+fn late(method: Method) -> Failure {
+    if method.changes {
+        refuse(FailureCode::OutcomeUnknown, "the deadline passed; what was asked for may be done")
+    } else {
+        refuse(FailureCode::ExpiredUnsent, "the deadline passed before there was an answer")
+    }
+}
+
+/// Refusals of the library itself carry no code of ours; a caller would have to take them for an unknown outcome although
+/// nothing was executed.
+fn coded(response: Response<Body>) -> Response<Body> {
+    let Some(status) = response.extensions().get::<Status>() else { return response };
+    if status.code() == Code::Ok || status.metadata().get(CODE).is_some() {
+        return response;
+    }
+    let message = status.message().to_owned();
+    let failure = match status.code() {
+        Code::OutOfRange => refuse(FailureCode::RequestTooLarge, message),
+        Code::Unimplemented => refuse(FailureCode::Unsupported, message),
+        Code::InvalidArgument => refuse(FailureCode::InvalidArgument, message),
+        // What tonic says of bytes that are not the message.
+        Code::Internal if message.contains("decode") || message.contains("protocol error") => {
+            refuse(FailureCode::InvalidArgument, message)
+        }
+        _ => return response,
+    };
+    whole_call(&failure).into_http()
+}

@@ -1,0 +1,118 @@
+//! The gRPC edge: the public services over the broker. Each service reads its message into domain types, calls the layer
+//! below under the call's deadline, and writes the answer. Owns the protocol of the streams and the metadata of calls; what
+//! a request means is decided below.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `edge`, `call`, `methods`, `features`, `status`, `refusal` | metadata of calls, deadlines, refusals |
+//! | `relay` | the one hop to the node that leads |
+//! | `logs` | the seam to the broker |
+//! | `produce`, `produce_stream`, `receipts` | appending |
+//! | `fetch`, `fetch_stream`, `cursors`, `frame` | reading |
+//! | `convert` | wire ⇄ domain |
+
+mod call;
+mod convert;
+mod cursors;
+mod edge;
+mod features;
+mod fetch;
+mod fetch_stream;
+mod frame;
+pub mod logs;
+mod methods;
+mod produce;
+mod produce_stream;
+mod receipts;
+mod refusal;
+mod relay;
+mod status;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::service::Routes;
+use waymark_proto::failure::{Failure, FailureCode};
+use waymark_proto::ids::{ClusterId, NodeId};
+use waymark_proto::transport::{Dial, MAX_MESSAGE};
+use waymark_proto::v1::fetch_service_server::FetchServiceServer;
+use waymark_proto::v1::produce_service_server::ProduceServiceServer;
+
+use self::call::Call;
+use self::edge::{Edge, Shared};
+use self::logs::SharedLogs;
+use self::relay::Peers;
+use crate::env::Random;
+
+/// What the services are built from.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// This node.
+    pub node: NodeId,
+    /// The cluster, once founded.
+    pub cluster: watch::Receiver<Option<ClusterId>>,
+    /// The partitions.
+    pub logs: SharedLogs,
+    /// How other nodes are reached.
+    pub dial: Arc<dyn Dial>,
+    /// For ids of calls that bring none.
+    pub random: Arc<Random>,
+    /// Cancelled when the node is about to stop: streams are told, and go on until their clients end them.
+    pub draining: CancellationToken,
+}
+
+/// The implementation of every service. A clone is the same.
+#[derive(Debug, Clone)]
+struct Api {
+    parts: Arc<Parts>,
+}
+
+/// The public services, to be served at the client address.
+#[must_use]
+pub fn routes(parts: Parts) -> Routes {
+    let peers = Peers::new(Arc::clone(&parts.dial));
+    let api = Api { parts: Arc::new(parts) };
+    let shared = Arc::new(Shared { api: api.clone(), peers });
+    macro_rules! served {
+        ($server:ident) => {{
+            let service = $server::new(api.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE);
+            Edge::new(service, Arc::clone(&shared))
+        }};
+    }
+    Routes::new(served!(ProduceServiceServer)).add_service(served!(FetchServiceServer))
+}
+
+impl Api {
+    fn logs(&self) -> &SharedLogs {
+        &self.parts.logs
+    }
+
+    fn cluster(&self) -> Option<ClusterId> {
+        *self.parts.cluster.borrow()
+    }
+
+    fn draining(&self) -> CancellationToken {
+        self.parts.draining.clone()
+    }
+
+    fn new_request_id(&self) -> Arc<str> {
+        format!("{:016x}", self.parts.random.next_u64()).into()
+    }
+
+    /// The status of a call that failed as a whole. Where another node must answer, the edge is told to ask it.
+    fn refused(&self, call: &Call, failure: &Failure) -> Status {
+        let elsewhere =
+            matches!(failure.code, FailureCode::NotLeader | FailureCode::NotCoordinator);
+        if let (true, Some(leader)) = (elsewhere, &failure.leader)
+            && leader.node != self.parts.node
+            && !leader.address.is_empty()
+        {
+            call.pass_on(leader.address.clone());
+        }
+        status::whole_call(failure)
+    }
+}
