@@ -23,26 +23,19 @@ use super::Api;
 use super::call::{Call, REQUEST_ID, given_id};
 use super::methods::{Method, method};
 use super::refusal::refuse;
-use super::relay::{self, Peers};
+use super::relay;
 use super::status::{CODE, whole_call};
 
 /// A service behind the edge.
 #[derive(Debug, Clone)]
 pub(super) struct Edge<S> {
     service: S,
-    shared: Arc<Shared>,
-}
-
-/// What the edges of all services have in common.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) api: Api,
-    pub(super) peers: Peers,
+    api: Api,
 }
 
 impl<S> Edge<S> {
-    pub(super) fn new(service: S, shared: Arc<Shared>) -> Self {
-        Self { service, shared }
+    pub(super) fn new(service: S, api: Api) -> Self {
+        Self { service, api }
     }
 }
 
@@ -72,21 +65,21 @@ where
         // The clone left behind may not be ready; the one that was polled is taken.
         let next = self.service.clone();
         let service = std::mem::replace(&mut self.service, next);
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move { Ok(answer(service, &shared, request).await) })
+        let api = self.api.clone();
+        Box::pin(async move { Ok(answer(service, &api, request).await) })
     }
 }
 
-async fn answer<S>(service: S, shared: &Shared, request: Request<Body>) -> Response<Body>
+async fn answer<S>(service: S, api: &Api, request: Request<Body>) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let id = given_id(request.headers()).unwrap_or_else(|| shared.api.new_request_id());
+    let id = given_id(request.headers()).unwrap_or_else(|| api.new_request_id());
     let method = method(request.uri().path());
     let span = tracing::debug_span!("call", id = %id, method = method.name);
-    let read = Call::read(request.headers(), Arc::clone(&id), shared.api.cluster());
+    let read = Call::read(request.headers(), Arc::clone(&id), api.cluster());
     let mut response = match read {
-        Ok(call) => in_time(service, shared, request, call, method).instrument(span).await,
+        Ok(call) => in_time(service, api, request, call, method).instrument(span).await,
         Err(failure) => whole_call(&failure).into_http(),
     };
     if let Ok(id) = HeaderValue::from_str(&id) {
@@ -100,7 +93,7 @@ const GRACE: Duration = Duration::from_millis(20);
 
 async fn in_time<S>(
     service: S,
-    shared: &Shared,
+    api: &Api,
     request: Request<Body>,
     call: Call,
     method: Method,
@@ -109,7 +102,7 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
     let deadline = call.deadline + GRACE;
-    let answering = handle(service, shared, request, call, method);
+    let answering = handle(service, api, request, call, method);
     match tokio::time::timeout_at(deadline, answering).await {
         Ok(response) => coded(response),
         Err(_) => whole_call(&late(method)).into_http(),
@@ -118,7 +111,7 @@ where
 
 async fn handle<S>(
     mut service: S,
-    shared: &Shared,
+    api: &Api,
     mut request: Request<Body>,
     call: Call,
     method: Method,
@@ -138,9 +131,7 @@ where
     let Ok(response) = service.call(kept.request(&call)).await;
     let target = call.relay().and_then(|relay| relay.target().map(str::to_owned));
     match target {
-        Some(address) => {
-            relay::pass_on(&shared.peers, &address, kept, &call, method, response).await
-        }
+        Some(address) => relay::pass_on(api.peers(), &address, kept, &call, method, response).await,
         None => response,
     }
 }

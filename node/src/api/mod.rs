@@ -5,13 +5,16 @@
 //! | file | owns |
 //! |---|---|
 //! | `edge`, `call`, `methods`, `features`, `status`, `refusal` | metadata of calls, deadlines, refusals |
-//! | `relay` | the one hop to the node that leads |
-//! | `logs` | the seam to the broker |
+//! | `relay`, `spread` | the one hop to the node that leads, for a call and for its items |
+//! | `logs`, `admin` | the seam to the broker |
 //! | `produce`, `produce_stream`, `receipts` | appending |
 //! | `fetch`, `fetch_stream`, `cursors`, `frame` | reading |
+//! | `offsets`, `topics`, `cluster`, `metadata_stream` | everything else |
 //! | `convert` | wire ⇄ domain |
 
+pub mod admin;
 mod call;
+mod cluster;
 mod convert;
 mod cursors;
 mod edge;
@@ -20,13 +23,17 @@ mod fetch;
 mod fetch_stream;
 mod frame;
 pub mod logs;
+mod metadata_stream;
 mod methods;
+mod offsets;
 mod produce;
 mod produce_stream;
 mod receipts;
 mod refusal;
 mod relay;
+mod spread;
 mod status;
+mod topics;
 
 use std::sync::Arc;
 
@@ -37,11 +44,15 @@ use tonic::service::Routes;
 use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::{ClusterId, NodeId};
 use waymark_proto::transport::{Dial, MAX_MESSAGE};
+use waymark_proto::v1::cluster_service_server::ClusterServiceServer;
 use waymark_proto::v1::fetch_service_server::FetchServiceServer;
+use waymark_proto::v1::offset_service_server::OffsetServiceServer;
 use waymark_proto::v1::produce_service_server::ProduceServiceServer;
+use waymark_proto::v1::topic_service_server::TopicServiceServer;
 
+use self::admin::SharedAdmin;
 use self::call::Call;
-use self::edge::{Edge, Shared};
+use self::edge::Edge;
 use self::logs::SharedLogs;
 use self::relay::Peers;
 use crate::env::Random;
@@ -55,6 +66,8 @@ pub struct Parts {
     pub cluster: watch::Receiver<Option<ClusterId>>,
     /// The partitions.
     pub logs: SharedLogs,
+    /// Topics, offsets, the cluster.
+    pub admin: SharedAdmin,
     /// How other nodes are reached.
     pub dial: Arc<dyn Dial>,
     /// For ids of calls that bring none.
@@ -67,26 +80,42 @@ pub struct Parts {
 #[derive(Debug, Clone)]
 struct Api {
     parts: Arc<Parts>,
+    peers: Arc<Peers>,
 }
 
 /// The public services, to be served at the client address.
 #[must_use]
 pub fn routes(parts: Parts) -> Routes {
-    let peers = Peers::new(Arc::clone(&parts.dial));
-    let api = Api { parts: Arc::new(parts) };
-    let shared = Arc::new(Shared { api: api.clone(), peers });
+    let peers = Arc::new(Peers::new(Arc::clone(&parts.dial)));
+    let api = Api { parts: Arc::new(parts), peers };
     macro_rules! served {
         ($server:ident) => {{
             let service = $server::new(api.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE);
-            Edge::new(service, Arc::clone(&shared))
+            Edge::new(service, api.clone())
         }};
     }
-    Routes::new(served!(ProduceServiceServer)).add_service(served!(FetchServiceServer))
+    Routes::new(served!(ProduceServiceServer))
+        .add_service(served!(FetchServiceServer))
+        .add_service(served!(TopicServiceServer))
+        .add_service(served!(OffsetServiceServer))
+        .add_service(served!(ClusterServiceServer))
 }
 
 impl Api {
+    fn node(&self) -> NodeId {
+        self.parts.node
+    }
+
+    fn admin(&self) -> &SharedAdmin {
+        &self.parts.admin
+    }
+
+    fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
     fn logs(&self) -> &SharedLogs {
         &self.parts.logs
     }

@@ -8,6 +8,7 @@ use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::{PartitionId, TopicId, TopicPartition};
 use waymark_proto::v1;
 
+use crate::api::admin::NamedTopic;
 use crate::api::refusal::{invalid, missing, refuse, unsupported};
 
 /// Longest id of a group, member, instance or client, bytes.
@@ -82,13 +83,6 @@ pub(in crate::api) fn topic_id(field: &str, bytes: &Bytes) -> Result<TopicId, Fa
 pub(in crate::api) fn by_id(bytes: &Bytes, number: Option<i32>) -> Result<TopicPartition, Failure> {
     let topic = topic_id("topic_id", bytes)?;
     Ok(TopicPartition { topic, partition: partition("partition", number)? })
-}
-
-/// A topic by name, by id or by both.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::api) struct NamedTopic {
-    pub(in crate::api) name: Option<String>,
-    pub(in crate::api) id: Option<TopicId>,
 }
 
 /// A reference to a topic.
