@@ -1,8 +1,10 @@
 //! The wire contract: protobuf services, ids, the record batch format and the closed failure list.
 
+pub mod batch;
 pub mod failure;
 pub mod ids;
 pub mod names;
+pub mod partitioner;
 pub mod transport;
 
 /// Generated from `waymark/stored/v1`: what a node keeps.
