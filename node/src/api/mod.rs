@@ -9,7 +9,8 @@
 //! | `logs`, `admin` | the seam to the broker |
 //! | `produce`, `produce_stream`, `receipts` | appending |
 //! | `fetch`, `fetch_stream`, `cursors`, `frame` | reading |
-//! | `offsets`, `topics`, `cluster`, `metadata_stream` | everything else |
+//! | `records`, `offsets`, `topics`, `cluster`, `metadata_stream` | everything else |
+//! | `reflection` | the description of all of it |
 //! | `convert` | wire ⇄ domain |
 
 pub mod admin;
@@ -29,6 +30,8 @@ mod offsets;
 mod produce;
 mod produce_stream;
 mod receipts;
+mod records;
+mod reflection;
 mod refusal;
 mod relay;
 mod spread;
@@ -37,7 +40,7 @@ mod topics;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::Routes;
@@ -48,6 +51,7 @@ use waymark_proto::v1::cluster_service_server::ClusterServiceServer;
 use waymark_proto::v1::fetch_service_server::FetchServiceServer;
 use waymark_proto::v1::offset_service_server::OffsetServiceServer;
 use waymark_proto::v1::produce_service_server::ProduceServiceServer;
+use waymark_proto::v1::record_service_server::RecordServiceServer;
 use waymark_proto::v1::topic_service_server::TopicServiceServer;
 
 use self::admin::SharedAdmin;
@@ -55,7 +59,7 @@ use self::call::Call;
 use self::edge::Edge;
 use self::logs::SharedLogs;
 use self::relay::Peers;
-use crate::env::Random;
+use crate::env::{Clock, Random};
 
 /// What the services are built from.
 #[derive(Debug, Clone)]
@@ -72,6 +76,8 @@ pub struct Parts {
     pub dial: Arc<dyn Dial>,
     /// For ids of calls that bring none.
     pub random: Arc<Random>,
+    /// For records that bring no timestamp.
+    pub clock: Arc<dyn Clock>,
     /// Cancelled when the node is about to stop: streams are told, and go on until their clients end them.
     pub draining: CancellationToken,
 }
@@ -81,13 +87,26 @@ pub struct Parts {
 struct Api {
     parts: Arc<Parts>,
     peers: Arc<Peers>,
+    /// Turns at the processor for calls that need batches built or taken apart.
+    codec: Arc<Semaphore>,
 }
+
+/// The public services, for health and reflection.
+pub const SERVICES: [&str; 6] = [
+    "waymark.v1.ClusterService",
+    "waymark.v1.FetchService",
+    "waymark.v1.OffsetService",
+    "waymark.v1.ProduceService",
+    "waymark.v1.RecordService",
+    "waymark.v1.TopicService",
+];
 
 /// The public services, to be served at the client address.
 #[must_use]
 pub fn routes(parts: Parts) -> Routes {
     let peers = Arc::new(Peers::new(Arc::clone(&parts.dial)));
-    let api = Api { parts: Arc::new(parts), peers };
+    let codec = Arc::new(Semaphore::new(records::CODEC_PERMITS));
+    let api = Api { parts: Arc::new(parts), peers, codec };
     macro_rules! served {
         ($server:ident) => {{
             let service = $server::new(api.clone())
@@ -96,11 +115,18 @@ pub fn routes(parts: Parts) -> Routes {
             Edge::new(service, api.clone())
         }};
     }
-    Routes::new(served!(ProduceServiceServer))
-        .add_service(served!(FetchServiceServer))
-        .add_service(served!(TopicServiceServer))
-        .add_service(served!(OffsetServiceServer))
+    let mut routes = Routes::builder();
+    routes
         .add_service(served!(ClusterServiceServer))
+        .add_service(served!(FetchServiceServer))
+        .add_service(served!(OffsetServiceServer))
+        .add_service(served!(ProduceServiceServer))
+        .add_service(served!(RecordServiceServer))
+        .add_service(served!(TopicServiceServer));
+    if let Err(error) = reflection::add(&mut routes) {
+        tracing::error!(%error, "the services cannot be described");
+    }
+    routes.routes()
 }
 
 impl Api {

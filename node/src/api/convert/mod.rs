@@ -6,4 +6,5 @@ pub(super) mod fetch;
 pub(super) mod fields;
 pub(super) mod offsets;
 pub(super) mod produce;
+pub(super) mod records;
 pub(super) mod topics;

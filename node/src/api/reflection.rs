@@ -1,0 +1,22 @@
+//! Reflection: the public services described to tools that have no .proto files. Owns which services are listed; those
+//! between nodes are not.
+
+use tonic::service::RoutesBuilder;
+use tonic_reflection::server::{Builder, Error};
+
+use super::SERVICES;
+
+/// Adds both versions of the reflection service: tools in use speak one or the other.
+pub(super) fn add(routes: &mut RoutesBuilder) -> Result<(), Error> {
+    routes.add_service(builder().build_v1()?);
+    routes.add_service(builder().build_v1alpha()?);
+    Ok(())
+}
+
+fn builder() -> Builder<'static> {
+    let described = Builder::configure()
+        .register_encoded_file_descriptor_set(waymark_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    let listed = described.with_service_name("grpc.health.v1.Health");
+    SERVICES.iter().fold(listed, |builder, service| builder.with_service_name(*service))
+}
