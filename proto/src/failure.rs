@@ -1,6 +1,8 @@
 //! The closed list of failures as domain types: what a failure is about, what its caller does next, and its gRPC row. Owns
 //! the table. Never decides that something failed.
 
+use std::ops::{Deref, DerefMut};
+
 use tonic::Code;
 
 use crate::ids::NodeId;
@@ -104,10 +106,28 @@ pub struct LeaderHint {
     pub address: String,
 }
 
-/// Why one item, or one call, was refused.
+/// Why one item, or one call, was refused: [`Facts`] behind one pointer, because it is the rare arm of most results.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
+#[error("{}", .0.message)]
+pub struct Failure(Box<Facts>);
+
+impl Deref for Failure {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.0
+    }
+}
+
+impl DerefMut for Failure {
+    fn deref_mut(&mut self) -> &mut Facts {
+        &mut self.0
+    }
+}
+
+/// What is known of a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
     /// Which.
     pub code: FailureCode,
     /// For people.
@@ -136,7 +156,7 @@ impl Failure {
     /// A failure with a message for people.
     #[must_use]
     pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Facts {
             code,
             message: message.into(),
             subject: String::new(),
@@ -148,7 +168,7 @@ impl Failure {
             actual: None,
             limit: None,
             records: Vec::new(),
-        }
+        }))
     }
 }
 
@@ -178,6 +198,7 @@ impl From<LeaderHint> for v1::LeaderHint {
 
 impl From<Failure> for v1::Failure {
     fn from(failure: Failure) -> Self {
+        let failure = *failure.0;
         let fault = |(record, message)| v1::RecordFault { record: Some(record), message };
         Self {
             code: failure.code.into(),

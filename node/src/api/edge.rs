@@ -124,14 +124,14 @@ where
         let Ok(response) = service.call(request).await;
         return response;
     }
-    let kept = match relay::keep(request, &call).await {
+    let kept = match relay::keep(request, call.clone(), method).await {
         Ok(kept) => kept,
         Err(failure) => return whole_call(&failure).into_http(),
     };
-    let Ok(response) = service.call(kept.request(&call)).await;
+    let Ok(response) = service.call(kept.request()).await;
     let target = call.relay().and_then(|relay| relay.target().map(str::to_owned));
     match target {
-        Some(address) => relay::pass_on(api.peers(), &address, kept, &call, method, response).await,
+        Some(address) => relay::pass_on(api.peers(), &address, kept, response).await,
         None => response,
     }
 }

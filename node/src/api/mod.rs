@@ -36,6 +36,8 @@ mod refusal;
 mod relay;
 mod spread;
 mod status;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::sync::Arc;

@@ -250,7 +250,7 @@ impl Api {
         let Batches { bytes, next_offset, marks } = read;
         let records = {
             let _turn = self.codec.acquire().await;
-            batch::decode(bytes).map_err(unreadable)?
+            batch::decode(bytes).map_err(|error| unreadable(&error))?
         };
         let (records, next) = page(records, (offset, next_offset), limits);
         Ok(read_response(topic, at, (records, next), marks))

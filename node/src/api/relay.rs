@@ -56,13 +56,19 @@ pub(super) struct Kept {
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
+    call: Call,
+    method: Method,
 }
 
 /// Reads the whole body of a unary call.
 ///
 /// # Errors
 /// When it is larger than any request may be, or breaks off.
-pub(super) async fn keep(request: Request<Body>, call: &Call) -> Result<Kept, Failure> {
+pub(super) async fn keep(
+    request: Request<Body>,
+    call: Call,
+    method: Method,
+) -> Result<Kept, Failure> {
     let (parts, mut body) = request.into_parts();
     let mut whole = BytesMut::new();
     let mut only = Bytes::new();
@@ -87,20 +93,20 @@ pub(super) async fn keep(request: Request<Body>, call: &Call) -> Result<Kept, Fa
         }
     }
     let body = if only.is_empty() { whole.freeze() } else { only };
-    Ok(Kept { uri: parts.uri, headers: parts.headers, body })
+    Ok(Kept { uri: parts.uri, headers: parts.headers, body, call, method })
 }
 
 impl Kept {
     /// The call for a handler of this node.
-    pub(super) fn request(&self, call: &Call) -> Request<Body> {
+    pub(super) fn request(&self) -> Request<Body> {
         let mut request = self.base(self.uri.clone());
         *request.headers_mut() = self.headers.clone();
-        request.extensions_mut().insert(call.clone());
+        request.extensions_mut().insert(self.call.clone());
         request
     }
 
     /// The call for another node.
-    fn outgoing(self, call: &Call) -> Option<Request<Body>> {
+    fn outgoing(self) -> Option<Request<Body>> {
         let path = self.uri.path_and_query()?.clone();
         let mut request = self.base(Uri::from(path));
         let mut headers = self.headers;
@@ -109,9 +115,9 @@ impl Kept {
         }
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(HOP, HeaderValue::from_static("1"));
-        let left = HeaderValue::from_str(&write_timeout(call.remaining()));
+        let left = HeaderValue::from_str(&write_timeout(self.call.remaining()));
         headers.insert(GRPC_TIMEOUT, left.ok()?);
-        headers.insert(REQUEST_ID, HeaderValue::from_str(&call.id).ok()?);
+        headers.insert(REQUEST_ID, HeaderValue::from_str(&self.call.id).ok()?);
         *request.headers_mut() = headers;
         Some(request)
     }
@@ -130,22 +136,21 @@ pub(super) async fn pass_on(
     peers: &Peers,
     address: &str,
     kept: Kept,
-    call: &Call,
-    method: Method,
     here: Response<Body>,
 ) -> Response<Body> {
-    let (Some(mut channel), Some(request)) = (peers.channel(address), kept.outgoing(call)) else {
+    let (id, changes) = (Arc::clone(&kept.call.id), kept.method.changes);
+    let (Some(mut channel), Some(request)) = (peers.channel(address), kept.outgoing()) else {
         return here;
     };
     let sent = async { channel.ready().await?.call(request).await };
     match sent.await {
         Ok(answer) => answer,
-        Err(error) if !method.changes || never_sent(&error) => {
-            tracing::debug!(id = %call.id, address, %error, "the leader's node was not reached");
+        Err(error) if !changes || never_sent(&error) => {
+            tracing::debug!(%id, address, %error, "the leader's node was not reached");
             here
         }
         Err(error) => {
-            tracing::debug!(id = %call.id, address, %error, "the leader's node did not answer");
+            tracing::debug!(%id, address, %error, "the leader's node did not answer");
             let message =
                 format!("the node at {address} did not answer; what was asked for may be done");
             whole_call(&refuse(FailureCode::OutcomeUnknown, message)).into_http()

@@ -100,7 +100,7 @@ where
                     answers[item] = answer;
                 }
             }
-            Some(outcome) => unanswered(call, outcome.err(), &items, answers),
+            Some(outcome) => unanswered(call, outcome.as_ref().err(), &items, answers),
             None => {}
         }
     }
@@ -110,7 +110,7 @@ where
 /// The other node may have done what it was asked.
 fn unanswered<A: ItemAnswer>(
     call: &Call,
-    status: Option<Status>,
+    status: Option<&Status>,
     items: &[usize],
     answers: &mut [A],
 ) {
@@ -148,7 +148,7 @@ mod tests {
         let endpoint =
             v1::Endpoint { host: format!("n{node_id}"), port: 7001, ..v1::Endpoint::default() };
         let leader = v1::LeaderHint { node_id, endpoints: vec![endpoint], leader_epoch: 1 };
-        let code = v1::FailureCode::NotLeader.into();
+        let code = FailureCode::NotLeader.into();
         let failure = v1::Failure { code, leader: Some(leader), ..v1::Failure::default() };
         v1::OffsetAnswer { failure: Some(failure), ..v1::OffsetAnswer::default() }
     }

@@ -24,7 +24,8 @@ pub(super) fn whole_call(failure: &Failure) -> Status {
     metadata.insert(CODE, wire.code.into());
     metadata.insert(RETRY, wire.retry.into());
     let mut message = failure.message.clone();
-    message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+    let cut = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+    message.truncate(cut);
     let details = if wire.encoded_len() <= MAX_DETAILS {
         Bytes::from(wire.encode_to_vec())
     } else {

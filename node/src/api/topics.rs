@@ -83,7 +83,7 @@ impl TopicService for Api {
         topics.truncate(size);
         let last = topics.last().filter(|_| more);
         let next_page_token = last.map_or_else(String::new, |topic| page_token(&topic.name));
-        let topics = topics.into_iter().map(listing).collect();
+        let topics = topics.iter().map(listing).collect();
         Ok(Response::new(v1::ListTopicsResponse { topics, next_page_token, ..Default::default() }))
     }
 
@@ -95,7 +95,7 @@ impl TopicService for Api {
         bounded(request.topics.len())?;
         let each = request.topics.into_iter().map(|given| async move {
             match self.named(Some(&given)).await {
-                Ok(topic) => self.described(topic),
+                Ok(topic) => self.described(&topic),
                 Err(failure) => v1::TopicDescription {
                     name: given.name,
                     topic_id: given.topic_id,
@@ -240,10 +240,10 @@ impl Api {
         Ok((topic, at))
     }
 
-    fn described(&self, topic: Topic) -> v1::TopicDescription {
+    fn described(&self, topic: &Topic) -> v1::TopicDescription {
         let places = self.admin().places(topic.id);
-        let partitions = places.into_iter().map(|place| self.placed(&topic, place)).collect();
-        let v1::TopicRef { name, topic_id } = topic_ref(&topic);
+        let partitions = places.into_iter().map(|place| self.placed(topic, place)).collect();
+        let v1::TopicRef { name, topic_id } = topic_ref(topic);
         v1::TopicDescription {
             name,
             topic_id,
@@ -336,8 +336,8 @@ fn names(given: Option<v1::TopicRef>) -> (String, bytes::Bytes) {
     given.map(|topic| (topic.name, topic.topic_id)).unwrap_or_default()
 }
 
-fn listing(topic: Topic) -> v1::TopicListing {
-    let v1::TopicRef { name, topic_id } = topic_ref(&topic);
+fn listing(topic: &Topic) -> v1::TopicListing {
+    let v1::TopicRef { name, topic_id } = topic_ref(topic);
     v1::TopicListing {
         name,
         topic_id,

@@ -123,7 +123,7 @@ pub(in crate::api) fn log_record(record: PlainRecord) -> v1::LogRecord {
 }
 
 /// Stored batches are checked at the door, but their inner records are the producer's word.
-pub(in crate::api) fn unreadable(error: BadBatch) -> Failure {
+pub(in crate::api) fn unreadable(error: &BadBatch) -> Failure {
     refuse(FailureCode::CorruptBatch, format!("the stored batch cannot be decoded: {error}"))
 }
 

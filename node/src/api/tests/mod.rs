@@ -1,0 +1,21 @@
+//! The protocols end to end: real gRPC over streams in memory, a paused clock, and partitions that the test writes.
+
+mod calls;
+mod fake;
+mod fetching;
+mod producing;
+mod relaying;
+mod world;
+
+/// Keeps planted bugs out of a test while it lives.
+struct Clean {
+    #[cfg(feature = "mutants")]
+    _turn: std::sync::RwLockReadGuard<'static, ()>,
+}
+
+fn clean() -> Clean {
+    Clean {
+        #[cfg(feature = "mutants")]
+        _turn: crate::mutants::seclude(),
+    }
+}
