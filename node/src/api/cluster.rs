@@ -21,10 +21,10 @@ use super::convert::fetch::consistency;
 use super::convert::fields::{count, group, known, timeout};
 use super::convert::topics::MAX_TIMEOUT;
 use super::metadata_stream;
+use super::naming::bounded;
 use super::refusal::{missing, refuse};
 use super::spread::ask_leaders;
 use super::status::whole_call;
-use super::topics::bounded;
 
 /// Topics of one answer that asks for all of them.
 const ALL: usize = 1 << 20;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::TopicPartition;
 
+use super::logs::ReadAt;
 use super::refusal::{invalid, refuse, too_large};
 use crate::mutants;
 
@@ -25,6 +26,19 @@ pub(super) struct Position {
     pub(super) last_fetched_epoch: Option<i32>,
     /// Most bytes of one read; `None`: no limit of its own.
     pub(super) max_bytes: Option<usize>,
+}
+
+impl Position {
+    /// A read of at most `max_bytes` here.
+    pub(super) fn read(&self, max_bytes: usize) -> ReadAt {
+        ReadAt {
+            at: self.at,
+            offset: self.offset,
+            leader_epoch: self.leader_epoch,
+            last_fetched_epoch: self.last_fetched_epoch,
+            max_bytes,
+        }
+    }
 }
 
 /// A control message after the checks at the door.
@@ -250,5 +264,4 @@ impl Cursors {
 }
 
 #[cfg(test)]
-#[path = "cursors_tests.rs"]
 mod tests;

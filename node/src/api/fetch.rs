@@ -17,8 +17,8 @@ use super::convert::fetch::{
 use super::cursors::Position;
 use super::fetch_stream;
 use super::frame::{Fit, Frame};
-use super::logs::{Batches, Marks, ReadAt, SharedLogs};
-use super::produce_stream::notice;
+use super::logs::{Batches, Marks, SharedLogs};
+use super::notice::notice;
 use super::status::whole_call;
 
 #[async_trait::async_trait]
@@ -83,7 +83,7 @@ async fn pass(logs: &SharedLogs, positions: &[Asked], limits: Limits) -> Pass {
             (Err(failure), _) => Err(failure.clone()),
             (Ok(position), Some(room)) => {
                 let room = position.max_bytes.map_or(room, |own| own.min(room));
-                logs.read(read_at(position, room)).await
+                logs.read(position.read(room)).await
             }
             // Full: the rest learn where they stand.
             (Ok(position), None) => {
@@ -118,16 +118,5 @@ impl Pass {
     fn fail(&mut self, cursor: i32, failure: Failure) {
         self.failed = true;
         self.frame.push(failed(cursor, failure));
-    }
-}
-
-/// A read of at most `max_bytes` at a position.
-pub(super) fn read_at(position: &Position, max_bytes: usize) -> ReadAt {
-    ReadAt {
-        at: position.at,
-        offset: position.offset,
-        leader_epoch: position.leader_epoch,
-        last_fetched_epoch: position.last_fetched_epoch,
-        max_bytes,
     }
 }

@@ -21,10 +21,9 @@ use super::convert::fetch::{
     Limits, MAX_CURSORS, control, data, failed, limit_too_small, marks, stream_limits,
 };
 use super::cursors::{Cursors, Turn};
-use super::fetch::read_at;
 use super::frame::{Fit, Frame};
 use super::logs::{Marks, SharedLogs};
-use super::produce_stream::notice;
+use super::notice::notice;
 use super::status::whole_call;
 
 /// A stream that has nothing to say says where its partitions stand.
@@ -163,7 +162,7 @@ impl Session {
             let Some(room) = frame.room() else { break };
             let Some(turn) = self.cursors.take() else { break };
             let budget = turn.budget.min(room);
-            match self.logs.read(read_at(&turn.position, budget)).await {
+            match self.logs.read(turn.position.read(budget)).await {
                 Ok(read) => match frame.fits(read.bytes.len()) {
                     Fit::Yes => self.served(&mut frame, &turn, read),
                     Fit::Later => {

@@ -4,7 +4,8 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `edge`, `call`, `methods`, `features`, `status`, `refusal` | metadata of calls, deadlines, refusals |
+//! | `edge`, `call`, `methods`, `features`, `status`, `refusal`, `notice` | metadata of calls, deadlines, refusals |
+//! | `naming` | what references to topics mean |
 //! | `relay`, `spread` | the one hop to the node that leads, for a call and for its items |
 //! | `logs`, `admin` | the seam to the broker |
 //! | `produce`, `produce_stream`, `receipts` | appending |
@@ -26,6 +27,8 @@ mod frame;
 pub mod logs;
 mod metadata_stream;
 mod methods;
+mod naming;
+mod notice;
 mod offsets;
 mod produce;
 mod produce_stream;

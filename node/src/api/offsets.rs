@@ -17,10 +17,10 @@ use super::call::Call;
 use super::convert::fields::{count, group, optional};
 use super::convert::offsets::{commit, commit_head, commit_item, committed, spot};
 use super::convert::topics::{id_bytes, topic_ref};
+use super::naming::bounded;
 use super::refusal::{missing, refuse};
 use super::spread::ask_leaders;
 use super::status::whole_call;
-use super::topics::bounded;
 
 #[async_trait::async_trait]
 impl OffsetService for Api {

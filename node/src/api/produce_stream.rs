@@ -16,6 +16,7 @@ use waymark_proto::v1;
 use super::Api;
 use super::convert::produce::{Door, receipt, refused_receipt, terms};
 use super::logs::{Appended, SharedLogs};
+use super::notice::notice;
 use super::receipts::{Receipts, Ticket};
 
 /// Bytes of one stream whose outcome is not known yet.
@@ -163,13 +164,4 @@ fn cost(batch: &v1::ProduceBatch) -> usize {
 
 async fn send(out: &Responses, response: v1::ProduceResponse) -> Result<(), Gone> {
     out.send(Ok(response)).await.map_err(|_| Gone)
-}
-
-/// The node is about to stop.
-pub(super) fn notice() -> v1::Notice {
-    v1::Notice {
-        kind: v1::NoticeKind::Draining.into(),
-        message: "this node is about to stop; open a stream elsewhere and keep this one until all is answered"
-            .to_owned(),
-    }
 }

@@ -12,17 +12,15 @@ use waymark_proto::v1::topic_service_server::TopicService;
 use super::Api;
 use super::admin::{Change, NewConfigs, Topic};
 use super::call::Call;
-use super::convert::fields::{count, optional, partition, timeout, topic};
+use super::convert::fields::{count, optional, timeout, topic};
 use super::convert::topics::{
     MAX_TIMEOUT, config_entries, config_op, new_topic, page_after, page_size, page_token,
     partition_description, topic_ref, topic_result, total,
 };
-use super::refusal::{invalid, missing};
+use super::naming::bounded;
+use super::refusal::invalid;
 use super::spread::ask_leaders;
 use super::status::whole_call;
-
-/// Items of one administrative call.
-const MAX_ITEMS: usize = 10_000;
 
 #[async_trait::async_trait]
 impl TopicService for Api {
@@ -223,23 +221,6 @@ impl TopicService for Api {
 }
 
 impl Api {
-    /// The topic that a reference means.
-    pub(super) async fn named(&self, given: Option<&v1::TopicRef>) -> Result<Topic, Failure> {
-        self.admin().topic(&topic("topic", given)?).await
-    }
-
-    /// The partition that a reference means, with its topic.
-    pub(super) async fn named_partition(
-        &self,
-        given: Option<&v1::TopicRef>,
-        number: Option<i32>,
-    ) -> Result<(Topic, TopicPartition), Failure> {
-        let partition = partition("partition", number)?;
-        let topic = self.named(given).await?;
-        let at = TopicPartition { topic: topic.id, partition };
-        Ok((topic, at))
-    }
-
     fn described(&self, topic: &Topic) -> v1::TopicDescription {
         let places = self.admin().places(topic.id);
         let partitions = places.into_iter().map(|place| self.placed(topic, place)).collect();
@@ -352,15 +333,6 @@ fn change(call: &Call, timeout_ms: i32, validate_only: bool) -> Result<Change, S
     let own =
         timeout("timeout_ms", timeout_ms, MAX_TIMEOUT).map_err(|failure| whole_call(&failure))?;
     Ok(Change { validate_only, deadline: call.deadline_within(own) })
-}
-
-/// Lists of a call are neither empty nor without end.
-pub(super) fn bounded(items: usize) -> Result<(), Status> {
-    match items {
-        0 => Err(whole_call(&missing("the list of items"))),
-        1..=MAX_ITEMS => Ok(()),
-        _ => Err(whole_call(&super::refusal::too_large("items of a call", MAX_ITEMS as i64))),
-    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use waymark_proto::failure::{Failure, endpoint};
 use waymark_proto::ids::{ClusterId, NodeId};
 use waymark_proto::v1;
 
-use super::topics::{id_bytes, partition_metadata, topic_ref};
-use super::{fetch, fields, offsets, produce};
 use crate::api::admin::{NodeState, NodeView, PartitionPlace, Topic, Verdict};
+use crate::api::convert::topics::{id_bytes, partition_metadata, topic_ref};
+use crate::api::convert::{fetch, fields, offsets, produce};
 use crate::api::features;
 use crate::state::PRODUCER_WINDOW;
 

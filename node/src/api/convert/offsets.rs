@@ -5,8 +5,8 @@ use waymark_proto::ids::TopicPartition;
 use waymark_proto::v1;
 
 use super::fields::{count, group, known, optional};
-use super::topics::id_bytes;
 use crate::api::admin::{Committed, Spot};
+use crate::api::convert::topics::id_bytes;
 use crate::api::refusal::{invalid, missing, refuse, too_large, unsupported};
 use crate::state::command::{CommitOffsets, OffsetCommit};
 

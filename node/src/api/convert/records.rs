@@ -46,7 +46,7 @@ pub(in crate::api) fn append_head(request: &v1::AppendRequest) -> Result<(), Fai
     if request.expected_base_offset.is_some() && request.partition.is_none() {
         return Err(missing("partition, which expected_base_offset needs"));
     }
-    super::produce::durability(request.durability)
+    crate::api::convert::produce::durability(request.durability)
 }
 
 fn size(record: &v1::LogRecord) -> usize {

@@ -202,10 +202,11 @@ pub(in crate::api) fn partition_description(
 
 /// Where a partition lives.
 pub(in crate::api) fn partition_metadata(place: PartitionPlace) -> v1::PartitionMetadata {
-    let numbers = |nodes: Vec<_>| nodes.into_iter().map(super::cluster::node_number).collect();
+    let numbers =
+        |nodes: Vec<_>| nodes.into_iter().map(crate::api::convert::cluster::node_number).collect();
     v1::PartitionMetadata {
         partition: place.partition.0,
-        leader: place.leader.map(super::cluster::node_number),
+        leader: place.leader.map(crate::api::convert::cluster::node_number),
         leader_epoch: place.leader_epoch,
         voters: numbers(place.voters),
         in_sync: numbers(place.in_sync),
