@@ -12,9 +12,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
-use tonic::{Code, Status};
 use tower::Service;
 use tracing::Instrument as _;
 use waymark_proto::failure::{Failure, FailureCode};
@@ -24,7 +24,7 @@ use super::call::{Call, REQUEST_ID, given_id};
 use super::methods::{Method, method};
 use super::refusal::refuse;
 use super::relay;
-use super::status::{CODE, whole_call};
+use super::status::{translated, whole_call};
 
 /// A service behind the edge.
 #[derive(Debug, Clone)]
@@ -77,7 +77,8 @@ where
     let id = given_id(request.headers()).unwrap_or_else(|| api.new_request_id());
     let method = method(request.uri().path());
     let span = tracing::debug_span!("call", id = %id, method = method.name);
-    let read = Call::read(request.headers(), Arc::clone(&id), api.cluster());
+    let read = ready(api, method)
+        .and_then(|()| Call::read(request.headers(), Arc::clone(&id), api.cluster()));
     let mut response = match read {
         Ok(call) => in_time(service, api, request, call, method).instrument(span).await,
         Err(failure) => whole_call(&failure).into_http(),
@@ -87,6 +88,18 @@ where
     }
     response
 }
+
+/// Before there is a cluster, this node can only say who it is.
+fn ready(api: &Api, method: Method) -> Result<(), Failure> {
+    if api.cluster().is_some() || method.unformed {
+        return Ok(());
+    }
+    let mut failure = refuse(FailureCode::NoLeader, "the cluster is not formed yet");
+    failure.retry_after_ms = FORMING_RETRY_MS;
+    Err(failure)
+}
+
+const FORMING_RETRY_MS: i32 = 100;
 
 /// Whatever a handler forgot: a caller that waits hears what is known before its own clock runs out.
 const GRACE: Duration = Duration::from_millis(20);
@@ -145,23 +158,10 @@ fn late(method: Method) -> Failure {
     }
 }
 
-/// Refusals of the library itself carry no code of ours; a caller would have to take them for an unknown outcome although
-/// nothing was executed.
+/// Puts our code on a refusal that the library made.
 fn coded(response: Response<Body>) -> Response<Body> {
-    let Some(status) = response.extensions().get::<Status>() else { return response };
-    if status.code() == Code::Ok || status.metadata().get(CODE).is_some() {
-        return response;
+    match response.extensions().get::<Status>().and_then(translated) {
+        Some(status) => status.into_http(),
+        None => response,
     }
-    let message = status.message().to_owned();
-    let failure = match status.code() {
-        Code::OutOfRange => refuse(FailureCode::RequestTooLarge, message),
-        Code::Unimplemented => refuse(FailureCode::Unsupported, message),
-        Code::InvalidArgument => refuse(FailureCode::InvalidArgument, message),
-        // What tonic says of bytes that are not the message.
-        Code::Internal if message.contains("decode") || message.contains("protocol error") => {
-            refuse(FailureCode::InvalidArgument, message)
-        }
-        _ => return response,
-    };
-    whole_call(&failure).into_http()
 }

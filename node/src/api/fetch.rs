@@ -105,7 +105,8 @@ impl Pass {
     fn take(&mut self, cursor: i32, position: &Asked, read: Batches) {
         match self.frame.fits(read.bytes.len()) {
             Fit::Yes => {
-                if let (true, Ok(position)) = (read.bytes.is_empty(), position) {
+                let caught_up = read.next_offset >= read.marks.high_watermark;
+                if let (true, Ok(position)) = (caught_up, position) {
                     self.idle.push((position.at, read.marks));
                 }
                 self.frame.push(data(cursor, read));

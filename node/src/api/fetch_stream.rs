@@ -24,7 +24,7 @@ use super::cursors::{Cursors, Turn};
 use super::frame::{Fit, Frame};
 use super::logs::{Marks, SharedLogs};
 use super::notice::notice;
-use super::status::whole_call;
+use super::status::{translated, whole_call};
 
 /// A stream that has nothing to say says where its partitions stand.
 const IDLE_FRAME: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ async fn serve(
             next = controls.message(), if open => match next {
                 Ok(Some(next)) => session.control(next).await?,
                 Ok(None) => open = false,
-                Err(_) => return Err(Over),
+                Err(status) => return broken(&session.out, &status).await,
             },
             Some(woken) = session.waiting.next(), if !session.waiting.is_empty() => {
                 session.wake(woken.ok());
@@ -99,6 +99,14 @@ async fn serve(
 
 async fn refuse(out: &Frames, failure: &Failure) -> Result<(), Over> {
     let _ = out.send(Err(whole_call(failure))).await;
+    Err(Over)
+}
+
+/// Tells what was wrong with a message, if it was not the connection.
+async fn broken(out: &Frames, status: &Status) -> Result<(), Over> {
+    if let Some(status) = translated(status) {
+        let _ = out.send(Err(status)).await;
+    }
     Err(Over)
 }
 

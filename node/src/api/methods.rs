@@ -9,30 +9,36 @@ pub(super) struct Method {
     pub(super) any_node: bool,
     /// After a deadline its outcome is unknown.
     pub(super) changes: bool,
+    /// Answered before the cluster is formed.
+    pub(super) unformed: bool,
 }
 
 const fn read(name: &'static str) -> Method {
-    Method { name, any_node: true, changes: false }
+    Method { name, any_node: true, changes: false, unformed: false }
 }
 
 const fn change(name: &'static str) -> Method {
-    Method { name, any_node: true, changes: true }
+    Method { name, any_node: true, changes: true, unformed: false }
 }
 
 const fn at_leader(name: &'static str, changes: bool) -> Method {
-    Method { name, any_node: false, changes }
+    Method { name, any_node: false, changes, unformed: false }
 }
+
+/// Who this node is, which it always knows.
+const SERVER_INFO: Method =
+    Method { name: "get_server_info", any_node: false, changes: false, unformed: true };
 
 /// Calls that it does not know are taken for changes that stay here.
 const UNKNOWN: Method = at_leader("unknown", true);
 
 /// Sorted by path.
-const METHODS: [(&str, Method); 33] = [
+const METHODS: [(&str, Method); 30] = [
     ("/waymark.v1.ClusterService/DescribeCluster", read("describe_cluster")),
     ("/waymark.v1.ClusterService/FindCoordinators", read("find_coordinators")),
     ("/waymark.v1.ClusterService/GetHealth", read("get_health")),
     ("/waymark.v1.ClusterService/GetMetadata", read("get_metadata")),
-    ("/waymark.v1.ClusterService/GetServerInfo", at_leader("get_server_info", false)),
+    ("/waymark.v1.ClusterService/GetServerInfo", SERVER_INFO),
     ("/waymark.v1.ClusterService/TransferLeaders", change("transfer_leaders")),
     ("/waymark.v1.ClusterService/VerifyReplicas", read("verify_replicas")),
     ("/waymark.v1.ClusterService/WatchMetadata", at_leader("watch_metadata", false)),
@@ -58,12 +64,6 @@ const METHODS: [(&str, Method); 33] = [
     ("/waymark.v1.TopicService/DescribeTopics", read("describe_topics")),
     ("/waymark.v1.TopicService/ListPartitions", read("list_partitions")),
     ("/waymark.v1.TopicService/ListTopics", read("list_topics")),
-    ("/grpc.health.v1.Health/Check", at_leader("health", false)),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", at_leader("reflection", false)),
-    (
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        at_leader("reflection", false),
-    ),
 ];
 
 /// The nature of the call at a path.

@@ -18,6 +18,7 @@ use super::convert::produce::{Door, receipt, refused_receipt, terms};
 use super::logs::{Appended, SharedLogs};
 use super::notice::notice;
 use super::receipts::{Receipts, Ticket};
+use super::status::translated;
 
 /// Bytes of one stream whose outcome is not known yet.
 pub(super) const WINDOW_BYTES: usize = 64 << 20;
@@ -75,13 +76,14 @@ impl Session {
         draining: CancellationToken,
     ) -> Result<(), Gone> {
         let (mut waiting, mut open, mut told) = (None, true, false);
+        let mut broken = None;
         loop {
             if let Some(request) = waiting.take_if(|request| self.has_room(request)) {
                 self.hand_over(request);
             }
             self.send(&out).await?;
             if !open && waiting.is_none() && self.flights.is_empty() {
-                return Ok(());
+                return end(&out, broken).await;
             }
             tokio::select! {
                 biased;
@@ -93,7 +95,8 @@ impl Session {
                 request = requests.message(), if open && waiting.is_none() => match request {
                     Ok(Some(request)) => waiting = Some(request),
                     Ok(None) => open = false,
-                    Err(_) => return Err(Gone),
+                    // What was handed over before still gets its receipts.
+                    Err(status) => (open, broken) = (false, translated(&status)),
                 },
                 () = out.closed() => return Err(Gone),
             }
@@ -160,6 +163,14 @@ impl Session {
 
 fn cost(batch: &v1::ProduceBatch) -> usize {
     batch.batch.len() + BATCH_COST
+}
+
+/// Ends the stream: well, or with what was wrong with the last message.
+async fn end(out: &Responses, broken: Option<Status>) -> Result<(), Gone> {
+    match broken {
+        Some(status) => out.send(Err(status)).await.map_err(|_| Gone),
+        None => Ok(()),
+    }
 }
 
 async fn send(out: &Responses, response: v1::ProduceResponse) -> Result<(), Gone> {

@@ -8,3 +8,6 @@ pub(super) mod offsets;
 pub(super) mod produce;
 pub(super) mod records;
 pub(super) mod topics;
+
+#[cfg(test)]
+mod tests;

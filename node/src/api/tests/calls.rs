@@ -88,6 +88,17 @@ async fn a_message_that_is_none_is_refused_and_not_an_unknown_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn before_the_cluster_is_formed_a_node_says_who_it_is_and_nothing_else() {
+    let node = World::unformed().serve(1, &[0]);
+    let mut client = ClusterServiceClient::new(node.channel);
+    let info =
+        client.get_server_info(v1::GetServerInfoRequest::default()).await.expect("an answer");
+    assert!(info.into_inner().cluster_id.is_empty());
+    let status = client.get_metadata(v1::GetMetadataRequest::default()).await.expect_err("not yet");
+    assert_eq!(code_of(&status), Some(v1::FailureCode::NoLeader.into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn lists_have_a_result_for_each_item_in_order() {
     let node = World::default().serve(1, &[0]);
     let named = |name: &str| v1::NewTopic { name: name.to_owned(), ..v1::NewTopic::default() };

@@ -70,6 +70,26 @@ async fn a_long_poll_without_news_ends_at_its_time_and_reads_only_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_long_poll_waits_for_the_bytes_that_it_asks_for() {
+    let _clean = clean();
+    let node = World::default().serve(1, &[0]);
+    node.fake.put(0, &sized(10));
+    let request = v1::FetchRequest {
+        positions: vec![position(0, 0)],
+        max_wait_ms: Some(30_000),
+        min_bytes: 15,
+        ..v1::FetchRequest::default()
+    };
+    let (begun, other) = (Instant::now(), node.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        other.fake.put(0, &sized(10));
+    });
+    let data = fetch(&node, request).await;
+    assert_eq!((begun.elapsed(), data[0].batches.len()), (Duration::from_millis(300), 20));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_is_its_positions_alone() {
     let _clean = clean();
     let node = World::default().serve(1, &[0]);

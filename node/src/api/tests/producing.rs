@@ -130,6 +130,23 @@ async fn a_stream_outlives_the_failure_of_a_batch_and_of_a_whole_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_beyond_the_limit_ends_the_stream_with_its_code_after_the_receipts() {
+    let _clean = clean();
+    let node = World::default().serve(1, &[0]);
+    node.fake.delay_appends(&[200]);
+    let monster = v1::ProduceBatch { batch: Bytes::from(vec![0; 34 << 20]), ..batch(2, 0) };
+    let requests = vec![request(vec![batch(1, 0)]), request(vec![monster])];
+    let mut client = ProduceServiceClient::new(node.channel).max_encoding_message_size(64 << 20);
+    let stream = client.produce_stream(tokio_stream::iter(requests)).await;
+    let mut stream = stream.expect("a stream").into_inner();
+    let first = stream.message().await.expect("a message").expect("a receipt");
+    assert_eq!(outcomes(&first.receipts), [(1, Ok(0))]);
+    let status = stream.message().await.expect_err("too large");
+    let code = status.metadata().get("waymark-code").map(|code| code.as_bytes().to_vec());
+    assert_eq!(code, Some(b"51".to_vec()), "{status:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_about_to_stop_says_so_and_still_acknowledges() {
     let _clean = clean();
     let node = World::default().serve(1, &[0]);

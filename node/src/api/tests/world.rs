@@ -23,11 +23,14 @@ pub(super) const CLUSTER: ClusterId = ClusterId([9; 16]);
 
 /// All listeners, by address.
 #[derive(Debug, Default, Clone)]
-pub(super) struct World(Arc<Mutex<BTreeMap<String, mpsc::Sender<DuplexStream>>>>);
+pub(super) struct World {
+    listeners: Arc<Mutex<BTreeMap<String, mpsc::Sender<DuplexStream>>>>,
+    unformed: bool,
+}
 
 impl Dial for World {
     fn connect(&self, address: &str) -> Connecting {
-        let listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let listener = listeners.get(address).cloned();
         Box::pin(async move {
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
@@ -58,6 +61,11 @@ pub(super) struct Served {
 }
 
 impl World {
+    /// A world whose cluster is not formed yet.
+    pub(super) fn unformed() -> Self {
+        Self { unformed: true, ..Self::default() }
+    }
+
     /// Serves a node that leads these partitions.
     pub(super) fn serve(&self, number: u32, partitions: &[i32]) -> Served {
         let (node, address) = (NodeId(number), format!("n{number}:7001"));
@@ -66,7 +74,7 @@ impl World {
         let draining = CancellationToken::new();
         let parts = Parts {
             node,
-            cluster: watch::Sender::new(Some(CLUSTER)).subscribe(),
+            cluster: watch::Sender::new((!self.unformed).then_some(CLUSTER)).subscribe(),
             logs: fake.clone(),
             admin: fake.clone(),
             dial: Arc::new(self.clone()),
@@ -75,7 +83,10 @@ impl World {
             draining: draining.clone(),
         };
         let (listener, arriving) = mpsc::channel(8);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address.clone(), listener);
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(address.clone(), listener);
         let arriving = ReceiverStream::new(arriving)
             .map(|stream| Ok::<_, io::Error>(BoxedIo::new(stream, None)));
         let serving = server(Purpose::Client).add_routes(routes(parts));
