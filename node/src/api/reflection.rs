@@ -20,3 +20,19 @@ fn builder() -> Builder<'static> {
     let listed = described.with_service_name("grpc.health.v1.Health");
     SERVICES.iter().fold(listed, |builder, service| builder.with_service_name(*service))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_service_is_described() {
+        let mut routes = RoutesBuilder::default();
+        add(&mut routes).expect("descriptors that fit together");
+        let all = String::from_utf8_lossy(waymark_proto::DESCRIPTORS);
+        for service in SERVICES {
+            let name = service.trim_start_matches("waymark.v1.");
+            assert!(all.contains(name), "{service}");
+        }
+    }
+}
