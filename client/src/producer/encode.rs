@@ -1,0 +1,135 @@
+//! Owns the bytes of a batch on its way out: records are appended straight into their encoded form, the header is written
+//! when the batch goes. Never decides when that is, or which numbers it gets.
+
+use bytes::{Bytes, BytesMut};
+
+use super::lane::Identity;
+use crate::codec::{self, Header, put_varint, varint_len};
+use crate::config::Compression;
+use crate::record::ProducerRecord;
+
+/// A batch that takes records.
+#[derive(Debug)]
+pub(crate) struct OpenRecords {
+    /// Room for the header, then the records.
+    buffer: BytesMut,
+    count: i32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+/// Where a buffer begins; most batches of a slow partition never need more.
+const FIRST_ALLOCATION: usize = 16 << 10;
+
+impl OpenRecords {
+    /// An empty batch that will not grow beyond about `limit` bytes.
+    pub(crate) fn with_capacity(limit: usize) -> Self {
+        let mut buffer = BytesMut::with_capacity(limit.min(FIRST_ALLOCATION) + codec::HEADER);
+        buffer.resize(codec::HEADER, 0);
+        Self { buffer, count: 0, base_timestamp: 0, max_timestamp: i64::MIN }
+    }
+
+    /// Bytes so far, uncompressed.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Records so far.
+    pub(crate) fn count(&self) -> i32 {
+        self.count
+    }
+
+    /// Appends a record and returns its index.
+    pub(crate) fn append(&mut self, record: &ProducerRecord, timestamp_ms: i64) -> u32 {
+        if self.count == 0 {
+            self.base_timestamp = timestamp_ms;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        let index = self.count;
+        let time_delta = timestamp_ms.wrapping_sub(self.base_timestamp);
+        let body = 1
+            + varint_len(time_delta)
+            + varint_len(i64::from(index))
+            + bytes_len(record.key.as_ref())
+            + bytes_len(record.value.as_ref())
+            + headers_len(record);
+        let buffer = &mut self.buffer;
+        buffer.reserve(body + 5);
+        put_varint(buffer, signed(body));
+        // Attributes of a record: none are defined.
+        buffer.extend_from_slice(&[0]);
+        put_varint(buffer, time_delta);
+        put_varint(buffer, i64::from(index));
+        put_bytes(buffer, record.key.as_ref());
+        put_bytes(buffer, record.value.as_ref());
+        put_varint(buffer, signed(record.headers.len()));
+        for header in &record.headers {
+            put_bytes(buffer, Some(&header.key));
+            put_bytes(buffer, header.value.as_ref());
+        }
+        self.count += 1;
+        index.unsigned_abs()
+    }
+
+    /// The batch as it is sent.
+    ///
+    /// # Errors
+    /// When the codec fails, in its words.
+    pub(crate) fn finish(
+        mut self,
+        compression: Compression,
+        identity: Identity,
+        first_sequence: i32,
+    ) -> Result<Bytes, String> {
+        if compression != Compression::None {
+            let records = self.buffer.split_off(codec::HEADER);
+            codec::compress(compression, &records, &mut self.buffer)?;
+        }
+        let header = Header {
+            attributes: codec::attributes(compression),
+            last_offset_delta: self.count - 1,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer_id: identity.id,
+            producer_epoch: identity.epoch,
+            base_sequence: first_sequence,
+            count: self.count,
+        };
+        header.write(&mut self.buffer);
+        Ok(self.buffer.freeze())
+    }
+}
+
+/// The same batch under other numbers: only the header changes, and the checksum over it.
+pub(crate) fn renumbered(batch: &Bytes, identity: Identity, first_sequence: i32) -> Bytes {
+    let mut bytes = BytesMut::from(&batch[..]);
+    codec::renumber(&mut bytes, (identity.id, identity.epoch), first_sequence);
+    bytes.freeze()
+}
+
+fn signed(len: usize) -> i64 {
+    i64::try_from(len).unwrap_or(i64::MAX)
+}
+
+fn bytes_len(bytes: Option<&Bytes>) -> usize {
+    match bytes {
+        Some(bytes) => varint_len(signed(bytes.len())) + bytes.len(),
+        None => 1,
+    }
+}
+
+fn put_bytes(buffer: &mut BytesMut, bytes: Option<&Bytes>) {
+    match bytes {
+        Some(bytes) => {
+            put_varint(buffer, signed(bytes.len()));
+            buffer.extend_from_slice(bytes);
+        }
+        None => put_varint(buffer, -1),
+    }
+}
+
+fn headers_len(record: &ProducerRecord) -> usize {
+    let each = record.headers.iter();
+    let lengths = each.map(|h| bytes_len(Some(&h.key)) + bytes_len(h.value.as_ref()));
+    varint_len(signed(record.headers.len())) + lengths.sum::<usize>()
+}

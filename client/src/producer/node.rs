@@ -1,0 +1,237 @@
+//! Owns sending: one node's line of partitions, and how their batches are put together into requests. A request carries
+//! many partitions; a partition's batches go in order. Never decides what is repeated: that is [`super::lane`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant};
+use waymark_proto::v1 as wire;
+
+use super::driver::{Driver, Partition, tag};
+use super::queue::too_late;
+use super::stream::ProduceStream;
+use crate::config::Acks;
+use crate::error::Error;
+
+/// One leader, as the producer sees it.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) stream: Option<ProduceStream>,
+    /// Tells this stream from earlier ones to the same node.
+    pub(super) incarnation: u64,
+    /// Lanes that have something to send, in turn.
+    pub(super) line: VecDeque<u32>,
+    /// When it last answered, or began to owe an answer.
+    pub(super) heard: Instant,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { stream: None, incarnation: 0, line: VecDeque::new(), heard: Instant::now() }
+    }
+}
+
+/// A leader that answers nothing for so long may be cut off.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Bytes at which a request is closed: large enough to carry many batches, small enough to be on its way soon.
+const REQUEST_BYTES: usize = 1 << 20;
+
+impl Node {
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) >= SILENCE
+    }
+}
+
+impl Driver {
+    /// Sends everything that may go, as far as the transport takes it.
+    pub(super) fn pump(&mut self, now: Instant) {
+        let nodes: Vec<i32> = self.nodes.keys().copied().collect();
+        for node in nodes {
+            while self.send_one(node, now) {}
+        }
+    }
+
+    /// Sends one request to a node; `false` when there is nothing to send or no room.
+    fn send_one(&mut self, node: i32, now: Instant) -> bool {
+        let Some(mut known) = self.nodes.remove(&node) else { return false };
+        let mut sent = false;
+        if known.is_silent(now) && !self.waits_for(node) {
+            known.heard = now;
+        }
+        if !known.line.is_empty() && self.opened(node, &mut known) {
+            // Taken out of the map, so that the permit does not borrow the driver.
+            if let Some(permit) = known.stream.as_ref().and_then(ProduceStream::reserve) {
+                let request = self.request(node, &mut known.line, now);
+                sent = !request.batches.is_empty();
+                if sent {
+                    permit.send(request);
+                }
+            }
+        }
+        self.nodes.insert(node, known);
+        sent
+    }
+
+    fn waits_for(&self, node: i32) -> bool {
+        self.partitions.iter().any(|p| p.carried_by == Some(node) && p.lane.on_wire() > 0)
+    }
+
+    /// Whether there is a stream to the node, opened if need be.
+    fn opened(&mut self, node: i32, known: &mut Node) -> bool {
+        if known.stream.is_some() {
+            return true;
+        }
+        let link = match self.shared.client.bulk(node) {
+            Some(Ok(link)) => link,
+            // No address, or one that cannot be dialled: ask again who leads.
+            Some(Err(_)) | None => {
+                self.shared.client.metadata().suspect(node);
+                let line = std::mem::take(&mut known.line);
+                for lane in line {
+                    self.partitions[lane as usize].queued = false;
+                    self.enqueue(lane);
+                }
+                return false;
+            }
+        };
+        known.incarnation = self.next_incarnation;
+        self.next_incarnation += 1;
+        known.heard = Instant::now();
+        let stream = (node, known.incarnation);
+        let room = Arc::clone(&self.shared.work);
+        known.stream = Some(ProduceStream::open(link, stream, self.events.clone(), room));
+        true
+    }
+
+    fn request(&mut self, node: i32, line: &mut VecDeque<u32>, now: Instant) -> wire::ProduceRequest {
+        let limits = self.shared.client.limits();
+        let longest = REQUEST_BYTES.min(limits.request_bytes);
+        let mut batches: Vec<wire::ProduceBatch> = Vec::new();
+        let mut bytes = 0;
+        while bytes < longest && batches.len() < limits.request_batches {
+            let Some(lane) = line.pop_front() else { break };
+            self.partitions[lane as usize].queued = false;
+            let before = batches.len();
+            let more = self.gather(lane, node, now, &mut batches);
+            bytes += batches[before..].iter().map(|batch| batch.batch.len()).sum::<usize>();
+            if more {
+                self.partitions[lane as usize].queued = true;
+                line.push_back(lane);
+            }
+        }
+        let timeout = self.shared.client.config().request_timeout.as_millis();
+        wire::ProduceRequest {
+            batches,
+            durability: durability(self.shared.config.acks).into(),
+            timeout_ms: i32::try_from(timeout).unwrap_or(i32::MAX),
+        }
+    }
+
+    /// Adds what a lane may send: repetitions first, else one new batch. `true`: it has more.
+    fn gather(
+        &mut self,
+        lane: u32,
+        node: i32,
+        now: Instant,
+        batches: &mut Vec<wire::ProduceBatch>,
+    ) -> bool {
+        let partition = &mut self.partitions[lane as usize];
+        if partition.lane.on_wire() > 0 && partition.carried_by != Some(node) {
+            return false;
+        }
+        let leader = {
+            let at = &partition.queue.at;
+            self.shared.client.metadata().leader(&at.topic, at.partition).unwrap_or_default()
+        };
+        if partition.lane.on_wire() == 0 && leader.node.is_some_and(|leader| leader != node) {
+            // The leader moved while the lane stood in this node's line.
+            self.enqueue(lane);
+            return false;
+        }
+        let epoch = leader.epoch;
+        let again = partition.lane.repeat(now);
+        if !again.is_empty() {
+            partition.carried_by = Some(node);
+            let repeated = again
+                .into_iter()
+                .map(|(serial, bytes)| to_wire(partition, (lane, serial), epoch, bytes));
+            batches.extend(repeated);
+            return true;
+        }
+        self.gather_new(lane, node, now, batches)
+    }
+
+    fn gather_new(
+        &mut self,
+        lane: u32,
+        node: i32,
+        now: Instant,
+        batches: &mut Vec<wire::ProduceBatch>,
+    ) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let partition = &mut self.partitions[lane as usize];
+        if let Some(error) = partition.lane.fenced().cloned() {
+            if let Some(waiting) = partition.queue.take(|_| true) {
+                self.finish(waiting.ticket, Err(error));
+                return true;
+            }
+            return false;
+        }
+        if !partition.lane.has_room(shared.window(), now) || partition.lane.needs_new_id() {
+            return false;
+        }
+        let due = |opened: Instant| shared.flushing() || now >= opened + shared.config.linger;
+        let Some(waiting) = partition.queue.take(due) else {
+            if let Some(opened) = partition.queue.open_since() {
+                self.look_again(opened + shared.config.linger, lane);
+            }
+            return false;
+        };
+        if waiting.ticket.expires <= now {
+            let late = too_late(shared.config.delivery_timeout, false);
+            self.finish(waiting.ticket, Err(late));
+            return true;
+        }
+        shared.used_up(&partition.queue.at);
+        let records = waiting.records.count();
+        let (identity, first) = partition.lane.number(records);
+        let bytes = match waiting.records.finish(shared.config.compression, identity, first) {
+            Ok(bytes) => bytes,
+            Err(message) => {
+                partition.lane.unnumber(first);
+                self.finish(waiting.ticket, Err(Error::protocol(message)));
+                return true;
+            }
+        };
+        let serial = partition.lane.sent((first, records), bytes.clone(), waiting.ticket);
+        partition.carried_by = Some(node);
+        let epoch = shared.leader_epoch(&partition.queue.at);
+        batches.push(to_wire(partition, (lane, serial), epoch, bytes));
+        true
+    }
+}
+
+fn to_wire(
+    partition: &Partition,
+    (lane, serial): (u32, u32),
+    leader_epoch: i32,
+    batch: bytes::Bytes,
+) -> wire::ProduceBatch {
+    wire::ProduceBatch {
+        tag: tag(lane, serial),
+        topic_id: bytes::Bytes::copy_from_slice(&partition.queue.topic_id),
+        partition: Some(partition.queue.at.partition),
+        leader_epoch: Some(leader_epoch),
+        expected_base_offset: None,
+        batch,
+    }
+}
+
+fn durability(acks: Acks) -> wire::Durability {
+    match acks {
+        Acks::All => wire::Durability::Unspecified,
+        Acks::Leader => wire::Durability::Leader,
+        Acks::QuorumMemory => wire::Durability::QuorumMemory,
+        Acks::QuorumFsync => wire::Durability::QuorumFsync,
+    }
+}

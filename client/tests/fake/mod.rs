@@ -1,0 +1,173 @@
+//! A node in a box: the services that producer and consumer speak, on in-memory connections, with one partition log per
+//! topic partition, real sequence checks, and faults on demand. Nothing here is durable or replicated.
+
+#![allow(dead_code, reason = "each test uses its own part")]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test fixture")]
+
+mod fetch;
+mod produce;
+mod services;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+use waymark_client::{Client, ClientConfig};
+use waymark_proto::transport::{self, BoxedIo, Connecting, Dial, Purpose};
+use waymark_proto::v1 as wire;
+
+pub const TOPIC_ID: [u8; 16] = [7; 16];
+pub const TOPIC: &str = "t";
+
+/// What happens to the next batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Refused, not appended.
+    Refuse(wire::FailureCode, wire::RetryClass),
+    /// Appended, and the connection breaks before the answer.
+    AppendAndBreak,
+    /// Not appended, and the connection breaks.
+    Break,
+    /// Neither appended nor answered.
+    Swallow,
+    /// Forgets the producer before it looks.
+    ForgetProducer,
+}
+
+#[derive(Debug, Default)]
+pub struct Log {
+    /// Batches as they were sent, with their base offsets.
+    pub batches: Vec<(i64, Bytes)>,
+    pub next_offset: i64,
+    pub log_start: i64,
+    pub producers: BTreeMap<(i64, i16), Vec<(i32, i32, i64)>>,
+}
+
+#[derive(Debug, Default)]
+pub struct Inner {
+    pub logs: BTreeMap<i32, Log>,
+    pub faults: VecDeque<Fault>,
+    /// Every batch that arrived: partition and bytes.
+    pub arrived: Vec<(i32, Bytes)>,
+    /// While set, batches wait unanswered.
+    pub held: bool,
+    pub committed: BTreeMap<(String, i32), i64>,
+    pub commit_seqs: Vec<i64>,
+    pub controls: Vec<wire::FetchControl>,
+    pub sent_bytes: i64,
+    pub next_producer: i64,
+    pub partitions: i32,
+    /// Stale frames to send after a removal, to prove that they are ignored.
+    pub stale_after_remove: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Fake {
+    pub inner: Arc<Mutex<Inner>>,
+    pub bell: Arc<Notify>,
+    connections: mpsc::UnboundedSender<io::Result<BoxedIo>>,
+}
+
+#[derive(Debug, Clone)]
+struct Wire(Fake);
+
+impl Dial for Wire {
+    fn connect(&self, address: &str) -> Connecting {
+        let fake = self.0.clone();
+        let alive = !address.starts_with("dead");
+        Box::pin(async move {
+            if !alive {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            let (near, far) = tokio::io::duplex(1 << 20);
+            let _ = fake.connections.send(Ok(BoxedIo::new(far, None)));
+            Ok(BoxedIo::new(near, None))
+        })
+    }
+}
+
+impl Fake {
+    pub fn start(partitions: i32) -> Self {
+        let (connections, receiver) = mpsc::unbounded_channel();
+        let inner = Inner { partitions, next_producer: 100, ..Inner::default() };
+        let fake = Self {
+            inner: Arc::new(Mutex::new(inner)),
+            bell: Arc::new(Notify::new()),
+            connections,
+        };
+        let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
+        let server = fake.clone();
+        tokio::spawn(async move {
+            transport::server(Purpose::Client)
+                .add_service(
+                    wire::produce_service_server::ProduceServiceServer::new(server.clone())
+                        .max_decoding_message_size(transport::MAX_MESSAGE),
+                )
+                .add_service(wire::fetch_service_server::FetchServiceServer::new(server.clone()))
+                .add_service(wire::offset_service_server::OffsetServiceServer::new(server.clone()))
+                .add_service(wire::cluster_service_server::ClusterServiceServer::new(server))
+                .serve_with_incoming(incoming)
+                .await
+                .unwrap();
+        });
+        fake
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    pub fn config(&self) -> ClientConfig {
+        let first = std::time::Duration::from_millis(1);
+        ClientConfig::new(["dead:1", "alive:1"])
+            .seed(1)
+            .retry_backoff(first, 10 * first)
+            .dial(Arc::new(Wire(self.clone())))
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(self.config()).await.unwrap()
+    }
+
+    /// The next batches meet these, in order.
+    pub fn faults(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().faults.extend(faults);
+    }
+
+    /// Waits until something holds.
+    pub async fn until(&self, holds: impl Fn(&Inner) -> bool) {
+        let patience = std::time::Duration::from_secs(20);
+        let waiting = async {
+            while !holds(&self.lock()) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(patience, waiting).await.expect("it never came to hold");
+    }
+}
+
+pub fn i32_at(batch: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(batch[at..at + 4].try_into().unwrap())
+}
+
+pub fn base_sequence(batch: &[u8]) -> i32 {
+    i32_at(batch, 53)
+}
+
+pub fn record_count(batch: &[u8]) -> i32 {
+    i32_at(batch, 57)
+}
+
+pub fn producer(batch: &[u8]) -> (i64, i16) {
+    let id = i64::from_be_bytes(batch[43..51].try_into().unwrap());
+    (id, i16::from_be_bytes(batch[51..53].try_into().unwrap()))
+}
+
+pub fn failure(code: wire::FailureCode, retry: wire::RetryClass) -> wire::Failure {
+    let mut failure = wire::Failure { message: "planned".to_owned(), ..wire::Failure::default() };
+    failure.set_code(code);
+    failure.set_retry(retry);
+    failure
+}

@@ -1,0 +1,105 @@
+//! The fake's unary services.
+
+use tonic::{Request, Response, Status};
+use waymark_proto::v1 as wire;
+use wire::{FailureCode as Code, RetryClass as Class};
+
+use super::{Fake, TOPIC, TOPIC_ID, failure};
+
+#[tonic::async_trait]
+impl wire::cluster_service_server::ClusterService for Fake {
+    async fn get_server_info(
+        &self,
+        _: Request<wire::GetServerInfoRequest>,
+    ) -> Result<Response<wire::GetServerInfoResponse>, Status> {
+        Ok(Response::new(wire::GetServerInfoResponse::default()))
+    }
+
+    async fn get_metadata(
+        &self,
+        request: Request<wire::GetMetadataRequest>,
+    ) -> Result<Response<wire::GetMetadataResponse>, Status> {
+        let endpoint =
+            wire::Endpoint { host: "alive".to_owned(), port: 1, ..wire::Endpoint::default() };
+        let node = wire::Node { node_id: 1, endpoints: vec![endpoint], ..Default::default() };
+        let partitions = (0..self.lock().partitions).map(|partition| wire::PartitionMetadata {
+            partition,
+            leader: Some(1),
+            leader_epoch: 1,
+            ..Default::default()
+        });
+        let partitions: Vec<_> = partitions.collect();
+        let topics = request.into_inner().topics.into_iter().map(|topic| {
+            if topic.name == TOPIC {
+                let (name, topic_id) = (topic.name, TOPIC_ID.to_vec().into());
+                let partitions = partitions.clone();
+                wire::TopicMetadata { name, topic_id, partitions, ..Default::default() }
+            } else {
+                let failure = Some(failure(Code::TopicNotFound, Class::Fix));
+                wire::TopicMetadata { name: topic.name, failure, ..Default::default() }
+            }
+        });
+        Ok(Response::new(wire::GetMetadataResponse {
+            metadata_version: 1,
+            nodes: vec![node],
+            topics: topics.collect(),
+            ..Default::default()
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl wire::offset_service_server::OffsetService for Fake {
+    async fn list_offsets(
+        &self,
+        request: Request<wire::ListOffsetsRequest>,
+    ) -> Result<Response<wire::ListOffsetsResponse>, Status> {
+        let inner = self.lock();
+        let answers = request.into_inner().queries.into_iter().map(|query| {
+            let log = inner.logs.get(&query.partition.unwrap());
+            let (start, end) = log.map_or((0, 0), |log| (log.log_start, log.next_offset));
+            let offset = match query.spec() {
+                wire::OffsetSpec::Earliest => Some(start),
+                wire::OffsetSpec::Latest => Some(end),
+                _ => None,
+            };
+            let (topic, partition) = (query.topic, query.partition);
+            wire::OffsetAnswer { topic, partition, offset, ..Default::default() }
+        });
+        let answers = answers.collect();
+        Ok(Response::new(wire::ListOffsetsResponse { answers, ..Default::default() }))
+    }
+
+    async fn commit_offsets(
+        &self,
+        request: Request<wire::CommitOffsetsRequest>,
+    ) -> Result<Response<wire::CommitOffsetsResponse>, Status> {
+        let request = request.into_inner();
+        let mut inner = self.lock();
+        inner.commit_seqs.push(request.commit_seq);
+        for commit in request.offsets {
+            let key = (request.group_id.clone(), commit.partition.unwrap());
+            inner.committed.insert(key, commit.offset.unwrap());
+        }
+        Ok(Response::new(wire::CommitOffsetsResponse::default()))
+    }
+
+    async fn fetch_offsets(
+        &self,
+        request: Request<wire::FetchOffsetsRequest>,
+    ) -> Result<Response<wire::FetchOffsetsResponse>, Status> {
+        let request = request.into_inner();
+        let inner = self.lock();
+        let offsets = request.partitions.into_iter().map(|asked| {
+            let key = (request.group_id.clone(), asked.partition.unwrap());
+            wire::CommittedOffset {
+                topic: asked.topic,
+                partition: asked.partition,
+                offset: inner.committed.get(&key).copied(),
+                ..Default::default()
+            }
+        });
+        let offsets = offsets.collect();
+        Ok(Response::new(wire::FetchOffsetsResponse { offsets, ..Default::default() }))
+    }
+}
