@@ -46,7 +46,8 @@ pub(crate) struct Committed {
 
 /// The address at which a node speaks this protocol.
 pub(crate) fn grpc_address(endpoints: &[wire::Endpoint]) -> Option<Arc<str>> {
-    let grpc = endpoints.iter().find(|e| e.protocol.is_empty() || e.protocol.eq_ignore_ascii_case("grpc"));
+    let grpc =
+        endpoints.iter().find(|e| e.protocol.is_empty() || e.protocol.eq_ignore_ascii_case("grpc"));
     grpc.map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port).into())
 }
 
@@ -72,7 +73,11 @@ pub(crate) async fn limits(link: &Link, timeout: Duration) -> Result<Limits> {
     })
 }
 
-pub(crate) async fn metadata(link: &Link, topics: Vec<Arc<str>>, timeout: Duration) -> Result<Snapshot> {
+pub(crate) async fn metadata(
+    link: &Link,
+    topics: Vec<Arc<str>>,
+    timeout: Duration,
+) -> Result<Snapshot> {
     let mut client = ClusterServiceClient::new(link.channel.clone())
         .max_decoding_message_size(waymark_proto::transport::MAX_MESSAGE);
     let topics = topics.iter().map(|name| topic_ref(name)).collect();
@@ -186,14 +191,16 @@ pub(crate) async fn list_offsets(
     found.collect()
 }
 
-fn at(topic: Option<&wire::TopicRef>, partition: Option<i32>) -> Result<TopicPartition> {
+pub(crate) fn at(topic: Option<&wire::TopicRef>, partition: Option<i32>) -> Result<TopicPartition> {
     let (Some(topic), Some(partition)) = (topic, partition) else {
         return Err(Error::protocol("an item that names no partition"));
     };
     Ok(TopicPartition::new(topic.name.as_str(), partition))
 }
 
-pub(crate) fn offset_commit((at, position): (&TopicPartition, &OffsetAndMetadata)) -> wire::OffsetCommit {
+pub(crate) fn offset_commit(
+    (at, position): (&TopicPartition, &OffsetAndMetadata),
+) -> wire::OffsetCommit {
     wire::OffsetCommit {
         topic: Some(topic_ref(&at.topic)),
         partition: Some(at.partition),
@@ -205,7 +212,11 @@ pub(crate) fn offset_commit((at, position): (&TopicPartition, &OffsetAndMetadata
 }
 
 /// Commits; the first item that failed for a reason of its own stands for all.
-pub(crate) async fn commit(link: &Link, request: wire::CommitOffsetsRequest, timeout: Duration) -> Result<()> {
+pub(crate) async fn commit(
+    link: &Link,
+    request: wire::CommitOffsetsRequest,
+    timeout: Duration,
+) -> Result<()> {
     let mut client = OffsetServiceClient::new(link.channel.clone());
     let call = link.call(request, timeout);
     let answer = client.commit_offsets(call).await.map_err(|s| link.failure(&s))?.into_inner();

@@ -152,9 +152,10 @@ impl Error {
             Self::Transport { sent: true, .. } | Self::Timeout { ambiguous: true, .. } => {
                 ErrorClass::Ambiguous
             }
-            Self::Transport { .. } | Self::Timeout { .. } | Self::BufferFull | Self::TopicNotReady(_) => {
-                ErrorClass::Retryable
-            }
+            Self::Transport { .. }
+            | Self::Timeout { .. }
+            | Self::BufferFull
+            | Self::TopicNotReady(_) => ErrorClass::Retryable,
             Self::Config(_)
             | Self::UnknownPartition { .. }
             | Self::RecordTooLarge { .. }

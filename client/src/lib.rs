@@ -48,7 +48,11 @@ mod record;
 mod refusal;
 mod retry;
 
-pub use admin::*;
+pub use admin::{
+    Admin, ClusterDescription, ConfigChange, ConfigEntry, GroupOffset, Health, LeaderMove,
+    ListedOffset, NewTopic, NodeDescription, OffsetSpec, PartitionDescription, PartitionVerdict,
+    RecordsBefore, ReplicaDigest, ServerInfo, TopicConfig, TopicDescription, TopicListing,
+};
 pub use client::Client;
 pub use config::{Acks, ClientConfig, Compression, ConsumerConfig, OffsetReset, ProducerConfig};
 pub use consumer::{CommitFuture, Consumer, StartAt};

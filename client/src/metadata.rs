@@ -100,7 +100,8 @@ impl Metadata {
         }
         let name = <[u8; 16]>::try_from(topic).ok().and_then(|id| known.names.get(&id).cloned());
         let topic = name.and_then(|name| known.topics.get_mut(&name));
-        let slot = topic.and_then(|topic| topic.partitions.get_mut(usize::try_from(partition).ok()?));
+        let slot =
+            topic.and_then(|topic| topic.partitions.get_mut(usize::try_from(partition).ok()?));
         if let Some(slot) = slot.filter(|slot| hint.leader_epoch >= slot.epoch) {
             *slot = Leadership { node: Some(node), epoch: hint.leader_epoch };
         }

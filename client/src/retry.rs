@@ -221,6 +221,9 @@ mod tests {
             }
         };
         assert!(start.elapsed() <= allowed);
-        assert!(matches!(&error, Error::Timeout { last: Some(_), ambiguous: false, .. }), "{error}");
+        assert!(
+            matches!(&error, Error::Timeout { last: Some(_), ambiguous: false, .. }),
+            "{error}"
+        );
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fake::{Fake, Fault, TOPIC, base_sequence, producer, record_count};
-use waymark_client::{Acks, Compression, Error, ErrorClass, Producer, ProducerConfig, ProducerRecord};
+use waymark_client::{
+    Acks, Compression, Error, ErrorClass, Producer, ProducerConfig, ProducerRecord,
+};
 use waymark_proto::v1::{FailureCode as Code, RetryClass as Class};
 
 fn at_once() -> ProducerConfig {

@@ -94,13 +94,18 @@ impl ValueType {
                 (*low..=*high).contains(&number).then_some(Value::Number(number))
             }
             Self::List => {
-                let items: Vec<String> =
-                    text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect();
+                let items: Vec<String> = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|s| !s.is_empty())
+                    .map(str::to_owned)
+                    .collect();
                 (!items.is_empty()).then_some(Value::List(items))
             }
-            Self::Word(words) => {
-                words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| Value::Word(word))
-            }
+            Self::Word(words) => words
+                .iter()
+                .find(|word| word.eq_ignore_ascii_case(text))
+                .map(|word| Value::Word(word)),
         }
     }
 }

@@ -15,7 +15,12 @@ pub use producer::{Acks, Compression, PRODUCER_KEYS, ProducerConfig};
 /// One table's worth of keys, put into a configuration one by one; `false`: not in this table.
 type Apply<'a> = &'a mut dyn FnMut(&str, &str) -> Result<bool, ConfigError>;
 
-fn apply_from<C>(keys: &[Key<C>], config: &mut C, key: &str, text: &str) -> Result<bool, ConfigError> {
+fn apply_from<C>(
+    keys: &[Key<C>],
+    config: &mut C,
+    key: &str,
+    text: &str,
+) -> Result<bool, ConfigError> {
     let Some(found) = keys.iter().find(|candidate| candidate.name == key) else {
         return Ok(false);
     };
@@ -100,7 +105,8 @@ mod tests {
 
     #[test]
     fn no_key_is_both_supported_and_refused() {
-        let all = names_of(CLIENT_KEYS).chain(names_of(PRODUCER_KEYS)).chain(names_of(CONSUMER_KEYS));
+        let all =
+            names_of(CLIENT_KEYS).chain(names_of(PRODUCER_KEYS)).chain(names_of(CONSUMER_KEYS));
         for name in all {
             assert!(unsupported::find(name).is_none(), "{name}");
         }
@@ -143,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_key_of_kafka_that_is_not_supported_says_why_and_what_to_do() {
-        let text = ConsumerConfig::from_map([("group.protocol", "consumer")]).unwrap_err().to_string();
+        let text =
+            ConsumerConfig::from_map([("group.protocol", "consumer")]).unwrap_err().to_string();
         assert!(text.contains("group.protocol") && text.contains("assign"), "{text}");
     }
 
@@ -164,6 +171,9 @@ mod tests {
     fn a_delivery_timeout_shorter_than_one_attempt_is_refused() {
         let map = [("bootstrap.servers", "a:1"), ("delivery.timeout.ms", "1000")];
         let error = ProducerConfig::from_map(map).unwrap_err();
-        assert!(matches!(error, ConfigError::Conflict { key: "delivery.timeout.ms", .. }), "{error}");
+        assert!(
+            matches!(error, ConfigError::Conflict { key: "delivery.timeout.ms", .. }),
+            "{error}"
+        );
     }
 }

@@ -28,7 +28,11 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
         instead: "set delivery.timeout.ms (producer) or default.api.timeout.ms",
     },
     Unsupported {
-        names: &["transactional.id", "transaction.timeout.ms", "transaction.two.phase.commit.enable"],
+        names: &[
+            "transactional.id",
+            "transaction.timeout.ms",
+            "transaction.two.phase.commit.enable",
+        ],
         why: "transactions are not built",
         instead: "remove the key; idempotence is on without it",
     },

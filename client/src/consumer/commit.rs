@@ -32,9 +32,7 @@ impl Future for CommitFuture {
             Ok(receiver) => Pin::new(receiver)
                 .poll(cx)
                 .map(|outcome| outcome.unwrap_or(Err(Error::Closed("the consumer")))),
-            Err(error) => {
-                Poll::Ready(Err(error.take().unwrap_or(Error::Closed("the consumer"))))
-            }
+            Err(error) => Poll::Ready(Err(error.take().unwrap_or(Error::Closed("the consumer")))),
         }
     }
 }

@@ -149,7 +149,8 @@ impl Driver {
         self.backoff.reset();
         let mut any = false;
         for data in frame.data {
-            let run = self.nodes.get(&stream.0).and_then(|node| node.runs.get(&data.cursor).copied());
+            let run =
+                self.nodes.get(&stream.0).and_then(|node| node.runs.get(&data.cursor).copied());
             let Some(run) = run else {
                 // A cursor that was removed: a seek or a new assignment has overtaken this frame.
                 self.shared.lock().give_back(stream, data.batches.len());
@@ -181,7 +182,8 @@ impl Driver {
     /// The cursor is gone; whether the partition is read on is decided by the failure's class.
     fn cursor_failed(&mut self, run: Run, refusal: Refusal) {
         self.forget(run);
-        let Some((at, topic_id)) = self.shared.lock().run(run).map(|s| (s.at.clone(), s.topic_id)) else {
+        let Some((at, topic_id)) = self.shared.lock().run(run).map(|s| (s.at.clone(), s.topic_id))
+        else {
             return;
         };
         tracing::debug!(topic = %at.topic, partition = at.partition, code = ?refusal.code, "cursor ended");
@@ -260,8 +262,12 @@ impl Driver {
     fn reconcile(&mut self, now: Instant) {
         let wanted = self.shared.lock().wanted();
         let mut controls: BTreeMap<i32, wire::FetchControl> = BTreeMap::new();
-        let unwanted: Vec<Run> =
-            self.cursors.keys().filter(|run| !wanted.iter().any(|w| w.run == **run)).copied().collect();
+        let unwanted: Vec<Run> = self
+            .cursors
+            .keys()
+            .filter(|run| !wanted.iter().any(|w| w.run == **run))
+            .copied()
+            .collect();
         for run in unwanted {
             if let Some(cursor) = self.cursors.get(&run) {
                 controls.entry(cursor.node).or_default().remove.push(cursor.id);

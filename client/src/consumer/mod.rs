@@ -164,7 +164,10 @@ impl Consumer {
 
     /// Records as an endless stream; dropping it loses nothing.
     pub fn stream(&self) -> impl Stream<Item = Result<ConsumerRecord>> + '_ {
-        futures::stream::unfold(self, |consumer| async move { Some((consumer.recv().await, consumer)) })
+        futures::stream::unfold(
+            self,
+            |consumer| async move { Some((consumer.recv().await, consumer)) },
+        )
     }
 
     /// Nothing is awaited once a record has been taken out: cancelling never loses one.
@@ -293,7 +296,10 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`Self::commit_sync`].
-    pub async fn commit_offsets<P, O>(&self, offsets: impl IntoIterator<Item = (P, O)>) -> Result<()>
+    pub async fn commit_offsets<P, O>(
+        &self,
+        offsets: impl IntoIterator<Item = (P, O)>,
+    ) -> Result<()>
     where
         P: Into<TopicPartition>,
         O: Into<OffsetAndMetadata>,

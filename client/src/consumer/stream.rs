@@ -75,8 +75,7 @@ impl FetchStream {
         limits: Limits,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        let outbox =
-            Arc::new(Outbox { next: Mutex::new(Some(limits.first)), bell: Notify::new() });
+        let outbox = Arc::new(Outbox { next: Mutex::new(Some(limits.first)), bell: Notify::new() });
         let controls = outgoing(Arc::clone(&outbox));
         let reader = tokio::spawn(async move {
             let error = match read(&link, controls, stream, &events).await {
@@ -125,7 +124,9 @@ fn merge(waiting: &mut wire::FetchControl, control: wire::FetchControl) {
     waiting.credit_bytes += control.credit_bytes;
 }
 
-fn outgoing(outbox: Arc<Outbox>) -> impl futures::Stream<Item = wire::FetchControl> + Send + 'static {
+fn outgoing(
+    outbox: Arc<Outbox>,
+) -> impl futures::Stream<Item = wire::FetchControl> + Send + 'static {
     futures::stream::unfold((outbox, 0i64), |(outbox, sequence)| async move {
         loop {
             let next = outbox.next.lock().unwrap_or_else(PoisonError::into_inner).take();

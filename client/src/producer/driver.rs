@@ -93,7 +93,8 @@ impl Driver {
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let shared = Arc::clone(&self.shared);
         loop {
-            let wake = self.timers.first().map_or(self.next_sweep, |(at, _)| (*at).min(self.next_sweep));
+            let wake =
+                self.timers.first().map_or(self.next_sweep, |(at, _)| (*at).min(self.next_sweep));
             tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => break,
@@ -220,7 +221,9 @@ impl Driver {
                 self.backoff.reset();
             }
             let moved = moves_leader(&verdict);
-            if let Some(Some(hint)) = verdict.as_ref().err().and_then(Error::refusal).map(|r| &r.leader) {
+            if let Some(Some(hint)) =
+                verdict.as_ref().err().and_then(Error::refusal).map(|r| &r.leader)
+            {
                 let metadata = self.shared.client.metadata();
                 metadata.hint(&partition.queue.topic_id, partition.queue.at.partition, hint);
             }

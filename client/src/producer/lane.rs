@@ -109,7 +109,9 @@ impl Lane {
 
     /// Whether the epoch must rise before the next batch, and may.
     fn must_raise(&self) -> bool {
-        self.hole.is_some() && self.identity.id >= 0 && !self.inflight.iter().any(|sent| sent.unknown)
+        self.hole.is_some()
+            && self.identity.id >= 0
+            && !self.inflight.iter().any(|sent| sent.unknown)
     }
 
     /// Whether only a new producer id helps: the epoch cannot rise further.
@@ -140,7 +142,12 @@ impl Lane {
     }
 
     /// Takes in a numbered batch as sent; returns its serial.
-    pub(crate) fn sent(&mut self, (first_sequence, records): (i32, i32), bytes: Bytes, ticket: Ticket) -> u32 {
+    pub(crate) fn sent(
+        &mut self,
+        (first_sequence, records): (i32, i32),
+        bytes: Bytes,
+        ticket: Ticket,
+    ) -> u32 {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
         let sent =
@@ -206,7 +213,12 @@ impl Lane {
         vec![Settled { ticket: sent.ticket, verdict: Ok(Arc::new(receipt)) }]
     }
 
-    fn refused(&mut self, at: usize, error: Error, (now, pause): (Instant, Duration)) -> Vec<Settled> {
+    fn refused(
+        &mut self,
+        at: usize,
+        error: Error,
+        (now, pause): (Instant, Duration),
+    ) -> Vec<Settled> {
         let code = match &error {
             Error::Refused(refusal) => Some(refusal.code),
             _ => None,

@@ -80,7 +80,8 @@ async fn nothing_is_repeated_while_something_is_on_the_wire() {
     assert!(lane.repeat(Instant::now()).is_empty(), "the second is unanswered");
     let early = refused(FailureCode::OutOfOrderSequence, RetryClass::Fenced, Some(0));
     assert!(lane.answered(two, early, when()).is_empty());
-    let again: Vec<u32> = lane.repeat(Instant::now()).into_iter().map(|(serial, _)| serial).collect();
+    let again: Vec<u32> =
+        lane.repeat(Instant::now()).into_iter().map(|(serial, _)| serial).collect();
     assert_eq!(again, [one, two]);
     assert_eq!(sequences(&lane), [(0, 0), (0, 2)], "known refusals keep their numbers too");
 }
@@ -106,7 +107,8 @@ async fn an_ack_behind_a_batch_given_up_shows_that_it_was_appended() {
     let (_, two) = (batch(&mut lane), batch(&mut lane));
     let late = Instant::now() + Duration::from_secs(61);
     lane.inflight[1].ticket.expires = late + Duration::from_secs(60);
-    let given_up = lane.expire(late, |maybe| crate::producer::queue::too_late(Duration::ZERO, maybe));
+    let given_up =
+        lane.expire(late, |maybe| crate::producer::queue::too_late(Duration::ZERO, maybe));
     assert_eq!(given_up.len(), 1);
     let class = given_up[0].verdict.as_ref().unwrap_err().class();
     assert_eq!(class, crate::error::ErrorClass::Ambiguous);

@@ -133,7 +133,11 @@ impl Producer {
         self.send(record).await?.await
     }
 
-    async fn enqueue(&self, record: ProducerRecord, callback: Option<Callback>) -> Result<SendFuture> {
+    async fn enqueue(
+        &self,
+        record: ProducerRecord,
+        callback: Option<Callback>,
+    ) -> Result<SendFuture> {
         self.shared.check(&record)?;
         let cost = record.cost();
         let topic = match self.shared.topic(&record.topic) {

@@ -103,7 +103,12 @@ impl Driver {
         true
     }
 
-    fn request(&mut self, node: i32, line: &mut VecDeque<u32>, now: Instant) -> wire::ProduceRequest {
+    fn request(
+        &mut self,
+        node: i32,
+        line: &mut VecDeque<u32>,
+        now: Instant,
+    ) -> wire::ProduceRequest {
         let limits = self.shared.client.limits();
         let longest = REQUEST_BYTES.min(limits.request_bytes);
         let mut batches: Vec<wire::ProduceBatch> = Vec::new();

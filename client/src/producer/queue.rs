@@ -109,9 +109,10 @@ impl Queue {
     ) -> (SendFuture, Signal) {
         let mut batches = self.lock();
         let mut signal = Signal::None;
-        let fits = batches.open.as_ref().is_some_and(|open| {
-            open.records.len() + reserved <= opening.batch_bytes
-        });
+        let fits = batches
+            .open
+            .as_ref()
+            .is_some_and(|open| open.records.len() + reserved <= opening.batch_bytes);
         if !fits {
             if let Some(full) = batches.open.take() {
                 batches.full.push_back(full);

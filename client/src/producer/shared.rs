@@ -171,8 +171,12 @@ impl Shared {
         let partitions = i32::try_from(topic.queues.len()).unwrap_or(i32::MAX);
         let random = &self.client.config().random;
         let ignore_keys = self.config.ignore_keys;
-        let chosen =
-            topic.spread.choose(&self.config.partitioner, &record, ignore_keys, (partitions, random));
+        let chosen = topic.spread.choose(
+            &self.config.partitioner,
+            &record,
+            ignore_keys,
+            (partitions, random),
+        );
         let Some(queue) = usize::try_from(chosen).ok().and_then(|chosen| topic.queues.get(chosen))
         else {
             self.memory.add_permits(cost);

@@ -78,7 +78,11 @@ impl Cursors {
                 let stale = inner.logs.values().flat_map(|log| &log.batches).next();
                 let batches = stale.map(|(_, bytes)| bytes.clone()).unwrap_or_default();
                 self.credit -= i64::try_from(batches.len()).unwrap();
-                frames.push(self.frame(wire::CursorData { cursor: id, batches, ..Default::default() }));
+                frames.push(self.frame(wire::CursorData {
+                    cursor: id,
+                    batches,
+                    ..Default::default()
+                }));
             }
         }
         let ids: Vec<i32> = self.open.keys().copied().collect();
@@ -99,7 +103,11 @@ impl Cursors {
             failure.log_start_offset = Some(log.log_start);
             failure.high_watermark = Some(log.next_offset);
             let failure = Some(failure);
-            return Some(self.frame(wire::CursorData { cursor: id, failure, ..Default::default() }));
+            return Some(self.frame(wire::CursorData {
+                cursor: id,
+                failure,
+                ..Default::default()
+            }));
         }
         let after = |(base, bytes): &&(i64, bytes::Bytes)| {
             base + i64::from(super::record_count(bytes)) > offset

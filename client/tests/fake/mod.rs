@@ -2,7 +2,13 @@
 //! topic partition, real sequence checks, and faults on demand. Nothing here is durable or replicated.
 
 #![allow(dead_code, reason = "each test uses its own part")]
-#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test fixture")]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fixture"
+)]
 
 mod fetch;
 mod produce;
@@ -92,11 +98,8 @@ impl Fake {
     pub fn start(partitions: i32) -> Self {
         let (connections, receiver) = mpsc::unbounded_channel();
         let inner = Inner { partitions, next_producer: 100, ..Inner::default() };
-        let fake = Self {
-            inner: Arc::new(Mutex::new(inner)),
-            bell: Arc::new(Notify::new()),
-            connections,
-        };
+        let fake =
+            Self { inner: Arc::new(Mutex::new(inner)), bell: Arc::new(Notify::new()), connections };
         let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
         let server = fake.clone();
         tokio::spawn(async move {
