@@ -26,7 +26,7 @@ impl Clock for SystemClock {
 /// One stream of random numbers, shared by all parts of a client.
 #[derive(Debug)]
 pub struct Random {
-    /// The counter of SplitMix64; each draw takes one step, from whichever task.
+    /// The counter of `SplitMix64`; each draw takes one step, from whichever task.
     state: AtomicU64,
 }
 
@@ -45,7 +45,7 @@ impl Random {
         Self::seeded(rand::random())
     }
 
-    /// The next 64 bits (SplitMix64: Steele, Lea and Flood, OOPSLA 2014).
+    /// The next 64 bits (`SplitMix64`: Steele, Lea and Flood, OOPSLA 2014).
     pub fn next_u64(&self) -> u64 {
         let step = self.state.fetch_add(GOLDEN_GAMMA, Ordering::Relaxed);
         let mut z = step.wrapping_add(GOLDEN_GAMMA);

@@ -59,7 +59,7 @@ pub use consumer::{CommitFuture, Consumer, StartAt};
 pub use environment::{Clock, Random, SystemClock};
 pub use error::{Error, ErrorClass, FailureCode, Refusal, Result};
 pub use partitioner::{CustomPartitioner, Partitioner};
-pub use producer::{Producer, SendFuture};
+pub use producer::{Producer, SendFuture, TrySendError};
 pub use record::{
     BatchReceipt, ConsumerRecord, Header, OffsetAndMetadata, ProducerRecord, RecordReceipt,
     TopicPartition,

@@ -154,8 +154,8 @@ async fn a_full_buffer_refuses_at_once_or_waits_and_goes_on() {
         }
     }
     assert_eq!(acks.len(), 3, "three of 300 KiB fit in 1 MiB");
-    let (_, error) = producer.try_send(big()).unwrap_err();
-    assert!(matches!(error, Error::BufferFull), "{error}");
+    let refused = producer.try_send(big()).unwrap_err();
+    assert!(matches!(refused.error, Error::BufferFull), "{refused}");
     fake.lock().held = false;
     for ack in acks {
         ack.await.unwrap();

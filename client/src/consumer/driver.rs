@@ -239,7 +239,7 @@ impl Driver {
         }
         tracing::warn!(node = number, %error, "fetch stream broke");
         if let Some(node) = self.nodes.remove(&number) {
-            node.runs.values().for_each(|run| drop(self.cursors.remove(run)));
+            self.cursors.retain(|run, _| !node.runs.values().any(|gone| gone == run));
         }
         self.shared.lock().forget_stream((number, incarnation));
         self.client.metadata().suspect(number);
@@ -275,7 +275,7 @@ impl Driver {
             self.forget(run);
         }
         for want in wanted {
-            self.reconcile_one(want, now, &mut controls);
+            self.reconcile_one(&want, now, &mut controls);
         }
         for (number, control) in controls {
             if let Some(node) = self.nodes.get(&number) {
@@ -286,7 +286,7 @@ impl Driver {
 
     fn reconcile_one(
         &mut self,
-        want: Wanted,
+        want: &Wanted,
         now: Instant,
         controls: &mut BTreeMap<i32, wire::FetchControl>,
     ) {

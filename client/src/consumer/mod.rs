@@ -333,14 +333,13 @@ impl Consumer {
         let positions = if commits { self.shared.lock().positions(true) } else { BTreeMap::new() };
         let last = self.committer.submit(positions, commit::Cause::Auto);
         let outcome = if self.config.group_id.is_some() {
-            tokio::time::timeout(deadline, last).await.unwrap_or_else(|_| {
-                Err(Error::Timeout {
-                    what: "closing the consumer",
-                    after: deadline,
-                    last: None,
-                    ambiguous: true,
-                })
-            })
+            let late = Error::Timeout {
+                what: "closing the consumer",
+                after: deadline,
+                last: None,
+                ambiguous: true,
+            };
+            tokio::time::timeout(deadline, last).await.unwrap_or(Err(late))
         } else {
             Ok(())
         };

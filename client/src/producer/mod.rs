@@ -2,13 +2,14 @@
 //!
 //! - `queue` holds batches that gather records, `encode` their bytes.
 //! - `lane` is one partition's sequence: what must be repeated and when the epoch rises.
-//! - `driver` and `node` move batches from queues to streams; `stream` is one stream to one leader.
+//! - `driver` and `node` move batches from queues to streams, `leaders` finds where to; `stream` is one stream to one leader.
 //! - `completion` is the way back to each record's future.
 
 mod completion;
 mod driver;
 mod encode;
 mod lane;
+mod leaders;
 mod node;
 mod queue;
 mod shared;
@@ -63,6 +64,17 @@ pub struct Producer {
     _stop: Arc<DropGuard>,
 }
 
+/// A record that [`Producer::try_send`] did not take.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct TrySendError {
+    /// The record, to be sent again.
+    pub record: ProducerRecord,
+    /// Why.
+    #[source]
+    pub error: Error,
+}
+
 /// Events between the streams and the driver: a few answers per stream; a reader that is faster waits.
 const EVENTS: usize = 256;
 
@@ -109,19 +121,20 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Self::send`]; [`Error::BufferFull`] and [`Error::TopicNotReady`] instead of waiting, with the record given back.
-    pub fn try_send(&self, record: ProducerRecord) -> Result<SendFuture, (ProducerRecord, Error)> {
+    pub fn try_send(&self, record: ProducerRecord) -> Result<SendFuture, Box<TrySendError>> {
+        let refuse = |record, error| Err(Box::new(TrySendError { record, error }));
         if let Err(error) = self.shared.check(&record) {
-            return Err((record, error));
+            return refuse(record, error);
         }
         let Some(topic) = self.shared.topic(&record.topic) else {
             let error = Error::TopicNotReady(Arc::clone(&record.topic));
-            return Err((record, error));
+            return refuse(record, error);
         };
         let cost = record.cost();
         if !self.shared.try_reserve(cost) {
-            return Err((record, Error::BufferFull));
+            return refuse(record, Error::BufferFull);
         }
-        self.shared.append(&topic, record, cost, None).map_err(|(record, error)| (record, error))
+        self.shared.append(&topic, record, cost, None)
     }
 
     /// Sends a record and waits for its acknowledgement. One at a time this is as slow as the network and the disks; use
@@ -147,7 +160,7 @@ impl Producer {
         if !self.shared.try_reserve(cost) {
             self.shared.reserve(cost).await?;
         }
-        self.shared.append(&topic, record, cost, callback).map_err(|(_, error)| error)
+        self.shared.append(&topic, record, cost, callback).map_err(|refused| refused.error)
     }
 
     /// Waits until every record sent before has its verdict; batches go at once, without lingering.

@@ -81,18 +81,14 @@ impl Driver {
         if known.stream.is_some() {
             return true;
         }
-        let link = match self.shared.client.bulk(node) {
-            Some(Ok(link)) => link,
+        let Some(Ok(link)) = self.shared.client.bulk(node) else {
             // No address, or one that cannot be dialled: ask again who leads.
-            Some(Err(_)) | None => {
-                self.shared.client.metadata().suspect(node);
-                let line = std::mem::take(&mut known.line);
-                for lane in line {
-                    self.partitions[lane as usize].queued = false;
-                    self.enqueue(lane);
-                }
-                return false;
+            self.shared.client.metadata().suspect(node);
+            for lane in std::mem::take(&mut known.line) {
+                self.partitions[lane as usize].queued = false;
+                self.enqueue(lane);
             }
+            return false;
         };
         known.incarnation = self.next_incarnation;
         self.next_incarnation += 1;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::TrySendError;
 use super::completion::{Callback, SendFuture};
 use super::lane::Identity;
 use super::queue::{Opening, Queue, Signal, Ticket, Unfinished};
@@ -167,7 +168,7 @@ impl Shared {
         record: ProducerRecord,
         cost: usize,
         callback: Option<Callback>,
-    ) -> Result<SendFuture, (ProducerRecord, Error)> {
+    ) -> Result<SendFuture, Box<TrySendError>> {
         let partitions = i32::try_from(topic.queues.len()).unwrap_or(i32::MAX);
         let random = &self.client.config().random;
         let ignore_keys = self.config.ignore_keys;
@@ -181,7 +182,8 @@ impl Shared {
         else {
             self.memory.add_permits(cost);
             let at = TopicPartition { topic: Arc::clone(&record.topic), partition: chosen };
-            return Err((record, Error::UnknownPartition { at, partitions }));
+            let error = Error::UnknownPartition { at, partitions };
+            return Err(Box::new(TrySendError { record, error }));
         };
         let timestamp = record.timestamp_ms.unwrap_or_else(|| self.client.config().clock.now_ms());
         let (future, signal) = queue.append(&record, timestamp, (cost, callback), &self.opening);

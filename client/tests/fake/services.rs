@@ -15,6 +15,34 @@ impl wire::cluster_service_server::ClusterService for Fake {
         Ok(Response::new(wire::GetServerInfoResponse::default()))
     }
 
+    async fn describe_cluster(
+        &self,
+        _: Request<wire::DescribeClusterRequest>,
+    ) -> Result<Response<wire::DescribeClusterResponse>, Status> {
+        Err(Status::unimplemented("not in the box"))
+    }
+
+    async fn get_health(
+        &self,
+        _: Request<wire::GetHealthRequest>,
+    ) -> Result<Response<wire::GetHealthResponse>, Status> {
+        Err(Status::unimplemented("not in the box"))
+    }
+
+    async fn verify_replicas(
+        &self,
+        _: Request<wire::VerifyReplicasRequest>,
+    ) -> Result<Response<wire::VerifyReplicasResponse>, Status> {
+        Err(Status::unimplemented("not in the box"))
+    }
+
+    async fn transfer_leaders(
+        &self,
+        _: Request<wire::TransferLeadersRequest>,
+    ) -> Result<Response<wire::TransferLeadersResponse>, Status> {
+        Err(Status::unimplemented("not in the box"))
+    }
+
     async fn get_metadata(
         &self,
         request: Request<wire::GetMetadataRequest>,
@@ -68,6 +96,13 @@ impl wire::offset_service_server::OffsetService for Fake {
         });
         let answers = answers.collect();
         Ok(Response::new(wire::ListOffsetsResponse { answers, ..Default::default() }))
+    }
+
+    async fn delete_offsets(
+        &self,
+        _: Request<wire::DeleteOffsetsRequest>,
+    ) -> Result<Response<wire::DeleteOffsetsResponse>, Status> {
+        Err(Status::unimplemented("not in the box"))
     }
 
     async fn commit_offsets(

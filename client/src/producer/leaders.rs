@@ -1,0 +1,74 @@
+//! Owns finding leaders: when metadata is read again, and which nodes are given up because another leads in their place.
+//! Never sends a batch.
+
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+use super::driver::{Driver, Event, Refresh};
+use crate::error::{Error, Result};
+
+impl Driver {
+    pub(super) fn refreshed(&mut self, outcome: Result<()>) {
+        self.refresh = Refresh::Idle;
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "metadata could not be read");
+        }
+        self.leave_deposed_leaders();
+        for lane in std::mem::take(&mut self.leaderless) {
+            if let Some(partition) = self.partitions.get_mut(lane as usize) {
+                partition.queued = false;
+            }
+            self.enqueue(lane);
+        }
+    }
+
+    /// A node that is silent while metadata names another leader is given up before its connection is.
+    fn leave_deposed_leaders(&mut self) {
+        let metadata = self.shared.client.metadata();
+        let now = Instant::now();
+        let mut deposed = BTreeSet::new();
+        for partition in self.partitions.iter().filter(|p| p.lane.on_wire() > 0) {
+            let at = &partition.queue.at;
+            let leader = metadata.leader(&at.topic, at.partition).and_then(|leader| leader.node);
+            if let (Some(leader), Some(carrier)) = (leader, partition.carried_by)
+                && leader != carrier
+            {
+                deposed.insert(carrier);
+            }
+        }
+        for node in deposed {
+            let Some(known) = self.nodes.get(&node).filter(|node| node.is_silent(now)) else {
+                continue;
+            };
+            let error = Error::protocol("silent, and no longer leader");
+            self.broken((node, known.incarnation), &error);
+        }
+    }
+
+    pub(super) fn want_refresh(&mut self, now: Instant) {
+        if self.refresh == Refresh::Idle {
+            // The first look is at once; a leader that is not there yet is asked for with growing pauses.
+            let pause = self.backoff.pause(&self.shared.client.config().random);
+            let at = if self.leaderless.is_empty() { now } else { now + pause };
+            self.refresh = Refresh::Due(at);
+        }
+    }
+
+    pub(super) fn start_refresh(&mut self, now: Instant) {
+        match self.refresh {
+            Refresh::Due(at) if at <= now => {}
+            Refresh::Due(at) => {
+                self.next_sweep = self.next_sweep.min(at);
+                return;
+            }
+            Refresh::Idle | Refresh::Running => return,
+        }
+        self.refresh = Refresh::Running;
+        let (client, events) = (self.shared.client.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let outcome = client.refresh().await;
+            let _ = events.send(Event::Refreshed(outcome)).await;
+        });
+    }
+}
