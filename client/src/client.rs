@@ -49,6 +49,25 @@ struct Shared {
     refreshing: tokio::sync::Mutex<()>,
 }
 
+/// How a call on any node is tried.
+#[derive(Debug, Clone, Copy)]
+struct Operation {
+    what: &'static str,
+    /// For all attempts.
+    allowed: Duration,
+    repeat: Repeat,
+    /// For one attempt, while other nodes have not been tried.
+    patience: Duration,
+}
+
+impl Operation {
+    /// What any node answers at once or not at all: a node that is cut off must not cost more than this.
+    fn quick(what: &'static str, allowed: Duration) -> Self {
+        let patience = Duration::from_secs(1);
+        Self { what, allowed, repeat: Repeat::Harmless, patience }
+    }
+}
+
 /// Limits that nodes tell and clients obey.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -86,7 +105,7 @@ impl Client {
         };
         let timeout = shared.config.api_timeout;
         shared.limits = shared
-            .any_node(("connecting", timeout, Repeat::Harmless), |link, timeout| async move {
+            .any_node(Operation::quick("connecting", timeout), |link, timeout| async move {
                 answers::limits(&link, timeout).await
             })
             .await?;
@@ -145,20 +164,22 @@ impl Client {
     where
         F: Future<Output = Result<T>>,
     {
-        let operation = (what, self.shared.config.api_timeout, repeat);
+        let (allowed, patience) =
+            (self.shared.config.api_timeout, self.shared.config.request_timeout);
+        let operation = Operation { what, allowed, repeat, patience };
         self.shared.any_node(operation, attempt).await
     }
 
-    /// As [`Self::call`], within a deadline of its own.
-    pub(crate) async fn call_within<T, F>(
+    /// As [`Self::call`], for what any node answers at once or not at all, within a deadline of its own.
+    pub(crate) async fn quick_call<T, F>(
         &self,
-        operation: (&'static str, Duration, Repeat),
+        (what, allowed): (&'static str, Duration),
         attempt: impl Fn(Link, Duration) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        self.shared.any_node(operation, attempt).await
+        self.shared.any_node(Operation::quick(what, allowed), attempt).await
     }
 
     /// The topic from the cache, or from the cluster within `allowed`.
@@ -167,7 +188,7 @@ impl Client {
             return Ok(topic);
         }
         self.shared.metadata.want(name);
-        let operation = ("looking up a topic", allowed, Repeat::Harmless);
+        let operation = Operation::quick("looking up a topic", allowed);
         let shared = &self.shared;
         shared
             .any_node(operation, |link, timeout| async move {
@@ -182,7 +203,7 @@ impl Client {
     pub(crate) async fn refresh(&self) -> Result<()> {
         let seen = self.shared.metadata.answers();
         let shared = &self.shared;
-        let operation = ("reading metadata", shared.config.request_timeout, Repeat::Harmless);
+        let operation = Operation::quick("reading metadata", shared.config.request_timeout);
         shared
             .any_node(operation, |link, timeout| async move {
                 shared.refresh_once(&link, timeout, seen, None).await
@@ -200,18 +221,21 @@ impl Client {
 impl Shared {
     async fn any_node<T, F>(
         &self,
-        (what, allowed, repeat): (&'static str, Duration, Repeat),
+        operation: Operation,
         attempt: impl Fn(Link, Duration) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
+        let Operation { what, allowed, repeat, patience } = operation;
         let mut retry = Retry::new(what, &self.config, allowed, repeat);
         // Every address gets one try before the first pause: a dead bootstrap address costs no back-off.
         let mut untried = self.addresses().len();
         loop {
             let link = self.favourite()?;
-            let timeout = retry.attempt_timeout(self.attempt_timeout(untried, repeat));
+            // While other addresses are left, a silent one may not take the whole deadline.
+            let longest = if untried > 1 { patience } else { self.config.request_timeout };
+            let timeout = retry.attempt_timeout(longest);
             let outcome = tokio::time::timeout(timeout, attempt(link, timeout)).await;
             let error = match outcome {
                 Ok(Ok(value)) => return Ok(value),
@@ -231,13 +255,6 @@ impl Shared {
                 self.favourite.fetch_add(1, Ordering::Relaxed);
             }
         }
-    }
-
-    /// While other addresses are left, a silent one may not take the whole deadline.
-    fn attempt_timeout(&self, untried: usize, repeat: Repeat) -> Duration {
-        let patience = self.config.request_timeout;
-        let others = untried > 1 && repeat == Repeat::Harmless;
-        if others { patience.min(FIRST_ROUND_PATIENCE) } else { patience }
     }
 
     fn addresses(&self) -> Vec<Arc<str>> {
@@ -271,16 +288,15 @@ impl Shared {
         }
         let snapshot = answers::metadata(link, self.metadata.wanted(), timeout).await?;
         let missing = snapshot.missing.iter().find(|(name, _)| Some(name) == needed).cloned();
-        self.metadata.merge(snapshot);
+        if !self.metadata.merge(snapshot) {
+            return Err(answers::stale_metadata(needed.map_or("", |name| name)));
+        }
         match missing {
             Some((_, failure)) => Err(crate::refusal::from_failure(&failure)),
             None => Ok(()),
         }
     }
 }
-
-/// How long a silent node is waited for while others have not been tried.
-const FIRST_ROUND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Clients begin at different addresses, so that the first of the list does not carry them all.
 fn start_at(config: &ClientConfig, addresses: usize) -> usize {

@@ -37,6 +37,10 @@ impl Backoff {
     }
 }
 
+/// The longest pause where only a leader has to be found: elections take about a second, and what is waited for is not a
+/// node's mercy but its answer.
+pub(crate) const LEADER_PAUSE: Duration = Duration::from_millis(150);
+
 /// Whether repeating a call whose outcome is unknown can do harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {

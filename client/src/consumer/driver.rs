@@ -2,7 +2,7 @@
 //! application consumes, and moves cursors when leaders move. It compares what [`State`] wants with what the streams have,
 //! so that assign, seek, pause and leader change are all the same step. Never hands out a record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::config::{ConsumerConfig, OffsetReset};
 use crate::error::{Error, Refusal, Result};
 use crate::refusal;
-use crate::retry::{Backoff, Repeat, Verdict, judge};
+use crate::retry::{Backoff, LEADER_PAUSE, Repeat, Verdict, judge};
 
 /// What comes back to the driver.
 #[derive(Debug)]
@@ -196,9 +196,11 @@ impl Driver {
         let error = Error::Refused(Arc::new(refusal));
         match judge(&error, Repeat::Harmless) {
             Verdict::Again { pause, elsewhere } => {
-                let pause = pause.max(self.backoff.pause(&self.client.config().random));
+                let elsewhere = elsewhere || error.is(FailureCode::NoLeader);
+                let own = self.backoff.pause(&self.client.config().random);
+                let pause = pause.max(if elsewhere { own.min(LEADER_PAUSE) } else { own });
                 self.not_before = Instant::now() + pause;
-                self.refresh_wanted |= elsewhere || error.is(FailureCode::NoLeader);
+                self.refresh_wanted |= elsewhere;
             }
             Verdict::Done | Verdict::GiveUp => self.shared.lock().failed(run, error),
         }
@@ -243,7 +245,8 @@ impl Driver {
         }
         self.shared.lock().forget_stream((number, incarnation));
         self.client.metadata().suspect(number);
-        self.not_before = Instant::now() + self.backoff.pause(&self.client.config().random);
+        let pause = self.backoff.pause(&self.client.config().random);
+        self.not_before = Instant::now() + pause.min(LEADER_PAUSE);
         self.refresh_wanted = true;
     }
 
@@ -262,12 +265,9 @@ impl Driver {
     fn reconcile(&mut self, now: Instant) {
         let wanted = self.shared.lock().wanted();
         let mut controls: BTreeMap<i32, wire::FetchControl> = BTreeMap::new();
-        let unwanted: Vec<Run> = self
-            .cursors
-            .keys()
-            .filter(|run| !wanted.iter().any(|w| w.run == **run))
-            .copied()
-            .collect();
+        let runs: BTreeSet<Run> = wanted.iter().map(|want| want.run).collect();
+        let unwanted: Vec<Run> =
+            self.cursors.keys().filter(|run| !runs.contains(run)).copied().collect();
         for run in unwanted {
             if let Some(cursor) = self.cursors.get(&run) {
                 controls.entry(cursor.node).or_default().remove.push(cursor.id);
@@ -306,7 +306,8 @@ impl Driver {
         let node = leader.and_then(|leader| leader.node).filter(|node| self.opened(*node));
         let (Some(node), Some(leader)) = (node, leader) else {
             self.refresh_wanted = true;
-            self.not_before = now + self.backoff.pause(&self.client.config().random);
+            let pause = self.backoff.pause(&self.client.config().random);
+            self.not_before = now + pause.min(LEADER_PAUSE);
             return;
         };
         self.next_cursor += 1;

@@ -16,7 +16,7 @@ use super::queue::{Queue, Ticket, too_late};
 use crate::answers;
 use crate::error::{Error, Result};
 use crate::record::BatchReceipt;
-use crate::retry::Backoff;
+use crate::retry::{Backoff, LEADER_PAUSE};
 
 /// What comes back to the driver.
 #[derive(Debug)]
@@ -211,17 +211,18 @@ impl Driver {
             let (lane, serial) = untag(receipt.tag);
             let Some(partition) = self.partitions.get_mut(lane as usize) else { continue };
             let verdict = answers::receipt(&receipt);
+            let moved = moves_leader(&verdict);
             let pause = match &verdict {
                 Ok(_) => Duration::ZERO,
                 Err(_) => self.backoff.pause(&self.shared.client.config().random),
             };
+            let pause = if moved { pause.min(LEADER_PAUSE) } else { pause };
             if let Err(error) = &verdict {
                 let at = &partition.queue.at;
                 tracing::debug!(topic = %at.topic, partition = at.partition, %error, "batch refused");
             } else {
                 self.backoff.reset();
             }
-            let moved = moves_leader(&verdict);
             if let Some(Some(hint)) =
                 verdict.as_ref().err().and_then(Error::refusal).map(|r| &r.leader)
             {
@@ -251,7 +252,8 @@ impl Driver {
         let line = std::mem::take(&mut known.line);
         self.shared.client.metadata().suspect(node);
         let now = Instant::now();
-        let retry_at = now + self.backoff.pause(&self.shared.client.config().random);
+        let pause = self.backoff.pause(&self.shared.client.config().random);
+        let retry_at = now + pause.min(LEADER_PAUSE);
         let mut again: BTreeSet<u32> = line.into_iter().collect();
         for (number, partition) in self.partitions.iter_mut().enumerate() {
             if again.contains(&lane_number(number as u64)) {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::driver::{Driver, Event, Refresh};
 use crate::error::{Error, Result};
+use crate::retry::LEADER_PAUSE;
 
 impl Driver {
     pub(super) fn refreshed(&mut self, outcome: Result<()>) {
@@ -49,7 +50,7 @@ impl Driver {
     pub(super) fn want_refresh(&mut self, now: Instant) {
         if self.refresh == Refresh::Idle {
             // The first look is at once; a leader that is not there yet is asked for with growing pauses.
-            let pause = self.backoff.pause(&self.shared.client.config().random);
+            let pause = self.backoff.pause(&self.shared.client.config().random).min(LEADER_PAUSE);
             let at = if self.leaderless.is_empty() { now } else { now + pause };
             self.refresh = Refresh::Due(at);
         }

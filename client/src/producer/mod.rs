@@ -28,7 +28,6 @@ use crate::client::Client;
 use crate::config::ProducerConfig;
 use crate::error::{Error, Result};
 use crate::record::{ProducerRecord, RecordReceipt};
-use crate::retry::Repeat;
 use completion::Callback;
 use driver::Driver;
 use lane::Identity;
@@ -215,10 +214,9 @@ impl Producer {
 
 /// A producer id of our own.
 async fn new_identity(client: &Client, allowed: Duration) -> Result<Identity> {
-    let operation = ("getting a producer id", allowed, Repeat::Harmless);
     let started = Instant::now();
     let identity = client
-        .call_within(operation, |link, timeout| async move {
+        .quick_call(("getting a producer id", allowed), |link, timeout| async move {
             crate::answers::init_producer(&link, timeout).await
         })
         .await?;
