@@ -131,9 +131,12 @@ pub(crate) async fn init_producer(link: &Link, timeout: Duration) -> Result<(i64
     let call = link.call(wire::InitProducerRequest::default(), timeout);
     let given = client.init_producer(call).await.map_err(|s| link.failure(&s))?.into_inner();
     check(given.failure.as_ref())?;
-    let epoch = i16::try_from(given.producer_epoch)
-        .map_err(|_| Error::protocol("a producer epoch beyond 32767"))?;
-    Ok((given.producer_id, epoch))
+    let (Some(id), Some(epoch)) = (given.producer_id, given.producer_epoch) else {
+        return Err(Error::protocol("no producer id in the answer"));
+    };
+    let epoch =
+        i16::try_from(epoch).map_err(|_| Error::protocol("a producer epoch beyond 32767"))?;
+    Ok((id, epoch))
 }
 
 /// One batch's verdict. Done without a receipt: appended earlier, offset forgotten.
@@ -222,7 +225,13 @@ pub(crate) async fn commit(
     let answer = client.commit_offsets(call).await.map_err(|s| link.failure(&s))?.into_inner();
     check(answer.failure.as_ref())?;
     let failures = || answer.results.iter().filter_map(|result| result.failure.as_ref());
-    let cause = failures().find(|failure| failure.code() != wire::FailureCode::NotAttempted);
+    // What was superseded or not attempted must not hide the item that failed by itself.
+    let real = |failure: &&wire::Failure| {
+        failure.code() != wire::FailureCode::NotAttempted
+            && failure.retry() != wire::RetryClass::Done
+    };
+    let not_done = |failure: &&wire::Failure| failure.retry() != wire::RetryClass::Done;
+    let cause = failures().find(real).or_else(|| failures().find(not_done));
     check(cause.or_else(|| failures().next()))
 }
 

@@ -130,6 +130,8 @@ async fn commits_carry_rising_numbers_and_the_last_stands() {
     consumer.commit_sync().await.unwrap();
     let inner = fake.lock();
     assert!(inner.commit_seqs.is_sorted_by(|one, two| one < two), "{:?}", inner.commit_seqs);
+    assert_eq!(inner.committers.len(), 1, "numbers count within one member");
+    assert!(inner.committers.iter().all(|member| member.len() == 36), "{:?}", inner.committers);
     assert_eq!(inner.committed[&("g".to_owned(), 0)], 10);
 }
 

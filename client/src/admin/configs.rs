@@ -72,9 +72,9 @@ fn to_wire(change: ConfigChange) -> wire::ConfigChange {
 fn configs(told: wire::TopicConfigs) -> Result<TopicConfig> {
     check(told.failure.as_ref())?;
     let entry = |entry: wire::ConfigEntry| ConfigEntry {
+        source: source_name(entry.source()),
         key: entry.key,
         value: entry.value,
-        source: entry.source,
         read_only: entry.read_only,
         legal: format!("{} {}", entry.range, entry.unit).trim().to_owned(),
     };
@@ -83,4 +83,9 @@ fn configs(told: wire::TopicConfigs) -> Result<TopicConfig> {
         version: told.version,
         entries: told.entries.into_iter().map(entry).collect(),
     })
+}
+
+fn source_name(source: wire::ConfigSource) -> String {
+    let name = source.as_str_name();
+    name.strip_prefix("CONFIG_SOURCE_").unwrap_or(name).to_owned()
 }

@@ -115,6 +115,7 @@ impl Admin {
                 let request = wire::DeleteOffsetsRequest {
                     group_id: group.to_owned(),
                     partitions: partitions.into_iter().map(partition).collect(),
+                    ..Default::default()
                 };
                 let call = link.call(request, timeout);
                 let answer =

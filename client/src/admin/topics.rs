@@ -241,13 +241,15 @@ fn to_wire(new: NewTopic, id: [u8; 16]) -> wire::NewTopic {
 }
 
 fn records_before((at, before): &(TopicPartition, RecordsBefore)) -> wire::DeleteRecordsTo {
+    let (before_offset, target) = match before {
+        RecordsBefore::Offset(offset) => (Some(*offset), wire::DeleteRecordsTarget::Unspecified),
+        RecordsBefore::HighWatermark => (None, wire::DeleteRecordsTarget::HighWatermark),
+    };
     wire::DeleteRecordsTo {
         topic: Some(topic_ref(&at.topic)),
         partition: Some(at.partition),
-        before_offset: match before {
-            RecordsBefore::Offset(offset) => Some(*offset),
-            RecordsBefore::HighWatermark => None,
-        },
+        before_offset,
+        target: target.into(),
     }
 }
 

@@ -57,6 +57,9 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Committer {
     group: Option<String>,
+    /// Names this consumer to the cluster, which orders the commits of one member by `commit_seq`. A consumer with assigned
+    /// partitions is no member of its group: it has no epoch.
+    member_id: String,
     /// Merged commits that wait for the one on the way; bounded by the number of partitions, and of callers that wait.
     waiting: Mutex<Option<Waiting>>,
     bell: Notify,
@@ -71,6 +74,7 @@ impl Committer {
     ) -> Arc<Self> {
         let committer = Arc::new(Self {
             group: config.group_id.clone(),
+            member_id: member_id(client.config().random.next_id()),
             waiting: Mutex::default(),
             bell: Notify::new(),
         });
@@ -140,6 +144,10 @@ impl Committer {
         }
         let request = wire::CommitOffsetsRequest {
             group_id: self.group.clone().unwrap_or_default(),
+            member: Some(wire::MemberRef {
+                member_id: self.member_id.clone(),
+                ..wire::MemberRef::default()
+            }),
             offsets: next.offsets.iter().map(answers::offset_commit).collect(),
             all_or_nothing: Some(true),
             commit_seq: sequence,
@@ -158,4 +166,9 @@ impl Committer {
             })
             .await
     }
+}
+
+/// A random UUID of the client's own stream of random numbers.
+fn member_id(random: [u8; 16]) -> String {
+    uuid::Builder::from_random_bytes(random).into_uuid().to_string()
 }

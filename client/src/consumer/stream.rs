@@ -34,7 +34,7 @@ impl Limits {
         let hard = waymark_proto::transport::MAX_MESSAGE - (64 << 10);
         let first = wire::FetchControl {
             credit_bytes: credit,
-            max_wait_ms: wait,
+            max_wait_ms: Some(wait),
             min_bytes: i32::try_from(config.fetch_min_bytes).unwrap_or(i32::MAX),
             max_bytes: FRAME_BYTES,
             max_message_bytes: i32::try_from(hard).unwrap_or(i32::MAX),

@@ -23,6 +23,13 @@ struct Cursors {
 
 #[tonic::async_trait]
 impl wire::fetch_service_server::FetchService for Fake {
+    async fn fetch(
+        &self,
+        _: Request<wire::FetchRequest>,
+    ) -> Result<Response<wire::FetchResponse>, Status> {
+        Err(Status::unimplemented("streams only"))
+    }
+
     type FetchStreamStream = Pin<Box<dyn Stream<Item = Result<wire::FetchFrame, Status>> + Send>>;
 
     async fn fetch_stream(

@@ -14,7 +14,7 @@ mod fetch;
 mod produce;
 mod services;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -61,6 +61,8 @@ pub struct Inner {
     pub held: bool,
     pub committed: BTreeMap<(String, i32), i64>,
     pub commit_seqs: Vec<i64>,
+    /// Members that commits named; empty for a commit without one.
+    pub committers: BTreeSet<String>,
     pub controls: Vec<wire::FetchControl>,
     pub sent_bytes: i64,
     pub next_producer: i64,

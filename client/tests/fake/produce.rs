@@ -66,7 +66,11 @@ impl wire::produce_service_server::ProduceService for Fake {
         let mut inner = self.lock();
         inner.next_producer += 1;
         let producer_id = inner.next_producer;
-        Ok(Response::new(wire::InitProducerResponse { producer_id, ..Default::default() }))
+        Ok(Response::new(wire::InitProducerResponse {
+            producer_id: Some(producer_id),
+            producer_epoch: Some(0),
+            ..Default::default()
+        }))
     }
 }
 

@@ -15,6 +15,22 @@ impl wire::cluster_service_server::ClusterService for Fake {
         Ok(Response::new(wire::GetServerInfoResponse::default()))
     }
 
+    type WatchMetadataStream = tokio_stream::Empty<Result<wire::GetMetadataResponse, Status>>;
+
+    async fn watch_metadata(
+        &self,
+        _: Request<wire::WatchMetadataRequest>,
+    ) -> Result<Response<Self::WatchMetadataStream>, Status> {
+        Err(Status::unimplemented("not in the box"))
+    }
+
+    async fn find_coordinators(
+        &self,
+        _: Request<wire::FindCoordinatorsRequest>,
+    ) -> Result<Response<wire::FindCoordinatorsResponse>, Status> {
+        Err(Status::unimplemented("not in the box"))
+    }
+
     async fn describe_cluster(
         &self,
         _: Request<wire::DescribeClusterRequest>,
@@ -98,6 +114,13 @@ impl wire::offset_service_server::OffsetService for Fake {
         Ok(Response::new(wire::ListOffsetsResponse { answers, ..Default::default() }))
     }
 
+    async fn epoch_end_offsets(
+        &self,
+        _: Request<wire::EpochEndOffsetsRequest>,
+    ) -> Result<Response<wire::EpochEndOffsetsResponse>, Status> {
+        Err(Status::unimplemented("not in the box"))
+    }
+
     async fn delete_offsets(
         &self,
         _: Request<wire::DeleteOffsetsRequest>,
@@ -112,6 +135,7 @@ impl wire::offset_service_server::OffsetService for Fake {
         let request = request.into_inner();
         let mut inner = self.lock();
         inner.commit_seqs.push(request.commit_seq);
+        inner.committers.insert(request.member.unwrap_or_default().member_id);
         for commit in request.offsets {
             let key = (request.group_id.clone(), commit.partition.unwrap());
             inner.committed.insert(key, commit.offset.unwrap());
