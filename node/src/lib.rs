@@ -4,5 +4,6 @@ pub mod config;
 pub mod consensus;
 pub mod env;
 pub mod mutants;
+pub mod node;
 pub mod state;
 pub mod storage;

@@ -1,2 +1,9 @@
-//! The one binary.
-fn main() {}
+//! The one binary: nodes, a cluster for development, a demonstration, and the commands of a client.
+
+mod commands;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    commands::run()
+}

@@ -1,0 +1,63 @@
+//! The command line: what each command is called, and what the process ends with. Owns nothing of what they do.
+
+mod address;
+mod demo;
+mod dev;
+mod local;
+mod node;
+mod process;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A replicated log cluster: topics, partitions, offsets, producers and consumers, on Raft.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong arguments.
+#[derive(Debug, Parser)]
+#[command(name = "waymark", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Node(node::Arguments),
+    Dev(dev::Arguments),
+    Demo(demo::Arguments),
+}
+
+/// A command that did not do what it was asked; the text says why and, where it can, what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Failure(pub(crate) String);
+
+impl Failure {
+    pub(crate) fn because(what: impl std::fmt::Display, why: impl std::fmt::Display) -> Self {
+        Self(format!("{what}: {why}"))
+    }
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn run() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Node(arguments) => node::run(&arguments),
+        Command::Dev(arguments) => dev::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A runtime for commands that only wait.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|error| Failure::because("cannot start", error))
+}

@@ -1,0 +1,88 @@
+//! `waymark node`: one node, until it is asked to stop. Owns what comes before and after the node itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::future::OptionFuture;
+use waymark_node::config::{Config, commented_defaults};
+use waymark_node::env::{Env, Random, SystemClock};
+use waymark_node::node::{self, Doors};
+use waymark_node::storage::real_disk::RealDisk;
+use waymark_node::storage::tables::SledTables;
+use waymark_proto::transport::TcpDial;
+
+use super::{Failure, address, process, runtime, telemetry};
+
+/// Run a node until it is asked to stop (SIGTERM or Ctrl-C).
+///
+/// Every setting stands in the configuration file, or in the environment as `WAYMARK_SECTION_KEY`, which wins.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Configuration file (TOML); without one the defaults and the environment count.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print every setting with its meaning, legal range and default, and end.
+    #[arg(long)]
+    print_defaults: bool,
+    /// Stop when standard input closes, so that this node never outlives what started it.
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.print_defaults {
+        print!("{}", commented_defaults());
+        return Ok(());
+    }
+    let config = read(arguments)?;
+    telemetry::start(&config.log)?;
+    process::raise_open_files();
+    runtime()?.block_on(async {
+        let asked = process::asked_to_stop()?;
+        let orphaned = arguments.until_stdin_closes.then(process::stdin_closed).transpose()?;
+        let orphaned = OptionFuture::from(orphaned);
+        let stop = async move {
+            tokio::select! {
+                () = asked => {}
+                Some(()) = orphaned => {}
+            }
+            tracing::info!("asked to stop");
+        };
+        serve(&config, stop).await
+    })
+}
+
+fn read(arguments: &Arguments) -> Result<Config, Failure> {
+    let text = match &arguments.config {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::because(format!("cannot read {}", path.display()), error))?,
+        None => String::new(),
+    };
+    let place = arguments
+        .config
+        .as_ref()
+        .map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
+    // A variable that is not Unicode cannot name a setting.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::parse(&text, environment).map_err(|error| Failure::because(place, error))
+}
+
+async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    let doors = Doors {
+        client: address::bind("listen.client", &config.listen.client).await?,
+        peer: address::bind("listen.peer", &config.listen.peer).await?,
+    };
+    let disk = RealDisk::open(&config.node.data)
+        .map_err(|error| Failure::because(format!("node.data = {:?}", config.node.data), error))?;
+    let tables = SledTables::open(&PathBuf::from(&config.node.data).join("tables"))
+        .map_err(|error| Failure(error.to_string()))?;
+    let env = Env {
+        clock: Arc::new(SystemClock),
+        random: Arc::new(Random::from_os()),
+        disk: Arc::new(disk),
+        tables: Arc::new(tables),
+        dial: Arc::new(TcpDial),
+    };
+    node::run(config, env, doors, stop).await.map_err(|error| Failure(error.to_string()))
+}
