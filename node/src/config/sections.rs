@@ -142,9 +142,9 @@ section! {
 section! {
     /// What this node writes about itself, to standard error.
     LogSection = "log" {
-        /// Which lines: a level (error, warn, info, debug, trace), or levels by module such as
-        /// `info,waymark_node::consensus=debug`.
-        level: String = "info".to_owned(), not_empty();
+        /// Which lines: a level (error, warn, info, debug, trace), and levels by module. What the Raft library says is of use
+        /// only to those who look for a fault in it.
+        level: String = "info,openraft=error".to_owned(), not_empty();
         /// Their form: text for people, json for machines.
         format: String = "text".to_owned(), one_of(&["text", "json"]);
     }

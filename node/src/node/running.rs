@@ -1,6 +1,7 @@
 //! Owns the parts of a started node: their order of birth, from the disk upwards, and their order of death.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -69,7 +70,8 @@ impl Running {
         if timeout(HAND_OVER, self.consensus.shutdown()).await.is_err() {
             tracing::warn!("stopping without the last checkpoints");
         }
-        self.peers.close(GOODBYE).await;
+        // Their streams never end by themselves, and nothing that they could still carry counts.
+        self.peers.close(Duration::ZERO).await;
         self.journal.shutdown().await;
     }
 }
