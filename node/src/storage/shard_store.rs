@@ -1,12 +1,17 @@
-//! STUB: interface only. What the layers above use of segments, tables and checkpoints.
+//! What the layers above use of segments, tables and checkpoints. Owns the store's one background task, which writes what
+//! waits; how files are laid out belongs to `segment`.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId, TopicPartition};
 
 use super::disk::Disk;
 use super::raft_record::LogId;
+use super::segment::{Replica, Shelf};
 use super::tables::TableEngine;
 use crate::state::{Row, StampedBatch};
 
@@ -126,7 +131,12 @@ pub struct MissingRange {
 
 /// Segments, tables and checkpoints of all replicas of a node.
 #[derive(Debug, Clone)]
-pub struct Store(());
+pub struct Store {
+    shelf: Arc<Shelf>,
+    /// Replicas that are open; the task writes for them.
+    replicas: Arc<Mutex<Vec<Weak<Replica>>>>,
+    stopping: CancellationToken,
+}
 
 impl Store {
     /// Opens the store and starts the segment writer. Tables are emptied: what they hold is never believed (S5).
@@ -138,8 +148,18 @@ impl Store {
         tables: Arc<dyn TableEngine>,
         options: StoreOptions,
     ) -> Result<Self, StoreError> {
-        let _ = (disk, tables, options);
-        todo!()
+        let refused = |error: super::tables::TableError| StoreError::Io {
+            path: "tables".to_owned(),
+            source: std::io::Error::other(error),
+        };
+        tables.clear().map_err(refused)?;
+        let store = Self {
+            shelf: Arc::new(Shelf::new(disk, tables, options)),
+            replicas: Arc::default(),
+            stopping: CancellationToken::new(),
+        };
+        tokio::spawn(store.clone().write_behind());
+        Ok(store)
     }
     /// Recovers one replica (S5): loads its checkpoint, refills its tables, cuts its segments back to the checkpoint's
     /// positions and removes what the checkpoint does not name.
@@ -147,53 +167,87 @@ impl Store {
     /// # Errors
     /// When the checkpoint or a segment below it is damaged.
     pub async fn open_shard(&self, key: ReplicaKey) -> Result<ShardStore, StoreError> {
-        let _ = key;
-        todo!()
+        let replica = Arc::new(Replica::open(Arc::clone(&self.shelf), key).await?);
+        self.open_replicas().push(Arc::downgrade(&replica));
+        Ok(ShardStore { replica })
     }
     /// Bytes that wait for segments, of the whole node: they count in admission (S8).
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
-        todo!()
+        self.shelf.pending.load(Ordering::Relaxed)
     }
     /// Writes what is pending and stops.
     pub async fn shutdown(&self) {
-        todo!()
+        self.stopping.cancel();
+        self.write_all(1).await;
+    }
+
+    fn open_replicas(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Replica>>> {
+        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what waits: long runs as soon as there are any, the rest now and then.
+    async fn write_behind(self) {
+        let options = &self.shelf.options;
+        let long_run = options.segment_write_bytes as u64;
+        loop {
+            let least = tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = self.shelf.enough.notified() => long_run,
+                () = sleep(options.segment_write_after) => 1,
+            };
+            self.write_all(least).await;
+        }
+    }
+
+    async fn write_all(&self, least: u64) {
+        let replicas: Vec<Arc<Replica>> = {
+            let mut open = self.open_replicas();
+            open.retain(|replica| replica.strong_count() > 0);
+            open.iter().filter_map(Weak::upgrade).collect()
+        };
+        for replica in replicas {
+            if let Err(error) = replica.write_waiting(least).await {
+                // It stays readable from memory, and the journal has it; the checkpoint will say so too.
+                tracing::error!(%error, "segments cannot be written");
+            }
+        }
     }
 }
 
 /// Segments, tables and checkpoint of one replica. A clone is the same store.
 #[derive(Debug, Clone)]
-pub struct ShardStore(());
+pub struct ShardStore {
+    replica: Arc<Replica>,
+}
 
 impl ShardStore {
     /// The newest durable checkpoint.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        todo!()
+        self.replica.checkpoint()
     }
     /// All rows of the checkpoint, sorted by key: what the state is rebuilt from.
     #[must_use]
     pub fn checkpoint_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        todo!()
+        self.replica.checkpoint_rows()
     }
     /// Hands a committed batch to its partition's tail: readable at once, written to its segment later.
     pub fn append(&self, batch: StampedBatch) {
-        let _ = batch;
-        todo!()
+        self.replica.append(batch);
     }
     /// Waits while too many bytes of the node are pending. Called by apply between entries.
     pub async fn make_room(&self) {
-        todo!()
+        self.replica.make_room().await;
     }
     /// A partition's first offset rose; segments wholly below it may go after the next checkpoint.
     pub fn set_log_start(&self, at: TopicPartition, offset: i64) {
+        // The checkpoint's rows say the same; until then the files stay.
         let _ = (at, offset);
-        todo!()
     }
     /// A partition left: its files may go after the next checkpoint.
     pub fn close_partition(&self, at: TopicPartition) {
-        let _ = at;
-        todo!()
+        self.replica.close_partition(at);
     }
     /// Whole batches from `offset` (the first always whole, then while they fit in `max_bytes`), below `limit_offset`.
     /// Verifies every frame it returns. Empty when `offset` is `limit_offset`.
@@ -207,8 +261,7 @@ impl ShardStore {
         limit_offset: i64,
         max_bytes: usize,
     ) -> Result<ReadBatches, StoreError> {
-        let _ = (at, offset, limit_offset, max_bytes);
-        todo!()
+        self.replica.read(at, offset, limit_offset, max_bytes).await
     }
     /// The first batch (in offset order) that may hold a record with timestamp ≥ `time_ms`: its bytes, as stored. `None` when
     /// there is none below `limit_offset`. With `i64::MAX`-like needs see `batch_of_max_timestamp`.
@@ -221,14 +274,12 @@ impl ShardStore {
         time_ms: i64,
         limit_offset: i64,
     ) -> Result<Option<Bytes>, StoreError> {
-        let _ = (at, time_ms, limit_offset);
-        todo!()
+        self.replica.batch_at_time(at, time_ms, limit_offset).await
     }
     /// The partition's segments, oldest first.
     #[must_use]
     pub fn segments(&self, at: TopicPartition) -> Vec<SegmentInfo> {
-        let _ = at;
-        todo!()
+        self.replica.segments(at)
     }
     /// A digest of the batches in `from..to` (both at batch boundaries or clipped to whole batches inside), as stored (S21).
     ///
@@ -240,8 +291,7 @@ impl ShardStore {
         from: i64,
         to: i64,
     ) -> Result<[u8; 16], StoreError> {
-        let _ = (at, from, to);
-        todo!()
+        self.replica.digest(at, from, to).await
     }
     /// Makes a cut durable (S6): writes pending segments of this replica, syncs them, writes the checkpoint file. Apply may
     /// go on meanwhile; the caller has already waited for the journal's barrier. Afterwards unlinks what no checkpoint
@@ -250,24 +300,21 @@ impl ShardStore {
     /// # Errors
     /// When the disk refuses; the previous checkpoint stays in force.
     pub async fn write_checkpoint(&self, cut: Cut) -> Result<Checkpoint, StoreError> {
-        let _ = cut;
-        todo!()
+        self.replica.write_checkpoint(cut).await
     }
     /// What of a manifest's segments is not here yet (S9).
     ///
     /// # Errors
     /// When the manifest does not decode.
     pub async fn missing(&self, manifest: &Bytes) -> Result<Vec<MissingRange>, StoreError> {
-        let _ = manifest;
-        todo!()
+        self.replica.missing(manifest).await
     }
     /// Writes pulled bytes into place beyond what is believed here; verifies the frames.
     ///
     /// # Errors
     /// On damage or when the disk refuses.
     pub async fn write_pulled(&self, range: &MissingRange, data: Bytes) -> Result<(), StoreError> {
-        let _ = (range, data);
-        todo!()
+        self.replica.write_pulled(range, data).await
     }
     /// Serves a follower's pull: bytes of a segment file, fewer at its end, whole frames not needed.
     ///
@@ -280,13 +327,13 @@ impl ShardStore {
         from_byte: u64,
         max_bytes: usize,
     ) -> Result<Bytes, StoreError> {
-        let _ = (at, base_offset, from_byte, max_bytes);
-        todo!()
+        self.replica.read_segment(at, base_offset, from_byte, max_bytes).await
     }
     /// Holds the files that the newest checkpoint names while the guard lives (S7, S9).
     #[must_use]
     pub fn hold(&self) -> PullHold {
-        todo!()
+        self.replica.holds.fetch_add(1, Ordering::SeqCst);
+        PullHold(Arc::clone(&self.replica))
     }
     /// Makes a fully pulled manifest this replica's checkpoint: sync, verify, switch (S9). Rows and positions are the
     /// manifest's afterwards.
@@ -294,11 +341,16 @@ impl ShardStore {
     /// # Errors
     /// When something is missing or the disk refuses.
     pub async fn install(&self, manifest: Bytes) -> Result<Checkpoint, StoreError> {
-        let _ = manifest;
-        todo!()
+        self.replica.install(manifest).await
     }
 }
 
 /// Keeps files of a manifest from being unlinked.
 #[derive(Debug)]
-pub struct PullHold(());
+pub struct PullHold(Arc<Replica>);
+
+impl Drop for PullHold {
+    fn drop(&mut self) {
+        self.0.holds.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -23,6 +23,7 @@ mod producer;
 mod shard_entry;
 mod topic;
 
+pub use partition::PartitionExtent;
 use waymark_proto::ids::ShardId;
 
 use super::codec::DecodeError;

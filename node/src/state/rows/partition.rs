@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use waymark_proto::ids::TopicPartition;
 use waymark_proto::stored::{self, PartitionRow};
 
 use super::key::{KeyWriter, PARTITION, read_place};
@@ -12,6 +13,40 @@ use crate::state::partitions::Partitions;
 use crate::state::reply::Row;
 
 const FAMILY: &str = "partition";
+
+/// Where the log of a partition stands according to its row: what a checkpoint's files must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionExtent {
+    /// The partition.
+    pub at: TopicPartition,
+    /// The first offset held.
+    pub log_start: i64,
+    /// The offset after the last record.
+    pub next_offset: i64,
+    /// First offset of the segment that grows.
+    pub segment_base: i64,
+    /// Its bytes, frames included.
+    pub segment_bytes: i64,
+    /// Its largest timestamp.
+    pub segment_max_timestamp: i64,
+}
+
+impl PartitionExtent {
+    /// From a row; `None` when it is one of another family or malformed.
+    #[must_use]
+    pub fn of(key: &[u8], value: &[u8]) -> Option<Self> {
+        let at = read_place(FAMILY, key.strip_prefix(&[PARTITION])?).ok()?;
+        let row: PartitionRow = read(FAMILY, value).ok()?;
+        Some(Self {
+            at,
+            log_start: row.log_start_offset,
+            next_offset: row.next_offset,
+            segment_base: row.segment_base_offset,
+            segment_bytes: row.segment_bytes,
+            segment_max_timestamp: row.segment_max_timestamp,
+        })
+    }
+}
 
 pub(super) fn drain(partitions: &mut Partitions, rows: &mut Vec<Row>) {
     for at in std::mem::take(&mut partitions.dirty) {

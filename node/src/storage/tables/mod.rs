@@ -1,10 +1,15 @@
 //! Owns the contract of the applied tables: rows by key, per shard, the working copy and never an authority (S5). Never
 //! makes anything durable: the checkpoint does.
 
+mod memory;
+mod sled;
+
 use std::fmt::Debug;
 
 use waymark_proto::ids::ReplicaKey;
 
+pub use self::memory::MemoryTables;
+pub use self::sled::SledTables;
 use crate::state::Row;
 
 /// A table engine refused.

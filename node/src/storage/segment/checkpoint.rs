@@ -1,0 +1,313 @@
+//! Owns the order of a checkpoint (S6), what a restart believes (S5), and when files go (S7). Never decides when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use waymark_proto::ids::{ReplicaKey, TopicPartition};
+
+use super::manifest::{self, FileExtent, Files, Manifest, Rows};
+use super::partition::{Partition, Segment};
+use super::replica::{Doomed, Known, Replica, Shelf, io_error};
+use crate::state::Row;
+use crate::state::rows::PartitionExtent;
+use crate::storage::disk::{DiskFile, OpenMode};
+use crate::storage::shard_store::{Checkpoint, Cut, StoreError};
+use crate::storage::tables::TableError;
+
+/// Above this many files one sync of everything is cheaper (S6).
+const SINGLE_SYNCS: usize = 64;
+
+fn tables_error(error: TableError) -> StoreError {
+    StoreError::Io { path: "tables".to_owned(), source: std::io::Error::other(error) }
+}
+
+impl Replica {
+    /// Loads the checkpoint and cuts everything back to it (S5).
+    pub(in crate::storage) async fn open(
+        shelf: Arc<Shelf>,
+        key: ReplicaKey,
+    ) -> Result<Self, StoreError> {
+        let replica = Self {
+            shelf,
+            key,
+            known: std::sync::Mutex::default(),
+            io: tokio::sync::Mutex::new(()),
+            holds: std::sync::atomic::AtomicUsize::new(0),
+        };
+        let loaded = replica.load().await?;
+        let (checkpoint, rows, files) = match loaded {
+            Some(it) => (Some(it.checkpoint), it.rows, it.files),
+            None => (None, Rows::new(), Files::new()),
+        };
+        replica.refill(&rows)?;
+        replica.cut_back(&files).await?;
+        {
+            let mut known = replica.known();
+            known.partitions = believed(&files);
+            known.checkpoint = checkpoint;
+        }
+        Ok(replica)
+    }
+
+    fn checkpoint_path(&self) -> String {
+        format!("{}/checkpoint", self.folder())
+    }
+
+    async fn load(&self) -> Result<Option<Manifest>, StoreError> {
+        let (folder, path) = (self.folder(), self.checkpoint_path());
+        let names = self.shelf.disk.list(&folder).await.map_err(io_error(&folder))?;
+        if !names.iter().any(|name| name == "checkpoint") {
+            return Ok(None);
+        }
+        let file = self.shelf.disk.open(&path, OpenMode::Read).await.map_err(io_error(&path))?;
+        let len = usize::try_from(file.len().await.map_err(io_error(&path))?).unwrap_or(usize::MAX);
+        let bytes = file.read_at(0, len).await.map_err(io_error(&path))?;
+        let damaged = |what: String| StoreError::Damaged { path: path.clone(), offset: 0, what };
+        let encoded = manifest::from_file(&bytes).map_err(|error| damaged(error.to_string()))?;
+        manifest::decode(encoded).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    pub(super) fn refill(&self, rows: &Rows) -> Result<(), StoreError> {
+        self.shelf.tables.clear_shard(self.key).map_err(tables_error)?;
+        let row = |(key, value): &(Vec<u8>, Vec<u8>)| Row {
+            key: key.clone(),
+            value: Some(value.clone()),
+        };
+        let rows: Vec<Row> = rows.iter().map(row).collect();
+        self.shelf.tables.write(self.key, &rows).map_err(tables_error)
+    }
+
+    /// Files end where the checkpoint says, and what it does not name is gone.
+    async fn cut_back(&self, files: &Files) -> Result<(), StoreError> {
+        for (at, extents) in files {
+            for extent in extents {
+                self.cut_file(*at, extent).await?;
+            }
+        }
+        let (disk, folder) = (&self.shelf.disk, self.folder());
+        let folders: BTreeMap<String, TopicPartition> =
+            files.keys().map(|at| (self.partition_folder(*at), *at)).collect();
+        for name in disk.list(&folder).await.map_err(io_error(&folder))? {
+            let path = format!("{folder}/{name}");
+            if name == "checkpoint" {
+                continue;
+            }
+            let Some(at) = folders.get(&path) else {
+                if name.starts_with("checkpoint") {
+                    disk.remove(&path).await.map_err(io_error(&path))?;
+                } else {
+                    disk.remove_dir(&path).await.map_err(io_error(&path))?;
+                }
+                continue;
+            };
+            let named: BTreeSet<String> = files
+                .get(at)
+                .into_iter()
+                .flatten()
+                .map(|extent| self.path(*at, extent.base))
+                .collect();
+            for name in disk.list(&path).await.map_err(io_error(&path))? {
+                let file = format!("{path}/{name}");
+                if !named.contains(&file) {
+                    disk.remove(&file).await.map_err(io_error(&file))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn cut_file(&self, at: TopicPartition, extent: &FileExtent) -> Result<(), StoreError> {
+        let path = self.path(at, extent.base);
+        let file = self.shelf.disk.open(&path, OpenMode::Write).await.map_err(io_error(&path))?;
+        let len = file.len().await.map_err(io_error(&path))?;
+        if len < extent.bytes {
+            let what = format!("the checkpoint names {} bytes", extent.bytes);
+            return Err(StoreError::Damaged { path, offset: len, what });
+        }
+        if len > extent.bytes {
+            file.set_len(extent.bytes).await.map_err(io_error(&path))?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::storage) fn checkpoint_rows(&self) -> Rows {
+        let newest = self.checkpoint();
+        // What is kept was taken apart before, so it can be again.
+        newest
+            .and_then(|it| manifest::decode(it.encoded).ok())
+            .map(|it| it.rows)
+            .unwrap_or_default()
+    }
+
+    pub(in crate::storage) async fn write_checkpoint(
+        &self,
+        cut: Cut,
+    ) -> Result<Checkpoint, StoreError> {
+        let _turn = self.io.lock().await;
+        self.write_in_turn(1).await?;
+        self.shelf.tables.write(self.key, &cut.rows).map_err(tables_error)?;
+        let rows = self.shelf.tables.scan(self.key, &[]).map_err(tables_error)?;
+        let files = self.files_of(&rows);
+        self.sync().await?;
+        let encoded = manifest::encode(self.key, &cut, &rows, &files);
+        let checkpoint = self.publish(encoded).await?;
+        self.retire(&files).await;
+        Ok(checkpoint)
+    }
+
+    /// The files that hold what the rows speak of: later appends may have reached them already.
+    fn files_of(&self, rows: &Rows) -> Files {
+        let known = self.known();
+        let extents = rows.iter().filter_map(|(key, value)| PartitionExtent::of(key, value));
+        let files = extents.map(|row| {
+            let partition = known.partitions.get(&row.at);
+            let segments = partition.into_iter().flat_map(|it| it.segments.iter());
+            let extents = segments.filter_map(|segment| extent(segment, &row));
+            (row.at, extents.collect())
+        });
+        files.collect()
+    }
+
+    /// Everything written so far is durable afterwards, and every name.
+    pub(super) async fn sync(&self) -> Result<(), StoreError> {
+        let dirty: Vec<(TopicPartition, i64)> = {
+            let known = self.known();
+            let all = known.partitions.iter();
+            let segments = all.flat_map(|(at, it)| it.segments.iter().map(move |it| (*at, it)));
+            segments.filter(|(_, it)| it.dirty).map(|(at, it)| (at, it.base)).collect()
+        };
+        if dirty.len() > SINGLE_SYNCS {
+            self.shelf.disk.sync_all().await.map_err(io_error("data directory"))?;
+        } else {
+            for (at, base) in &dirty {
+                let file: Arc<dyn DiskFile> = self.file(*at, *base, OpenMode::Write).await?;
+                file.sync().await.map_err(io_error(&self.path(*at, *base)))?;
+            }
+        }
+        let folders = std::mem::take(&mut self.known().new_names);
+        for folder in &folders {
+            self.shelf.disk.sync_dir(folder).await.map_err(io_error(folder))?;
+        }
+        let mut known = self.known();
+        for (at, base) in dirty {
+            let segment = known.partitions.get_mut(&at).and_then(|it| it.segment_mut(base));
+            if let Some(segment) = segment {
+                segment.dirty = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// From here on a restart believes this checkpoint.
+    pub(super) async fn publish(&self, encoded: Bytes) -> Result<Checkpoint, StoreError> {
+        let (folder, path) = (self.folder(), self.checkpoint_path());
+        let fresh = format!("{path}.new");
+        let disk = &self.shelf.disk;
+        let write = async {
+            disk.create_dir(&folder).await?;
+            let file = disk.open(&fresh, OpenMode::Write).await?;
+            file.set_len(0).await?;
+            file.write_at(0, vec![manifest::to_file(&encoded)]).await?;
+            file.sync().await?;
+            disk.rename(&fresh, &path).await?;
+            disk.sync_dir(&folder).await?;
+            disk.sync_dir("shards").await?;
+            disk.sync_dir("").await
+        };
+        write.await.map_err(io_error(&path))?;
+        let damaged = |error: manifest::Unreadable| StoreError::Damaged {
+            path: path.clone(),
+            offset: 0,
+            what: error.to_string(),
+        };
+        let checkpoint = manifest::decode(encoded).map_err(damaged)?.checkpoint;
+        self.known().checkpoint = Some(checkpoint.clone());
+        Ok(checkpoint)
+    }
+
+    /// Takes what the newest checkpoint does not name out of sight, and removes it unless a pull holds it (S7).
+    pub(super) async fn retire(&self, files: &Files) {
+        let doomed = {
+            let mut known = self.known();
+            let gone = self.take_unnamed(&mut known, files);
+            known.doomed.extend(gone);
+            if self.holds.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            std::mem::take(&mut known.doomed)
+        };
+        for gone in doomed {
+            let removed = match &gone {
+                Doomed::File(path) => self.shelf.disk.remove(path).await,
+                Doomed::Folder(path) => self.shelf.disk.remove_dir(path).await,
+            };
+            if let Err(error) = removed {
+                // A restart removes what no checkpoint names.
+                tracing::warn!(?gone, %error, "what is no longer needed stays on disk");
+            }
+        }
+    }
+
+    fn take_unnamed(&self, known: &mut Known, files: &Files) -> Vec<Doomed> {
+        let mut doomed = Vec::new();
+        known.partitions.retain(|at, partition| {
+            let Some(extents) = files.get(at) else {
+                if partition.closed {
+                    self.forget_handles(partition.segments.iter());
+                    doomed.push(Doomed::Folder(self.partition_folder(*at)));
+                }
+                return !partition.closed;
+            };
+            let first = extents.first().map_or(i64::MIN, |extent| extent.base);
+            while partition.segments.front().is_some_and(|it| it.sealed && it.next <= first) {
+                let gone = partition.segments.pop_front();
+                self.forget_handles(gone.iter());
+                doomed.extend(gone.map(|it| Doomed::File(self.path(*at, it.base))));
+            }
+            true
+        });
+        doomed
+    }
+}
+
+/// A segment as far as a row speaks of it.
+fn extent(segment: &Segment, row: &PartitionExtent) -> Option<FileExtent> {
+    if row.segment_bytes == 0 || segment.base > row.segment_base {
+        return None;
+    }
+    if segment.base == row.segment_base {
+        return Some(FileExtent {
+            base: segment.base,
+            next: row.next_offset,
+            bytes: u64::try_from(row.segment_bytes).unwrap_or(0),
+            max_timestamp: row.segment_max_timestamp,
+        });
+    }
+    // Wholly below the log start: nobody reads it any more.
+    let needed = segment.next > row.log_start;
+    needed.then_some(FileExtent {
+        base: segment.base,
+        next: segment.next,
+        bytes: segment.bytes,
+        max_timestamp: segment.max_timestamp,
+    })
+}
+
+/// Partitions as a checkpoint's files say.
+pub(super) fn believed(files: &Files) -> BTreeMap<TopicPartition, Partition> {
+    let partition = |extents: &Vec<FileExtent>| {
+        let mut partition = Partition::default();
+        for extent in extents {
+            let (next, bytes) = (extent.next, extent.bytes);
+            let segment = Segment::stored(extent.base, (next, bytes), extent.max_timestamp);
+            if let Some(last) = partition.segments.back_mut() {
+                last.sealed = true;
+            }
+            partition.segments.push_back(segment);
+        }
+        partition
+    };
+    files.iter().map(|(at, extents)| (*at, partition(extents))).collect()
+}

@@ -1,0 +1,179 @@
+//! Owns the bytes of a segment: each batch in a frame with its Raft position, append time and a checksum over all of it,
+//! the batch's first bytes included, which its own checksum leaves out (S8). Never touches a file.
+//!
+//! ```text
+//! length of the batch 4 │ CRC32C 4 │ index 8 │ term 8 │ append time 8 │ batch …      little-endian
+//! ```
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::state::{FRAME_OVERHEAD, StampedBatch};
+
+/// A batch of format 2 has at least its header.
+const SMALLEST_BATCH: usize = 61;
+const CRC_AT: usize = 4;
+const CRC_END: usize = 8;
+
+/// A batch that waits to be written. A clone shares the bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Frame(pub(super) StampedBatch);
+
+impl Frame {
+    /// Bytes in the file.
+    pub(super) fn len(&self) -> u64 {
+        (FRAME_OVERHEAD + self.0.batch_len()) as u64
+    }
+
+    /// The three pieces that stand in the file one after the other.
+    pub(super) fn pieces(&self) -> [Bytes; 3] {
+        let batch = &self.0;
+        let len = u32::try_from(batch.batch_len()).unwrap_or(u32::MAX);
+        let mut head = BytesMut::with_capacity(FRAME_OVERHEAD + batch.stamp.len());
+        head.put_u32_le(len);
+        head.put_u32_le(0);
+        head.put_u64_le(batch.index);
+        head.put_u64_le(batch.term);
+        head.put_i64_le(batch.append_time_ms);
+        let crc = checksum(&head, &[&batch.stamp, &batch.body]);
+        head[CRC_AT..CRC_END].copy_from_slice(&crc.to_le_bytes());
+        [head.freeze(), Bytes::copy_from_slice(&batch.stamp), batch.body.clone()]
+    }
+}
+
+fn checksum(head: &[u8], batch: &[&[u8]]) -> u32 {
+    let crc = crc32c::crc32c(&head[..CRC_AT]);
+    let crc = crc32c::crc32c_append(crc, &head[CRC_END..FRAME_OVERHEAD]);
+    batch.iter().fold(crc, |crc, part| crc32c::crc32c_append(crc, part))
+}
+
+/// What stands at a position of a segment.
+#[derive(Debug)]
+pub(super) enum Decoded<'a> {
+    /// A frame.
+    Whole(Stored<'a>),
+    /// A frame of so many bytes begins here; these are fewer.
+    Short(usize),
+    /// Not what was written.
+    Damaged(&'static str),
+}
+
+/// A frame read back, its checksum good.
+#[derive(Debug)]
+pub(super) struct Stored<'a> {
+    /// Bytes of the frame.
+    pub(super) len: usize,
+    /// The batch as stored.
+    pub(super) batch: &'a [u8],
+    /// Where it stands.
+    pub(super) place: Place,
+}
+
+/// What a batch's header says of its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) base_offset: i64,
+    pub(super) next_offset: i64,
+    pub(super) max_timestamp: i64,
+}
+
+impl Place {
+    /// From the header of a stored batch.
+    pub(super) fn of(batch: &[u8]) -> Option<Self> {
+        let base_offset = i64::from_be_bytes(batch.get(..8)?.try_into().ok()?);
+        let last = i32::from_be_bytes(batch.get(23..27)?.try_into().ok()?);
+        let max_timestamp = i64::from_be_bytes(batch.get(35..43)?.try_into().ok()?);
+        let next_offset = base_offset.checked_add(i64::from(last))?.checked_add(1)?;
+        Some(Self { base_offset, next_offset, max_timestamp })
+    }
+}
+
+/// The whole length of the batch that begins here, from its own header.
+pub(super) fn batch_len(batches: &[u8]) -> Option<usize> {
+    let length = i32::from_be_bytes(batches.get(8..12)?.try_into().ok()?);
+    usize::try_from(length).ok()?.checked_add(12)
+}
+
+/// Reads the frame at the beginning of `bytes`.
+pub(super) fn decode(bytes: &[u8]) -> Decoded<'_> {
+    let Some((head, rest)) = bytes.split_at_checked(FRAME_OVERHEAD) else {
+        return Decoded::Short(FRAME_OVERHEAD);
+    };
+    let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let Ok(len) = usize::try_from(word(0)) else { return Decoded::Damaged("a length") };
+    if len < SMALLEST_BATCH {
+        return Decoded::Damaged("a length that no batch has");
+    }
+    let Some(batch) = rest.get(..len) else { return Decoded::Short(FRAME_OVERHEAD + len) };
+    if checksum(head, &[batch]) != word(CRC_AT) {
+        return Decoded::Damaged("a checksum");
+    }
+    match Place::of(batch) {
+        Some(place) => Decoded::Whole(Stored { len: FRAME_OVERHEAD + len, batch, place }),
+        None => Decoded::Damaged("offsets that cannot be"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use waymark_proto::ids::TopicPartition;
+
+    use super::*;
+
+    /// A batch of `count` records at an offset.
+    pub(in crate::storage::segment) fn batch(
+        base_offset: i64,
+        count: i32,
+        body: usize,
+    ) -> StampedBatch {
+        let mut whole = vec![0; SMALLEST_BATCH + body];
+        let length = i32::try_from(whole.len() - 12).unwrap();
+        whole[..8].copy_from_slice(&base_offset.to_be_bytes());
+        whole[8..12].copy_from_slice(&length.to_be_bytes());
+        whole[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        whole[35..43].copy_from_slice(&(base_offset * 10).to_be_bytes());
+        StampedBatch {
+            at: TopicPartition::default(),
+            base_offset,
+            next_offset: base_offset + i64::from(count),
+            max_timestamp: base_offset * 10,
+            append_time_ms: 7,
+            index: 3,
+            term: 2,
+            starts_segment: base_offset == 0,
+            stamp: whole[..21].try_into().unwrap(),
+            body: Bytes::copy_from_slice(&whole[21..]),
+        }
+    }
+
+    fn bytes(batch: StampedBatch) -> Vec<u8> {
+        Frame(batch).pieces().concat()
+    }
+
+    #[test]
+    fn a_frame_reads_back_what_was_written() {
+        let written = bytes(batch(5, 3, 40));
+        assert_eq!(written.len() as u64, Frame(batch(5, 3, 40)).len());
+        let Decoded::Whole(stored) = decode(&written) else { panic!("not whole") };
+        assert_eq!(stored.place, Place { base_offset: 5, next_offset: 8, max_timestamp: 50 });
+        assert_eq!(batch_len(stored.batch), Some(stored.batch.len()));
+        assert_eq!(stored.len, written.len());
+    }
+
+    #[test]
+    fn every_changed_bit_is_noticed() {
+        let written = bytes(batch(5, 3, 40));
+        for bit in 0..written.len() * 8 {
+            let mut changed = written.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(!matches!(decode(&changed), Decoded::Whole(_)), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_says_how_long_it_is() {
+        let written = bytes(batch(5, 3, 40));
+        assert!(matches!(decode(&written[..10]), Decoded::Short(32)));
+        let Decoded::Short(len) = decode(&written[..60]) else { panic!("not short") };
+        assert_eq!(len, written.len());
+    }
+}

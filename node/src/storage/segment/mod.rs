@@ -1,0 +1,22 @@
+//! Segments and checkpoints of one replica (S5–S9). Owns which bytes of which file count; a partition's offsets are
+//! decided by `state`, and nothing here interprets a record.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `frame` | bytes of a segment |
+//! | `partition` | what is known of a partition's files, without touching one |
+//! | `replica` | files of a replica: opening, appending, writing |
+//! | `reader` | batches by offset, by time, as a digest |
+//! | `manifest` | bytes of a checkpoint |
+//! | `checkpoint` | making a cut durable, recovery, removing files |
+//! | `pull` | what a follower lacks, and taking it over |
+
+mod checkpoint;
+mod frame;
+mod manifest;
+mod partition;
+mod pull;
+mod reader;
+mod replica;
+
+pub(super) use replica::{Replica, Shelf};

@@ -1,0 +1,238 @@
+//! Owns reading: whole batches from an offset on, every frame's checksum checked before its batch is given out (G6). Never
+//! changes a file.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use waymark_proto::ids::TopicPartition;
+
+use super::frame::{Decoded, Frame, Place, batch_len, decode};
+use super::replica::{Replica, io_error};
+use crate::storage::disk::{DiskFile, OpenMode};
+use crate::storage::shard_store::{ReadBatches, StoreError};
+
+/// Least bytes of one look into a file.
+const LOOK: usize = 64 << 10;
+/// Bytes of one step through a range.
+const STEP: usize = 1 << 20;
+
+/// Where a read goes on.
+enum Spot {
+    /// In memory: all that waits from the offset on.
+    Waiting(Vec<Frame>),
+    /// In the file of the segment with this base, between two positions.
+    Written { base: i64, from: u64, to: u64 },
+}
+
+/// What a read has gathered.
+struct Gathered {
+    bytes: BytesMut,
+    next: i64,
+    limit: i64,
+    most: usize,
+}
+
+impl Gathered {
+    /// Takes a batch if it belongs; `false`: the read is over.
+    fn take(&mut self, place: Place, pieces: &[&[u8]]) -> bool {
+        if place.next_offset <= self.next {
+            return true;
+        }
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let full = !self.bytes.is_empty() && self.bytes.len() + len > self.most;
+        if full || place.base_offset >= self.limit {
+            return false;
+        }
+        pieces.iter().for_each(|piece| self.bytes.put_slice(piece));
+        self.next = place.next_offset;
+        self.next < self.limit
+    }
+}
+
+impl Replica {
+    pub(in crate::storage) async fn read(
+        &self,
+        at: TopicPartition,
+        offset: i64,
+        limit: i64,
+        most: usize,
+    ) -> Result<ReadBatches, StoreError> {
+        let mut gathered = Gathered { bytes: BytesMut::new(), next: offset, limit, most };
+        let mut more = offset < limit;
+        while more {
+            more = match self.spot(at, gathered.next)? {
+                None => false,
+                Some(Spot::Waiting(frames)) => frames.iter().all(|frame| {
+                    let place = Place {
+                        base_offset: frame.0.base_offset,
+                        next_offset: frame.0.next_offset,
+                        max_timestamp: frame.0.max_timestamp,
+                    };
+                    gathered.take(place, &[&frame.0.stamp, &frame.0.body])
+                }),
+                Some(Spot::Written { base, from, to }) => {
+                    let before = gathered.next;
+                    let goes_on = self.read_file((at, base), (from, to), &mut gathered).await?;
+                    if goes_on && gathered.next == before {
+                        let path = self.path(at, base);
+                        let what = format!("offset {before} is not where it must be");
+                        return Err(StoreError::Damaged { path, offset: from, what });
+                    }
+                    goes_on
+                }
+            };
+        }
+        Ok(ReadBatches { bytes: gathered.bytes.freeze(), next_offset: gathered.next })
+    }
+
+    /// Where an offset stands; `None` at the end.
+    fn spot(&self, at: TopicPartition, offset: i64) -> Result<Option<Spot>, StoreError> {
+        let known = self.known();
+        let Some(partition) = known.partitions.get(&at) else {
+            return Err(StoreError::NoPartition(at));
+        };
+        let (start, end) = partition.extent();
+        if offset < start || offset > end {
+            return Err(StoreError::OutOfRange { offset, start, end });
+        }
+        let Some(segment) = partition.holding(offset) else { return Ok(None) };
+        let waits = segment.pending.front().is_some_and(|it| it.0.base_offset <= offset);
+        if waits {
+            let from = segment.pending.partition_point(|it| it.0.next_offset <= offset);
+            return Ok(Some(Spot::Waiting(segment.pending.range(from..).cloned().collect())));
+        }
+        let from = segment.position_before(offset);
+        Ok(Some(Spot::Written { base: segment.base, from, to: segment.written }))
+    }
+
+    /// Reads on in a file; `false`: the read is over.
+    async fn read_file(
+        &self,
+        (at, base): (TopicPartition, i64),
+        (from, to): (u64, u64),
+        gathered: &mut Gathered,
+    ) -> Result<bool, StoreError> {
+        let path = self.path(at, base);
+        let file = self.file(at, base, OpenMode::Read).await?;
+        let mut position = from;
+        let mut least = LOOK;
+        while position < to {
+            let room = gathered.most.saturating_sub(gathered.bytes.len()).min(STEP);
+            let bytes = look(&file, &path, (position, to), room.max(least)).await?;
+            let mut used = 0;
+            loop {
+                match decode(&bytes[used..]) {
+                    Decoded::Whole(stored) => {
+                        let here = position + used as u64;
+                        self.saw((at, base), stored.place.base_offset, here);
+                        if !gathered.take(stored.place, &[stored.batch]) {
+                            return Ok(false);
+                        }
+                        used += stored.len;
+                    }
+                    Decoded::Short(need) => {
+                        least = need.max(LOOK);
+                        break;
+                    }
+                    Decoded::Damaged(what) => {
+                        let offset = position + used as u64;
+                        return Err(StoreError::Damaged { path, offset, what: what.to_owned() });
+                    }
+                }
+            }
+            if used == 0 && position + bytes.len() as u64 >= to {
+                let what = "it ends inside a frame".to_owned();
+                return Err(StoreError::Damaged { path, offset: position, what });
+            }
+            position += used as u64;
+        }
+        Ok(true)
+    }
+
+    fn saw(&self, (at, base): (TopicPartition, i64), offset: i64, position: u64) {
+        let mut known = self.known();
+        let segment = known.partitions.get_mut(&at).and_then(|it| it.segment_mut(base));
+        if let Some(segment) = segment {
+            segment.saw(offset, position, self.shelf.options.index_interval_bytes);
+        }
+    }
+
+    pub(in crate::storage) async fn batch_at_time(
+        &self,
+        at: TopicPartition,
+        time_ms: i64,
+        limit: i64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let segments = self.segments(at);
+        for segment in segments.iter().filter(|it| it.max_timestamp >= time_ms) {
+            let mut offset = segment.base_offset;
+            let end = segment.next_offset.min(limit);
+            while offset < end {
+                let read = self.read(at, offset, end, STEP).await?;
+                let late = batches(&read.bytes).find(|batch| {
+                    Place::of(batch).is_some_and(|place| place.max_timestamp >= time_ms)
+                });
+                if late.is_some() {
+                    return Ok(late);
+                }
+                offset = read.next_offset;
+            }
+        }
+        Ok(None)
+    }
+
+    /// FNV-1a over 128 bits: equal for equal bytes, which is all that is asked of it between replicas of one cluster.
+    pub(in crate::storage) async fn digest(
+        &self,
+        at: TopicPartition,
+        from: i64,
+        to: i64,
+    ) -> Result<[u8; 16], StoreError> {
+        const START: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+        const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+        let (mut hash, mut offset) = (START, from);
+        while offset < to {
+            let read = self.read(at, offset, to, STEP).await?;
+            for batch in batches(&read.bytes) {
+                let inside = Place::of(&batch)
+                    .is_some_and(|place| place.base_offset >= from && place.next_offset <= to);
+                if inside {
+                    for byte in &batch {
+                        hash = (hash ^ u128::from(*byte)).wrapping_mul(PRIME);
+                    }
+                }
+            }
+            if read.next_offset <= offset {
+                break;
+            }
+            offset = read.next_offset;
+        }
+        Ok(hash.to_be_bytes())
+    }
+}
+
+async fn look(
+    file: &Arc<dyn DiskFile>,
+    path: &str,
+    (position, to): (u64, u64),
+    len: usize,
+) -> Result<Bytes, StoreError> {
+    let left = usize::try_from(to - position).unwrap_or(usize::MAX);
+    let bytes = file.read_at(position, len.min(left)).await.map_err(io_error(path))?;
+    if bytes.is_empty() {
+        let what = "it is shorter than what was written".to_owned();
+        return Err(StoreError::Damaged { path: path.to_owned(), offset: position, what });
+    }
+    Ok(bytes)
+}
+
+/// Whole batches, one after the other.
+fn batches(bytes: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let len = batch_len(&bytes[from..])?;
+        let batch = bytes.get(from..from + len)?;
+        from += len;
+        Some(bytes.slice_ref(batch))
+    })
+}

@@ -1,0 +1,277 @@
+//! Owns the files of one replica: appends wait in memory and are written in long runs, by one task at a time. Nothing here
+//! is synced; the checkpoint does that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use waymark_proto::ids::{ReplicaKey, TopicPartition};
+
+use super::partition::{Partition, Segment};
+use super::pull::Pulled;
+use crate::state::StampedBatch;
+use crate::storage::disk::{Disk, DiskFile, OpenMode};
+use crate::storage::shard_store::{Checkpoint, SegmentInfo, StoreError, StoreOptions};
+use crate::storage::tables::TableEngine;
+
+/// One write takes about this much of a segment that has more.
+const WRITE: u64 = 4 << 20;
+
+/// What all replicas of a node share.
+#[derive(Debug)]
+pub(in crate::storage) struct Shelf {
+    pub(in crate::storage) disk: Arc<dyn Disk>,
+    pub(in crate::storage) tables: Arc<dyn TableEngine>,
+    pub(in crate::storage) options: StoreOptions,
+    /// Bytes of all replicas that wait for their segments.
+    pub(in crate::storage) pending: AtomicUsize,
+    /// Told when `pending` fell.
+    pub(in crate::storage) room: Notify,
+    /// Told when a partition has enough for a write.
+    pub(in crate::storage) enough: Notify,
+    /// Files kept open.
+    open: AtomicUsize,
+}
+
+impl Shelf {
+    pub(in crate::storage) fn new(
+        disk: Arc<dyn Disk>,
+        tables: Arc<dyn TableEngine>,
+        options: StoreOptions,
+    ) -> Self {
+        Self {
+            disk,
+            tables,
+            options,
+            pending: AtomicUsize::new(0),
+            room: Notify::new(),
+            enough: Notify::new(),
+            open: AtomicUsize::new(0),
+        }
+    }
+
+    fn release(&self, bytes: u64) {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.pending.fetch_sub(bytes, Ordering::Relaxed);
+        self.room.notify_waiters();
+    }
+}
+
+/// What is known of a replica; under one lock that nobody holds across a wait.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) partitions: BTreeMap<TopicPartition, Partition>,
+    /// What a follower's pull has brought and no checkpoint names yet.
+    pub(super) pulled: BTreeMap<(TopicPartition, i64), Pulled>,
+    /// Folders in which a name is new since the last checkpoint.
+    pub(super) new_names: BTreeSet<String>,
+    /// Files that nothing names any more, kept while a pull holds them (S7).
+    pub(super) doomed: Vec<Doomed>,
+    pub(super) checkpoint: Option<Checkpoint>,
+}
+
+/// To be removed.
+#[derive(Debug, Clone)]
+pub(super) enum Doomed {
+    File(String),
+    Folder(String),
+}
+
+/// Files of one replica.
+#[derive(Debug)]
+pub(in crate::storage) struct Replica {
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) key: ReplicaKey,
+    pub(super) known: Mutex<Known>,
+    /// Held by whoever writes, cuts, syncs or removes files.
+    pub(super) io: tokio::sync::Mutex<()>,
+    /// Pulls that read the newest checkpoint's files.
+    pub(in crate::storage) holds: AtomicUsize,
+}
+
+pub(super) fn io_error(path: &str) -> impl Fn(io::Error) -> StoreError {
+    move |source| StoreError::Io { path: path.to_owned(), source }
+}
+
+impl Replica {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn folder(&self) -> String {
+        format!("shards/{}-{}", self.key.shard.0, self.key.incarnation)
+    }
+
+    pub(super) fn partition_folder(&self, at: TopicPartition) -> String {
+        format!("{}/{}.{}", self.folder(), at.topic, at.partition.0)
+    }
+
+    pub(super) fn path(&self, at: TopicPartition, base: i64) -> String {
+        format!("{}/{base:020}.log", self.partition_folder(at))
+    }
+
+    pub(in crate::storage) fn checkpoint(&self) -> Option<Checkpoint> {
+        self.known().checkpoint.clone()
+    }
+
+    pub(in crate::storage) fn append(&self, batch: StampedBatch) {
+        let at = batch.at;
+        let waiting = {
+            let mut known = self.known();
+            let partition = known.partitions.entry(at).or_default();
+            let before: u64 = partition.segments.back().map_or(0, Segment::waiting);
+            let fresh = batch.starts_segment;
+            partition.append(batch);
+            let after = partition.segments.back().map_or(0, Segment::waiting);
+            let added = if fresh { after } else { after.saturating_sub(before) };
+            let added = usize::try_from(added).unwrap_or(usize::MAX);
+            self.shelf.pending.fetch_add(added, Ordering::Relaxed);
+            after
+        };
+        if waiting >= self.shelf.options.segment_write_bytes as u64 {
+            self.shelf.enough.notify_one();
+        }
+    }
+
+    /// Waits while too many bytes of the node wait for their segments.
+    pub(in crate::storage) async fn make_room(&self) {
+        loop {
+            let room = self.shelf.room.notified();
+            if self.shelf.pending.load(Ordering::Relaxed) < self.shelf.options.pending_bytes {
+                return;
+            }
+            self.shelf.enough.notify_one();
+            room.await;
+        }
+    }
+
+    pub(in crate::storage) fn close_partition(&self, at: TopicPartition) {
+        if let Some(partition) = self.known().partitions.get_mut(&at) {
+            partition.closed = true;
+        }
+    }
+
+    pub(in crate::storage) fn segments(&self, at: TopicPartition) -> Vec<SegmentInfo> {
+        self.known().partitions.get(&at).map(Partition::infos).unwrap_or_default()
+    }
+
+    /// Writes every segment that has at least `least` bytes waiting.
+    pub(in crate::storage) async fn write_waiting(&self, least: u64) -> Result<(), StoreError> {
+        let _turn = self.io.lock().await;
+        self.write_in_turn(least).await
+    }
+
+    /// As `write_waiting`, for one who holds `io`.
+    pub(super) async fn write_in_turn(&self, least: u64) -> Result<(), StoreError> {
+        let due: Vec<(TopicPartition, i64)> = {
+            let known = self.known();
+            let all = known.partitions.iter();
+            let waiting = all.flat_map(|(at, partition)| {
+                let segments = partition.segments.iter();
+                segments.filter(|it| it.waiting() >= least.max(1)).map(|it| (*at, it.base))
+            });
+            waiting.collect()
+        };
+        for (at, base) in due {
+            while self.write_once(at, base).await? {}
+        }
+        Ok(())
+    }
+
+    /// One write; whether more waits.
+    async fn write_once(&self, at: TopicPartition, base: i64) -> Result<bool, StoreError> {
+        let (frames, position) = {
+            let known = self.known();
+            let segment = known.partitions.get(&at).and_then(|it| it.segment(base));
+            let Some(segment) = segment else { return Ok(false) };
+            (segment.next_write(WRITE), segment.written)
+        };
+        if frames.is_empty() {
+            return Ok(false);
+        }
+        let file = self.file(at, base, OpenMode::Write).await?;
+        let data: Vec<Bytes> = frames.iter().flat_map(super::frame::Frame::pieces).collect();
+        file.write_at(position, data).await.map_err(io_error(&self.path(at, base)))?;
+        let mut known = self.known();
+        let segment = known.partitions.get_mut(&at).and_then(|it| it.segment_mut(base));
+        let Some(segment) = segment else { return Ok(false) };
+        let wrote = segment.wrote(frames.len(), self.shelf.options.index_interval_bytes);
+        let more = segment.waiting() > 0;
+        drop(known);
+        self.shelf.release(wrote);
+        Ok(more)
+    }
+
+    /// The open file of a segment; created in `Write` mode.
+    pub(super) async fn file(
+        &self,
+        at: TopicPartition,
+        base: i64,
+        mode: OpenMode,
+    ) -> Result<Arc<dyn DiskFile>, StoreError> {
+        {
+            let known = self.known();
+            let segment = known.partitions.get(&at).and_then(|it| it.segment(base));
+            if let Some(file) = segment.and_then(|it| it.file.clone()) {
+                return Ok(file);
+            }
+        }
+        let path = self.path(at, base);
+        if mode == OpenMode::Write {
+            self.prepare_folder(at).await?;
+        }
+        // A handle that is kept serves writes too.
+        let opened = match mode {
+            OpenMode::Read => self.shelf.disk.open(&path, OpenMode::Read).await,
+            OpenMode::Write | OpenMode::Direct => {
+                self.shelf.disk.open(&path, OpenMode::Write).await
+            }
+        };
+        let file = opened.map_err(io_error(&path))?;
+        if mode != OpenMode::Read {
+            self.keep_open(at, base, &file);
+        }
+        Ok(file)
+    }
+
+    fn keep_open(&self, at: TopicPartition, base: i64, file: &Arc<dyn DiskFile>) {
+        let most = self.shelf.options.open_files;
+        let kept = self.shelf.open.fetch_add(1, Ordering::Relaxed) < most;
+        let mut known = self.known();
+        let segment = known.partitions.get_mut(&at).and_then(|it| it.segment_mut(base));
+        match segment {
+            Some(segment) if kept && segment.file.is_none() => {
+                segment.file = Some(Arc::clone(file))
+            }
+            _ => {
+                self.shelf.open.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Lets go of the handles of segments that leave.
+    pub(super) fn forget_handles<'a>(&self, segments: impl Iterator<Item = &'a Segment>) {
+        let mut waiting = 0;
+        for segment in segments {
+            waiting += segment.waiting();
+            if segment.file.is_some() {
+                self.shelf.open.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        if waiting > 0 {
+            self.shelf.release(waiting);
+        }
+    }
+
+    async fn prepare_folder(&self, at: TopicPartition) -> Result<(), StoreError> {
+        let folder = self.partition_folder(at);
+        self.shelf.disk.create_dir(&folder).await.map_err(io_error(&folder))?;
+        let mut known = self.known();
+        known.new_names.insert(folder);
+        known.new_names.insert(self.folder());
+        Ok(())
+    }
+}
