@@ -1,5 +1,6 @@
 //! STUB: the code map comes here.
 pub mod api;
+pub mod broker;
 pub mod config;
 pub mod consensus;
 pub mod env;

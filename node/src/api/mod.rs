@@ -14,7 +14,6 @@
 //! | `reflection` | the description of all of it |
 //! | `convert` | wire ⇄ domain |
 
-pub mod admin;
 mod call;
 mod cluster;
 mod convert;
@@ -24,7 +23,6 @@ mod features;
 mod fetch;
 mod fetch_stream;
 mod frame;
-pub mod logs;
 mod metadata_stream;
 mod methods;
 mod naming;
@@ -42,6 +40,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod topics;
+
+pub use crate::broker::{admin, logs};
 
 use std::sync::Arc;
 

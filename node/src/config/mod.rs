@@ -19,8 +19,8 @@ pub use page::commented_defaults;
 pub use section::Knob;
 use section::{Section, is_address};
 pub use sections::{
-    ClusterSection, ConsensusSection, JournalSection, ListenSection, LogSection, NetworkSection,
-    NodeSection, StoreSection,
+    BrokerSection, ClusterSection, ConsensusSection, JournalSection, ListenSection, LogSection,
+    NetworkSection, NodeSection, StoreSection,
 };
 pub use value::Size;
 
@@ -109,6 +109,8 @@ pub struct Config {
     pub consensus: ConsensusSection,
     /// `[network]`.
     pub network: NetworkSection,
+    /// `[broker]`.
+    pub broker: BrokerSection,
     /// `[log]`.
     pub log: LogSection,
 }
@@ -123,6 +125,7 @@ macro_rules! each_section {
         $do!(store: StoreSection);
         $do!(consensus: ConsensusSection);
         $do!(network: NetworkSection);
+        $do!(broker: BrokerSection);
         $do!(log: LogSection);
     };
 }

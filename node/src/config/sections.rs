@@ -44,6 +44,8 @@ section! {
         /// Replicas of a topic that does not say how many it wants; never more than there are nodes. Three keep every
         /// record through the loss of one node.
         replication: u32 = 3, between(1, 7);
+        /// Partitions of a topic that does not say how many it wants. It can have more later, never fewer.
+        partitions: u32 = 1, between(1, 100_000);
     }
 }
 
@@ -136,6 +138,19 @@ section! {
         pulls: u32 = 4, between(1, 64);
         /// Largest list of files that describes a shard to a follower.
         manifest_bytes: Size = Size::mib(256), between(Size::mib(1), Size::gib(4));
+    }
+}
+
+section! {
+    /// Requests of clients.
+    BrokerSection = "broker" {
+        /// Bytes of batches that wait for the disks of a quorum, of the whole node; more are refused at once, and clients try
+        /// again.
+        pending_bytes: Size = Size::mib(256), between(Size::mib(1), Size::gib(16));
+        /// Most bytes of batches in one Raft entry, unless a single batch is larger; at most a quarter of a journal file.
+        entry_bytes: Size = Size::kib(512), between(Size::kib(4), Size::mib(16));
+        /// Entries of one shard on the way at the same time. While all are, batches gather and travel together in the next.
+        entries_in_flight: u32 = 8, between(1, 1024);
     }
 }
 

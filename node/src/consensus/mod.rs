@@ -47,7 +47,7 @@ pub mod types;
 
 pub use identity::Identity;
 pub use keeper::spread_pool;
-pub use network::{NetworkOptions, Vitals};
+pub use network::{Inspection, Look, NetworkOptions, Vitals};
 pub use shard::{Done, Shard};
 
 use member::Member;
@@ -209,6 +209,26 @@ impl Consensus {
         deadline: Instant,
     ) -> Result<Committed, ProposeError> {
         propose::anywhere(&self.member, shard, &command.encode(), deadline).await
+    }
+
+    /// Looks at a node's replica of a shard: this node's, or another's within the deadline.
+    ///
+    /// # Errors
+    /// When the node does not answer; the text says why.
+    pub async fn inspect(
+        &self,
+        node: NodeId,
+        look: Look,
+        deadline: Instant,
+    ) -> Result<Inspection, String> {
+        if node != self.member.node {
+            let asked = self.member.network.inspect(node, look, deadline).await;
+            return asked.map_err(|error| error.to_string());
+        }
+        match self.member.shard(look.shard) {
+            Some(shard) => Ok(host::inspect(&shard, look).await),
+            None => Ok(Inspection::default()),
+        }
     }
 
     /// gRPC routes of the internal peer service, to be served at the peer address.

@@ -2,6 +2,7 @@
 
 use waymark_proto::ids::NodeId;
 
+use crate::broker::BrokerOptions;
 use crate::config::{Config, Size};
 use crate::consensus::{ConfiguredNode, ConsensusOptions, NetworkOptions};
 use crate::env::Random;
@@ -38,6 +39,18 @@ pub(super) fn store(config: &Config) -> StoreOptions {
         pending_bytes: store.pending_bytes.in_memory(),
         open_files: in_memory(store.open_files),
         index_interval_bytes: store.index_interval_bytes.in_memory(),
+    }
+}
+
+pub(super) fn broker(config: &Config) -> BrokerOptions {
+    let broker = &config.broker;
+    BrokerOptions {
+        pending_bytes: broker.pending_bytes.in_memory(),
+        entry_bytes: broker.entry_bytes.in_memory(),
+        entries_in_flight: in_memory(broker.entries_in_flight),
+        default_partitions: i32::try_from(config.cluster.partitions).unwrap_or(i32::MAX),
+        default_replication: config.cluster.replication,
+        shards_per_node: config.cluster.shards_per_node,
     }
 }
 

@@ -5,32 +5,29 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 use waymark_proto::ids::NodeId;
 use waymark_proto::transport::Purpose;
 
 use super::door::Door;
 use super::{Doors, GOODBYE, HAND_OVER, NodeError, health, options};
+use crate::api;
+use crate::broker::{Broker, Wakes};
 use crate::config::Config;
 use crate::consensus::{Consensus, Parts};
 use crate::env::Env;
 use crate::storage::journal::Journal;
 use crate::storage::shard_store::Store;
 
-#[derive(Debug)]
-struct Unobserved;
-impl crate::consensus::ApplyObserver for Unobserved {
-    fn applied(&self, _: waymark_proto::ids::ShardId, _: u64, _: &[crate::state::Effect]) {}
-    fn leadership(&self, _: waymark_proto::ids::ShardId, _: crate::consensus::Leadership) {}
-}
-
 /// A started node.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) consensus: Consensus,
     journal: Journal,
+    store: Store,
     clients: Door,
     peers: Door,
+    /// Tells streams of clients that the end is near.
+    draining: CancellationToken,
     background: CancellationToken,
 }
 
@@ -40,17 +37,38 @@ impl Running {
         let journal = Journal::open(Arc::clone(&env.disk), journal).await?;
         let (disk, tables) = (Arc::clone(&env.disk), Arc::clone(&env.tables));
         let store = Store::open(disk, tables, options::store(config)).await?;
-        let parts = Parts { env, journal: journal.clone(), store, observer: Arc::new(Unobserved) };
-        let (nodes, timers) = (options::nodes(config), options::consensus(config));
-        let consensus = Consensus::start(NodeId(config.node.id), nodes, timers, parts).await?;
+        let wakes = Arc::new(Wakes::default());
+        let parts = Parts {
+            env: env.clone(),
+            journal: journal.clone(),
+            store: store.clone(),
+            observer: Arc::clone(&wakes) as _,
+        };
+        let (node, nodes) = (NodeId(config.node.id), options::nodes(config));
+        let timers = options::consensus(config);
+        let consensus = Consensus::start(node, nodes.clone(), timers, parts).await?;
         let peers = Door::open("peer", Purpose::Peer, consensus.peer_routes(), doors.peer);
         let (reporter, health_service) = tonic_health::server::health_reporter();
-        let routes = Routes::new(health_service);
+        let limits = options::broker(config);
+        let broker = Broker::new(node, nodes, (consensus.clone(), env.clone()), wakes, limits);
+        let draining = CancellationToken::new();
+        let routes = api::routes(api::Parts {
+            node,
+            cluster: consensus.cluster_id(),
+            logs: Arc::new(broker.clone()),
+            admin: Arc::new(broker.clone()),
+            dial: Arc::clone(&env.dial),
+            random: Arc::clone(&env.random),
+            clock: Arc::clone(&env.clock),
+            draining: draining.clone(),
+        });
+        let routes = routes.add_service(health_service);
         let clients = Door::open("client", Purpose::Client, routes, doors.client);
         let background = CancellationToken::new();
         let reporting = health::report(reporter, consensus.clone());
-        tokio::spawn(background.clone().run_until_cancelled_owned(reporting));
-        Ok(Self { consensus, journal, clients, peers, background })
+        let upkeep = async move { futures::join!(reporting, broker.run()) };
+        tokio::spawn(background.clone().run_until_cancelled_owned(upkeep));
+        Ok(Self { consensus, journal, store, clients, peers, draining, background })
     }
 
     /// Resolves when this node cannot go on.
@@ -66,12 +84,14 @@ impl Running {
     /// leaderships needs them.
     pub(super) async fn stop(mut self) {
         self.background.cancel();
+        self.draining.cancel();
         self.clients.close(GOODBYE).await;
         if timeout(HAND_OVER, self.consensus.shutdown()).await.is_err() {
             tracing::warn!("stopping without the last checkpoints");
         }
         // Their streams never end by themselves, and nothing that they could still carry counts.
         self.peers.close(Duration::ZERO).await;
+        self.store.shutdown().await;
         self.journal.shutdown().await;
     }
 }

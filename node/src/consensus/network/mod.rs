@@ -32,6 +32,7 @@ mod append;
 mod client;
 pub mod door;
 mod heartbeat;
+mod inspect;
 mod link;
 mod mux;
 mod outcome;
@@ -144,6 +145,8 @@ pub struct Vitals {
     pub has_room: bool,
 }
 
+pub use inspect::{Inspection, Look};
+
 /// The replicas behind the peer service.
 #[async_trait]
 pub trait PeerHost: Send + Sync + 'static {
@@ -162,6 +165,11 @@ pub trait PeerHost: Send + Sync + 'static {
         command: Bytes,
         deadline: Instant,
     ) -> Result<Committed, ProposeError>;
+    /// Looks at this node's replica of a shard.
+    async fn inspect(&self, look: Look) -> Inspection {
+        let _ = look;
+        Inspection::default()
+    }
     /// What this node tells with heartbeats.
     fn vitals(&self) -> Vitals {
         Vitals { clock_ms: 0, has_room: true }
@@ -280,6 +288,25 @@ impl Network {
             .await?;
         outcome::propose_from(answer)
             .map_err(|error| PeerError::Unanswered { node, reason: error.to_string() })
+    }
+
+    /// Looks at another node's replica of a shard.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub async fn inspect(
+        &self,
+        node: NodeId,
+        look: Look,
+        deadline: Instant,
+    ) -> Result<Inspection, PeerError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let request = inspect::request(look, left);
+        let link = self.links.get(node)?;
+        let answer = link
+            .call(left, request, |mut client, request| async move { client.inspect(request).await })
+            .await?;
+        Ok(inspect::inspection(answer))
     }
 
     fn timeout(&self) -> Duration {

@@ -23,7 +23,7 @@ use super::link::{Links, Shared};
 use super::pull::{Job, Progress, Pulls};
 use super::throttle::Throttle;
 use super::wire::{self, Malformed, Route};
-use super::{PeerHost, heartbeat, outcome, source};
+use super::{PeerHost, heartbeat, inspect, outcome, source};
 use crate::consensus::membership::decode_stored_membership;
 use crate::consensus::types::C;
 
@@ -257,5 +257,18 @@ impl Peer for PeerService {
         let shard = ShardId(request.shard);
         let done = self.host.propose_local(shard, request.command, deadline).await;
         Ok(Response::new(outcome::propose_to(done)))
+    }
+
+    async fn inspect(
+        &self,
+        request: Request<peer::InspectRequest>,
+    ) -> Result<Response<peer::InspectResponse>, Status> {
+        self.shared.admit_member(request.metadata())?;
+        let request = request.into_inner();
+        let look = inspect::look(&request).map_err(malformed)?;
+        let patience = Duration::from_millis(u64::from(request.timeout_ms));
+        let seen = timeout(patience, self.host.inspect(look)).await;
+        let seen = seen.map_err(|_| Status::deadline_exceeded("the inspection took too long"))?;
+        Ok(Response::new(inspect::response(seen)))
     }
 }

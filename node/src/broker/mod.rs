@@ -1,0 +1,110 @@
+//! What a request means on this node, in domain types: who leads, what may be taken, when a reader wakes. Owns the two
+//! seams that the services are written against. Never names a generated type, so that another listener can call it.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `logs`, `admin` | what the services ask for |
+//! | `place` | which shard, and whether this node may serve it |
+//! | `door` | checks of a batch |
+//! | `lane` | coalescing: small batches of a shard travel in one entry |
+//! | `data` | appending and reading |
+//! | `topics`, `offsets`, `overview` | administration |
+//! | `steps` | topics on their way through the shards |
+//! | `wake` | readers that wait |
+//! | `refusal` | the state's words as failures |
+
+pub mod admin;
+mod data;
+mod door;
+mod lane;
+pub mod logs;
+mod offsets;
+mod overview;
+mod place;
+mod refusal;
+mod steps;
+mod topics;
+mod wake;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use waymark_proto::ids::{NodeId, ShardId};
+
+use crate::consensus::{ConfiguredNode, Consensus};
+use crate::env::Env;
+
+use lane::Lane;
+pub use wake::Wakes;
+
+/// Limits of the broker.
+#[derive(Debug, Clone)]
+pub struct BrokerOptions {
+    /// Bytes of batches that wait for their outcome, of the whole node; more are refused.
+    pub pending_bytes: usize,
+    /// Most bytes of batches in one entry, unless a single batch is larger.
+    pub entry_bytes: usize,
+    /// Entries of one shard on the way at once: while all are, batches gather for the next one.
+    pub entries_in_flight: usize,
+    /// Partitions of a topic that does not say how many it wants.
+    pub default_partitions: i32,
+    /// Replicas of a topic that does not say how many it wants, never more than there are nodes.
+    pub default_replication: u32,
+    /// Shards for each node in a pool that has to be made.
+    pub shards_per_node: u32,
+}
+
+/// Requests of clients, on this node. A clone is the same.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    core: Arc<Core>,
+}
+
+#[derive(Debug)]
+struct Core {
+    node: NodeId,
+    nodes: Vec<ConfiguredNode>,
+    consensus: Consensus,
+    env: Env,
+    options: BrokerOptions,
+    wakes: Arc<Wakes>,
+    /// Bytes that were taken and have no outcome yet.
+    pending: AtomicUsize,
+    lanes: Mutex<BTreeMap<ShardId, Arc<Lane>>>,
+    /// What the leaders of shards elsewhere last said: which nodes are up to date.
+    in_sync: Mutex<BTreeMap<ShardId, Vec<NodeId>>>,
+    /// The run of producer ids that this node hands out of: next, and the end.
+    producer_ids: tokio::sync::Mutex<(i64, i64)>,
+}
+
+impl Broker {
+    /// A broker over the replicas of this node, which tell `wakes` of what they apply.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        nodes: Vec<ConfiguredNode>,
+        (consensus, env): (Consensus, Env),
+        wakes: Arc<Wakes>,
+        options: BrokerOptions,
+    ) -> Self {
+        let core = Core {
+            node,
+            nodes,
+            consensus,
+            env,
+            options,
+            wakes,
+            pending: AtomicUsize::new(0),
+            lanes: Mutex::default(),
+            in_sync: Mutex::default(),
+            producer_ids: tokio::sync::Mutex::new((0, 0)),
+        };
+        Self { core: Arc::new(core) }
+    }
+
+    /// Finishes what a leader of the catalog left undone, and asks around how replicas are, for as long as it is polled.
+    pub async fn run(&self) {
+        futures::join!(steps::repeat_unfinished(&self.core), overview::ask_leaders(&self.core));
+    }
+}
