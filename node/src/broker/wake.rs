@@ -21,17 +21,11 @@ pub struct Wakes {
     terms: Mutex<BTreeMap<ShardId, u64>>,
     /// Rises the same way on every node, so that a client may compare what different nodes say.
     metadata: watch::Sender<i64>,
-    catalog: watch::Sender<u64>,
 }
 
 impl Default for Wakes {
     fn default() -> Self {
-        Self {
-            shards: Mutex::default(),
-            terms: Mutex::default(),
-            metadata: watch::channel(0).0,
-            catalog: watch::channel(0).0,
-        }
+        Self { shards: Mutex::default(), terms: Mutex::default(), metadata: watch::channel(0).0 }
     }
 }
 
@@ -44,11 +38,6 @@ impl Wakes {
     /// Changes of a shard from now on.
     pub(super) fn watch(&self, shard: ShardId) -> watch::Receiver<u64> {
         self.shard(shard).subscribe()
-    }
-
-    /// Changes of the catalog from now on.
-    pub(super) fn watch_catalog(&self) -> watch::Receiver<u64> {
-        self.catalog.subscribe()
     }
 
     pub(super) fn metadata(&self) -> watch::Receiver<i64> {
@@ -70,11 +59,8 @@ impl Wakes {
 }
 
 impl ApplyObserver for Wakes {
-    fn applied(&self, shard: ShardId, _: u64, effects: &[Effect]) {
+    fn applied(&self, shard: ShardId, _: u64, _: &[Effect]) {
         self.shard(shard).send_modify(|count| *count += 1);
-        if effects.contains(&Effect::CatalogChanged) {
-            self.catalog.send_modify(|count| *count += 1);
-        }
     }
 
     fn leadership(&self, shard: ShardId, now: Leadership) {
@@ -86,6 +72,5 @@ impl ApplyObserver for Wakes {
             *known = seen.max(*known);
         }
         self.shard(shard).send_modify(|count| *count += 1);
-        self.catalog.send_modify(|count| *count += 1);
     }
 }
