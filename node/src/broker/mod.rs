@@ -10,6 +10,7 @@
 //! | `data` | appending and reading |
 //! | `topics`, `offsets`, `overview` | administration |
 //! | `steps` | topics on their way through the shards |
+//! | `retention` | which records go by age and by size |
 //! | `wake` | readers that wait |
 //! | `refusal` | the state's words as failures |
 
@@ -22,6 +23,7 @@ mod offsets;
 mod overview;
 mod place;
 mod refusal;
+mod retention;
 mod steps;
 mod topics;
 mod wake;
@@ -103,8 +105,13 @@ impl Broker {
         Self { core: Arc::new(core) }
     }
 
-    /// Finishes what a leader of the catalog left undone, and asks around how replicas are, for as long as it is polled.
+    /// Finishes what a leader of the catalog left undone, asks around how replicas are, and gives old records up, for as long
+    /// as it is polled.
     pub async fn run(&self) {
-        futures::join!(steps::repeat_unfinished(&self.core), overview::ask_leaders(&self.core));
+        futures::join!(
+            steps::repeat_unfinished(&self.core),
+            overview::ask_leaders(&self.core),
+            retention::keep(&self.core),
+        );
     }
 }

@@ -1,0 +1,269 @@
+//! Owns which records go by age and by size: the leader of a partition proposes a higher log start, at the end of a sealed
+//! segment, and never touches a file itself. By age only when the clocks of a majority of nodes agree (S18): a node whose
+//! clock is ahead must not delete what is not old. The newest segment always stays.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use waymark_proto::ids::{NodeId, ShardId, TopicPartition};
+
+use super::Core;
+use crate::consensus::{Shard, Vitals};
+use crate::mutants;
+use crate::state::{Command, PartitionSettings};
+use crate::storage::shard_store::SegmentInfo;
+
+/// How often a leader looks whether segments may go. Kafka looks as often.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// A producer that appended nothing for this long is forgotten (CONTRACT §4).
+const PRODUCER_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Forgetting idle producers an hour late costs little; an entry of every idle shard each few minutes would not.
+const PRODUCERS_AGAIN: Duration = Duration::from_secs(60 * 60);
+const PROPOSAL_TIME: Duration = Duration::from_secs(10);
+
+/// Looks at the partitions that this node leads, for ever.
+pub(super) async fn keep(core: &Arc<Core>) {
+    let mut producers_seen: BTreeMap<ShardId, Instant> = BTreeMap::new();
+    loop {
+        sleep(LOOK_AGAIN).await;
+        let own_ms = core.env.clock.now_ms();
+        let clock = agreed_clock(own_ms, &core.consensus.peer_vitals(), core.nodes.len());
+        let shards = core.consensus.shards().into_iter();
+        for shard in shards.filter(|shard| shard.leadership().ready) {
+            retain(&shard, clock).await;
+            if let Some(now_ms) = clock {
+                forget_producers(&shard, now_ms, &mut producers_seen).await;
+            }
+        }
+    }
+}
+
+async fn retain(shard: &Shard, clock: Option<i64>) {
+    let limited = |settings: &PartitionSettings| {
+        settings.retention_bytes.is_some() || settings.retention_ms.is_some()
+    };
+    let partitions: Vec<(TopicPartition, i64, PartitionSettings)> = shard.read(|state| {
+        let all = state.partitions().filter(|(_, it)| limited(it.settings));
+        all.map(|(at, it)| (at, it.log_start, it.settings.clone())).collect()
+    });
+    let due = partitions.into_iter().filter_map(|(at, log_start, settings)| {
+        let segments = shard.store().segments(at);
+        Some((at, new_log_start(&segments, log_start, &settings, clock)?))
+    });
+    let items: Vec<(TopicPartition, i64)> = due.collect();
+    if items.is_empty() {
+        return;
+    }
+    let partitions = items.len();
+    let deadline = Instant::now() + PROPOSAL_TIME;
+    match shard.propose(Command::AdvanceLogStart { items }, deadline).await {
+        Ok(_) => tracing::info!(shard = %shard.id(), partitions, "old segments given up"),
+        Err(error) => tracing::debug!(shard = %shard.id(), %error, "old segments stay for now"),
+    }
+}
+
+async fn forget_producers(shard: &Shard, now_ms: i64, seen: &mut BTreeMap<ShardId, Instant>) {
+    let last = *seen.entry(shard.id()).or_insert_with(Instant::now);
+    let empty = shard.read(|state| state.partitions().next().is_none());
+    if empty || last.elapsed() < PRODUCERS_AGAIN {
+        return;
+    }
+    let idle_ms = i64::try_from(PRODUCER_IDLE.as_millis()).unwrap_or(i64::MAX);
+    let last_append_before_ms = now_ms.saturating_sub(idle_ms);
+    let deadline = Instant::now() + PROPOSAL_TIME;
+    match shard.propose(Command::ExpireProducers { last_append_before_ms }, deadline).await {
+        Ok(_) => drop(seen.insert(shard.id(), Instant::now())),
+        Err(error) => tracing::debug!(shard = %shard.id(), %error, "idle producers stay"),
+    }
+}
+
+/// The latest time that a majority of all nodes has reached, by their own clocks; `None` while fewer are known.
+fn agreed_clock(own_ms: i64, peers: &[(NodeId, Vitals)], nodes: usize) -> Option<i64> {
+    if mutants::active("retention-by-own-clock") {
+        return Some(own_ms);
+    }
+    let mut clocks: Vec<i64> = peers.iter().map(|(_, vitals)| vitals.clock_ms).collect();
+    clocks.push(own_ms);
+    clocks.sort_unstable_by(|a, b| b.cmp(a));
+    // With the clocks from the latest down, the one at place m − 1 has m − 1 others at or beyond it.
+    clocks.get(nodes / 2).copied()
+}
+
+/// The first offset that stays, if that is beyond the log start. Only a run of sealed segments from the oldest on goes:
+/// while all are too large, and while each is too old.
+fn new_log_start(
+    segments: &[SegmentInfo],
+    log_start: i64,
+    settings: &PartitionSettings,
+    clock: Option<i64>,
+) -> Option<i64> {
+    let held: Vec<&SegmentInfo> = segments.iter().filter(|it| it.next_offset > log_start).collect();
+    let mut bytes: u64 = held.iter().map(|segment| segment.bytes).sum();
+    let limit = settings.retention_bytes.and_then(|limit| u64::try_from(limit).ok());
+    let horizon = settings.retention_ms.zip(clock).map(|(keep, now)| now.saturating_sub(keep));
+    let newest = held.last().map(|segment| segment.base_offset);
+    let goes = held.into_iter().take_while(|segment| {
+        let open = !segment.sealed || Some(segment.base_offset) == newest;
+        if open && !mutants::active("retention-keeps-nothing") {
+            return false;
+        }
+        let too_large = limit.is_some_and(|limit| bytes > limit);
+        let too_old = horizon.is_some_and(|horizon| segment.max_timestamp < horizon);
+        bytes = bytes.saturating_sub(segment.bytes);
+        too_large || too_old
+    });
+    goes.last().map(|segment| segment.next_offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// Keeps bugs planted by other tests out.
+    struct Alone {
+        #[cfg(feature = "mutants")]
+        _turn: std::sync::RwLockReadGuard<'static, ()>,
+    }
+
+    fn alone() -> Alone {
+        Alone {
+            #[cfg(feature = "mutants")]
+            _turn: mutants::seclude(),
+        }
+    }
+
+    fn told(clocks: &[i64]) -> Vec<(NodeId, Vitals)> {
+        let vitals = |clock_ms: &i64| Vitals { clock_ms: *clock_ms, has_room: true };
+        (2..).map(NodeId).zip(clocks.iter().map(vitals)).collect()
+    }
+
+    fn settings(bytes: Option<i64>, ms: Option<i64>) -> PartitionSettings {
+        PartitionSettings {
+            segment_bytes: 1_000,
+            segment_ms: 1_000,
+            retention_bytes: bytes,
+            retention_ms: ms,
+            max_message_bytes: 100,
+            log_append_time: false,
+            version: 1,
+        }
+    }
+
+    /// Segments of ten offsets each, of these sizes and times; the last one is open.
+    fn segments(parts: &[(u64, i64)]) -> Vec<SegmentInfo> {
+        let segment = |(place, (bytes, max_timestamp)): (usize, &(u64, i64))| {
+            let base_offset = i64::try_from(place).unwrap() * 10;
+            let sealed = place + 1 < parts.len();
+            let (bytes, max_timestamp) = (*bytes, *max_timestamp);
+            SegmentInfo { base_offset, next_offset: base_offset + 10, bytes, max_timestamp, sealed }
+        };
+        parts.iter().enumerate().map(segment).collect()
+    }
+
+    /// One clock is far ahead: on its own it would delete everything.
+    fn a_clock_ahead_deletes_nothing_that_is_not_old() -> bool {
+        let now = agreed_clock(9_000_000, &told(&[1_000, 1_010]), 3);
+        let parts = segments(&[(10, 900), (10, 950), (10, 1_000)]);
+        new_log_start(&parts, 0, &settings(None, Some(500)), now).is_none()
+    }
+
+    fn the_newest_segment_stays_however_old_and_large() -> bool {
+        let parts = segments(&[(10, 1), (10, 2)]);
+        let kept = new_log_start(&parts, 0, &settings(Some(0), Some(1)), Some(1_000_000));
+        kept == Some(10)
+    }
+
+    #[test]
+    fn a_majority_of_clocks_decides_what_is_old() {
+        let _alone = alone();
+        assert!(a_clock_ahead_deletes_nothing_that_is_not_old());
+        assert_eq!(agreed_clock(5, &told(&[9, 1]), 3), Some(5));
+        assert_eq!(agreed_clock(5, &told(&[]), 1), Some(5));
+        assert_eq!(agreed_clock(5, &told(&[7]), 3), Some(5), "two of three have reached 5");
+        assert_eq!(agreed_clock(5, &told(&[]), 3), None, "one of three decides nothing");
+    }
+
+    #[test]
+    fn the_newest_segment_always_stays() {
+        let _alone = alone();
+        assert!(the_newest_segment_stays_however_old_and_large());
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_planted_own_clock_is_caught() {
+        let _bug = mutants::plant("retention-by-own-clock");
+        assert!(!a_clock_ahead_deletes_nothing_that_is_not_old());
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_planted_loss_of_the_newest_segment_is_caught() {
+        let _bug = mutants::plant("retention-keeps-nothing");
+        assert!(!the_newest_segment_stays_however_old_and_large());
+    }
+
+    #[test]
+    fn oldest_segments_go_while_the_partition_holds_more() {
+        let _alone = alone();
+        let parts = segments(&[(100, 0), (100, 0), (100, 0), (5, 0)]);
+        let start = |limit| new_log_start(&parts, 0, &settings(Some(limit), None), None);
+        assert_eq!(start(305), None);
+        assert_eq!(start(304), Some(10));
+        assert_eq!(start(205), Some(10));
+        assert_eq!(start(0), Some(30));
+    }
+
+    #[test]
+    fn a_segment_that_is_not_old_keeps_older_ones_behind_it_only() {
+        let _alone = alone();
+        let parts = segments(&[(1, 10), (1, 90), (1, 20), (1, 100)]);
+        let start = new_log_start(&parts, 0, &settings(None, Some(50)), Some(100));
+        assert_eq!(start, Some(10), "a run from the oldest on, without gaps");
+    }
+
+    #[test]
+    fn without_an_agreed_clock_nothing_is_old() {
+        let _alone = alone();
+        let parts = segments(&[(1, 10), (1, 90)]);
+        assert_eq!(new_log_start(&parts, 0, &settings(None, Some(0)), None), None);
+    }
+
+    #[test]
+    fn what_lies_below_the_log_start_counts_no_more() {
+        let _alone = alone();
+        let parts = segments(&[(100, 0), (100, 0), (5, 0)]);
+        assert_eq!(new_log_start(&parts, 10, &settings(Some(105), None), None), None);
+    }
+
+    proptest! {
+        #[test]
+        fn only_whole_sealed_segments_go_and_no_more_than_needed(
+            parts in vec((1..1_000_u64, 0..1_000_i64), 0..12),
+            from in 0..60_i64,
+            bytes in proptest::option::of(0..5_000_i64),
+            ms in proptest::option::of(0..1_000_i64),
+            clock in proptest::option::of(0..2_000_i64),
+        ) {
+            let _alone = alone();
+            let all = segments(&parts);
+            let settings = settings(bytes, ms);
+            let Some(start) = new_log_start(&all, from, &settings, clock) else { return Ok(()) };
+            prop_assert!(start > from, "a log start only rises");
+            let last = all.iter().find(|segment| segment.next_offset == start).unwrap();
+            prop_assert!(last.sealed);
+            prop_assert!(all.last().unwrap().base_offset >= start);
+            // The last one to go had a reason of its own.
+            let held = all.iter().filter(|it| it.base_offset >= last.base_offset);
+            let too_large = bytes.is_some_and(|limit| {
+                held.map(|it| it.bytes).sum::<u64>() > u64::try_from(limit).unwrap()
+            });
+            let too_old = ms.zip(clock).is_some_and(|(keep, now)| last.max_timestamp < now - keep);
+            prop_assert!(too_large || too_old);
+        }
+    }
+}
