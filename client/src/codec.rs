@@ -1,8 +1,9 @@
-//! Owns the layout of a record batch (version 2, magic 2): the header's fields, variable-length integers, and the codecs.
+//! Owns the layout of a record batch (version 2, magic 2): the header's fields, variable-length integers, and packing.
+//! Unpacking is the shared decoder's, which bounds what a batch may grow to.
 //! Never knows partitions or sequences beyond their place in the header.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use kafka_protocol::compression::{Compressor as _, Decompressor as _, Gzip, Lz4, Snappy, Zstd};
+use kafka_protocol::compression::{Compressor as _, Gzip, Lz4, Snappy, Zstd};
 
 use crate::config::Compression;
 
@@ -75,6 +76,8 @@ pub(crate) struct Batch {
     pub(crate) base_offset: i64,
     pub(crate) leader_epoch: i32,
     pub(crate) header: Header,
+    /// Header and records.
+    pub(crate) whole: Bytes,
     /// The records, compressed as the attributes say.
     pub(crate) payload: Bytes,
 }
@@ -116,7 +119,8 @@ impl Batch {
             count: fields.get_i32(),
         };
         let payload = batch.slice(HEADER..);
-        Ok(Self { base_offset, leader_epoch: epoch.get_i32(), header, payload })
+        let leader_epoch = epoch.get_i32();
+        Ok(Self { base_offset, leader_epoch, header, whole: batch, payload })
     }
 
     /// The records carry the leader's time instead of their own.
@@ -133,12 +137,9 @@ impl Batch {
         self.base_offset.saturating_add(i64::from(self.header.last_offset_delta))
     }
 
-    /// The records, uncompressed; without compression the same bytes.
-    ///
-    /// # Errors
-    /// In words, when the codec is unknown or fails.
-    pub(crate) fn records(&self) -> Result<Bytes, String> {
-        decompress(self.header.attributes & CODEC_BITS, self.payload.clone())
+    /// Whether the records must be unpacked before they can be read.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.header.attributes & CODEC_BITS != 0
     }
 }
 
@@ -150,6 +151,19 @@ pub(crate) fn attributes(compression: Compression) -> i16 {
         Compression::Snappy => 2,
         Compression::Lz4 => 3,
         Compression::Zstd => 4,
+    }
+}
+
+/// How the records of a batch of ours are packed.
+pub(crate) fn packing(batch: &Bytes) -> waymark_proto::batch::Compression {
+    use waymark_proto::batch::Compression as Shared;
+    let bits = batch.get(AT_ATTRIBUTES + 1).map_or(0, |low| i16::from(*low) & CODEC_BITS);
+    match bits {
+        1 => Shared::Gzip,
+        2 => Shared::Snappy,
+        3 => Shared::Lz4,
+        4 => Shared::Zstd,
+        _ => Shared::None,
     }
 }
 
@@ -185,26 +199,6 @@ pub(crate) fn compress(
     .map_err(|error| format!("compressing failed: {error}"))?;
     into.unsplit(packed);
     Ok(())
-}
-
-fn decompress(codec: i16, mut payload: Bytes) -> Result<Bytes, String> {
-    macro_rules! with {
-        ($codec:ty) => {
-            <$codec>::decompress(&mut payload, |buffer| {
-                let len = buffer.remaining();
-                Ok(buffer.copy_to_bytes(len))
-            })
-        };
-    }
-    match codec {
-        0 => return Ok(payload),
-        1 => with!(Gzip),
-        2 => with!(Snappy),
-        3 => with!(Lz4),
-        4 => with!(Zstd),
-        other => return Err(format!("unknown codec {other}")),
-    }
-    .map_err(|error| format!("decompressing failed: {error}"))
 }
 
 fn zigzag(value: i64) -> u64 {
@@ -261,17 +255,5 @@ mod tests {
     fn a_number_that_never_ends_is_refused() {
         assert_eq!(take_varint(&[0xff; 12], &mut 0), None);
         assert_eq!(take_varint(&[0x80], &mut 0), None);
-    }
-
-    #[test]
-    fn every_codec_gives_back_what_it_was_given() {
-        let records = b"the same words, the same words, the same words".repeat(20);
-        for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
-            let mut packed = BytesMut::new();
-            compress(codec, &records, &mut packed).unwrap();
-            assert!(packed.len() < records.len(), "{codec:?}");
-            let unpacked = decompress(attributes(codec), packed.freeze()).unwrap();
-            assert_eq!(unpacked, records, "{codec:?}");
-        }
     }
 }

@@ -59,6 +59,38 @@ async fn records_are_acknowledged_with_their_own_offsets() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_too_large_for_the_topic_arrives_in_parts() {
+    let fake = Fake::start(1);
+    let producer = started(&fake, ProducerConfig::default().linger(Duration::from_secs(60))).await;
+    fake.faults([
+        Fault::Refuse(Code::BatchTooLarge, Class::Fix),
+        Fault::Refuse(Code::BatchTooLarge, Class::Fix),
+    ]);
+    let mut acks = Vec::new();
+    for value in 0..8 {
+        acks.push(producer.send(record(&value.to_string())).await.unwrap());
+    }
+    producer.flush().await.unwrap();
+    for (offset, ack) in (0i64..).zip(acks) {
+        assert_eq!(ack.await.unwrap().offset, Some(offset));
+    }
+    in_order(&fake, 8);
+    assert!(fake.lock().logs[&0].batches.len() > 1);
+}
+
+#[tokio::test]
+async fn a_node_that_asks_for_quiet_is_sent_nothing_meanwhile() {
+    let fake = Fake::start(1);
+    let producer = started(&fake, at_once()).await;
+    fake.lock().throttle_ms = 300;
+    send_each(&producer, 0..1).await;
+    fake.lock().throttle_ms = 0;
+    let start = tokio::time::Instant::now();
+    send_each(&producer, 0..1).await;
+    assert!(start.elapsed() >= Duration::from_millis(250), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn a_batch_whose_ack_was_lost_is_repeated_with_the_same_bytes() {
     let fake = Fake::start(1);
     let producer = started(&fake, at_once().max_in_flight(1)).await;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use waymark_proto::batch::PlainRecord;
 
 use crate::codec::{Batch, take_varint};
 use crate::error::{Error, Result};
@@ -22,7 +23,10 @@ pub(super) struct Decoder {
 #[derive(Debug)]
 struct Open {
     batch: Batch,
+    /// Encoded, of a batch that is not compressed.
     records: Bytes,
+    /// Decoded, of a batch that is.
+    unpacked: Option<std::vec::IntoIter<PlainRecord>>,
     cursor: usize,
     left: i32,
 }
@@ -66,10 +70,16 @@ impl Decoder {
         if batch.last_offset() < position || batch.is_control() {
             return Ok(None);
         }
-        let records =
-            batch.records().map_err(|message| self.corrupt(batch.base_offset, &message))?;
+        let (mut records, mut unpacked) = (Bytes::new(), None);
+        if batch.is_compressed() {
+            let plain = waymark_proto::batch::decode(batch.whole.clone())
+                .map_err(|error| self.corrupt(batch.base_offset, &error.to_string()))?;
+            unpacked = Some(plain.into_iter());
+        } else {
+            records = batch.payload.clone();
+        }
         let left = batch.header.count;
-        Ok(Some(Open { batch, records, cursor: 0, left }))
+        Ok(Some(Open { batch, records, unpacked, cursor: 0, left }))
     }
 
     fn corrupt(&self, offset: i64, message: &str) -> Error {
@@ -79,6 +89,9 @@ impl Decoder {
 
 impl Open {
     fn record(&mut self, at: &TopicPartition) -> Option<ConsumerRecord> {
+        if let Some(unpacked) = &mut self.unpacked {
+            return Some(from_plain(unpacked.next()?, at, &self.batch));
+        }
         let length = usize::try_from(self.number()?).ok()?;
         let end = self.cursor.checked_add(length).filter(|end| *end <= self.records.len())?;
         // Attributes of a record: none are defined.
@@ -100,7 +113,7 @@ impl Open {
             key,
             value,
             headers,
-            leader_epoch: (self.batch.leader_epoch >= 0).then_some(self.batch.leader_epoch),
+            leader_epoch: known_epoch(&self.batch),
         })
     }
 
@@ -135,6 +148,24 @@ impl Open {
         }
         (0..count).map(|_| Some(Header { key: self.bytes()??, value: self.bytes()? })).collect()
     }
+}
+
+fn from_plain(plain: PlainRecord, at: &TopicPartition, batch: &Batch) -> ConsumerRecord {
+    let headers = plain.headers.into_iter().map(|(key, value)| Header { key, value });
+    ConsumerRecord {
+        topic: Arc::clone(&at.topic),
+        partition: at.partition,
+        offset: plain.offset,
+        timestamp_ms: plain.timestamp_ms,
+        key: plain.key,
+        value: plain.value,
+        headers: headers.collect(),
+        leader_epoch: known_epoch(batch),
+    }
+}
+
+fn known_epoch(batch: &Batch) -> Option<i32> {
+    (batch.leader_epoch >= 0).then_some(batch.leader_epoch)
 }
 
 #[cfg(test)]

@@ -147,6 +147,8 @@ impl Driver {
         };
         node.heard = Instant::now();
         self.backoff.reset();
+        let notice = frame.notice.as_ref().map(wire::Notice::kind);
+        self.refresh_wanted |= notice == Some(wire::NoticeKind::Draining);
         let mut any = false;
         for data in frame.data {
             let run =

@@ -18,13 +18,20 @@ pub(crate) struct Completion {
     at: TopicPartition,
     /// Set once, by the driver.
     verdict: OnceLock<Result<Arc<BatchReceipt>>>,
+    /// Set once instead of the verdict, when the cluster took the batch only in two parts: the second part's first record.
+    parts: OnceLock<(u32, Arc<Completion>, Arc<Completion>)>,
     /// Futures that wait, by slot; taken all at once when the verdict is there.
     wakers: Mutex<Vec<Option<Waker>>>,
 }
 
 impl Completion {
     pub(crate) fn new(at: TopicPartition) -> Arc<Self> {
-        Arc::new(Self { at, verdict: OnceLock::new(), wakers: Mutex::default() })
+        Arc::new(Self {
+            at,
+            verdict: OnceLock::new(),
+            parts: OnceLock::new(),
+            wakers: Mutex::default(),
+        })
     }
 
     /// Gives the verdict; a second one changes nothing.
@@ -33,6 +40,25 @@ impl Completion {
             let waiting = std::mem::take(&mut *self.wakers());
             waiting.into_iter().flatten().for_each(Waker::wake);
         }
+    }
+
+    /// Two parts, each with a verdict of its own; records look into theirs from now on.
+    pub(crate) fn split(&self, second_from: u32) -> (Arc<Self>, Arc<Self>) {
+        let fresh = || (second_from, Self::new(self.at.clone()), Self::new(self.at.clone()));
+        let (_, first, second) = self.parts.get_or_init(fresh);
+        let waiting = std::mem::take(&mut *self.wakers());
+        // They come back and wait at their part.
+        waiting.into_iter().flatten().for_each(Waker::wake);
+        (Arc::clone(first), Arc::clone(second))
+    }
+
+    /// Where a record's verdict will be, and its index there.
+    fn part(&self, index: u32) -> Option<(Arc<Self>, u32)> {
+        let (second_from, first, second) = self.parts.get()?;
+        Some(match index.checked_sub(*second_from) {
+            Some(index) => (Arc::clone(second), index),
+            None => (Arc::clone(first), index),
+        })
     }
 
     fn wakers(&self) -> std::sync::MutexGuard<'_, Vec<Option<Waker>>> {
@@ -83,23 +109,29 @@ impl Future for SendFuture {
     type Output = Result<RecordReceipt>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(receipt) = self.completion.receipt(self.index, self.timestamp_ms) {
-            return Poll::Ready(receipt);
-        }
-        let completion = Arc::clone(&self.completion);
-        let mut wakers = completion.wakers();
-        // The verdict may have come before the lock: then nobody would wake us.
-        if let Some(receipt) = completion.receipt(self.index, self.timestamp_ms) {
-            return Poll::Ready(receipt);
-        }
-        match self.slot.and_then(|slot| wakers.get_mut(slot)) {
-            Some(waker) => *waker = Some(cx.waker().clone()),
-            None => {
-                self.slot = Some(wakers.len());
-                wakers.push(Some(cx.waker().clone()));
+        loop {
+            if let Some((part, index)) = self.completion.part(self.index) {
+                (self.completion, self.index, self.slot) = (part, index, None);
+                continue;
             }
+            if let Some(receipt) = self.completion.receipt(self.index, self.timestamp_ms) {
+                return Poll::Ready(receipt);
+            }
+            let completion = Arc::clone(&self.completion);
+            let mut wakers = completion.wakers();
+            // Either may have come before the lock: then nobody would wake us.
+            if completion.verdict.get().is_some() || completion.parts.get().is_some() {
+                continue;
+            }
+            match self.slot.and_then(|slot| wakers.get_mut(slot)) {
+                Some(waker) => *waker = Some(cx.waker().clone()),
+                None => {
+                    self.slot = Some(wakers.len());
+                    wakers.push(Some(cx.waker().clone()));
+                }
+            }
+            return Poll::Pending;
         }
-        Poll::Pending
     }
 }
 
@@ -123,6 +155,20 @@ mod tests {
         completion.settle(Ok(Arc::new(receipt)));
         let receipt = waiting.await.unwrap().unwrap();
         assert_eq!((receipt.offset, receipt.timestamp_ms), (Some(103), 77));
+    }
+
+    #[tokio::test]
+    async fn a_record_of_a_split_batch_waits_for_its_own_part() {
+        let (completion, early) = future(1);
+        let late = SendFuture::new(Arc::clone(&completion), 3, 77);
+        let (early, late) = (tokio::spawn(early), tokio::spawn(late));
+        tokio::task::yield_now().await;
+        let (first, second) = completion.split(2);
+        second.settle(Err(Error::Closed("the producer")));
+        let receipt = BatchReceipt { base_offset: Some(100), ..BatchReceipt::default() };
+        first.settle(Ok(Arc::new(receipt)));
+        assert_eq!(early.await.unwrap().unwrap().offset, Some(101));
+        assert!(late.await.unwrap().is_err());
     }
 
     #[tokio::test]

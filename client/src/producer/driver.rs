@@ -203,7 +203,7 @@ impl Driver {
     fn answered(&mut self, (node, incarnation): (i32, u64), answer: wire::ProduceResponse) {
         let now = Instant::now();
         match self.nodes.get_mut(&node).filter(|known| known.incarnation == incarnation) {
-            Some(known) => known.heard = now,
+            Some(known) => known.told(&answer, now),
             // A stream that was given up: what it carried is being repeated elsewhere under the same sequence.
             None => return,
         }
@@ -286,9 +286,10 @@ impl Driver {
             }
             self.enqueue(lane);
         }
+        let draining = self.nodes.values().any(|node| node.stream.is_some() && node.draining);
         let silent = self.nodes.values().any(|node| node.stream.is_some() && node.is_silent(now));
         let waiting = self.partitions.iter().any(|partition| partition.lane.on_wire() > 0);
-        if (silent && waiting) || self.shared.client.metadata_aged() {
+        if draining || (silent && waiting) || self.shared.client.metadata_aged() {
             self.want_refresh(now);
         }
     }

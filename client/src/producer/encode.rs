@@ -3,7 +3,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::lane::Identity;
+use waymark_proto::batch::{self, BadBatch, ProducerStamp};
+
+use super::lane::{Identity, following};
 use crate::codec::{self, Header, put_varint, varint_len};
 use crate::config::Compression;
 use crate::record::ProducerRecord;
@@ -107,6 +109,32 @@ pub(crate) fn renumbered(batch: &Bytes, identity: Identity, first_sequence: i32)
     bytes.freeze()
 }
 
+/// The same records in two batches; together they take the sequences that the one had.
+///
+/// # Errors
+/// In words, when it is not a batch of at least two records.
+pub(crate) fn halves(
+    batch: &Bytes,
+    identity: Identity,
+    first_sequence: i32,
+) -> Result<[(Bytes, i32, i32); 2], BadBatch> {
+    let records = batch::decode(batch.clone())?;
+    let codec = codec::packing(batch);
+    let (early, late) = records.split_at(records.len() / 2);
+    let count = i32::try_from(early.len()).map_err(|_| BadBatch("too many records"))?;
+    let rest = i32::try_from(late.len()).map_err(|_| BadBatch("too many records"))?;
+    let numbered = identity.id >= 0;
+    let second = if numbered { following(first_sequence, count) } else { first_sequence };
+    let stamp = |base_sequence| {
+        let (id, epoch) = (identity.id, identity.epoch);
+        numbered.then_some(ProducerStamp { id, epoch, base_sequence })
+    };
+    Ok([
+        (batch::encode(early, codec, stamp(first_sequence))?, first_sequence, count),
+        (batch::encode(late, codec, stamp(second))?, second, rest),
+    ])
+}
+
 fn signed(len: usize) -> i64 {
     i64::try_from(len).unwrap_or(i64::MAX)
 }
@@ -132,4 +160,50 @@ fn headers_len(record: &ProducerRecord) -> usize {
     let each = record.headers.iter();
     let lengths = each.map(|h| bytes_len(Some(&h.key)) + bytes_len(h.value.as_ref()));
     varint_len(signed(record.headers.len())) + lengths.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: Identity = Identity { id: 9, epoch: 2 };
+    const CODECS: [Compression; 5] = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+
+    fn packed(codec: Compression, records: i32) -> Bytes {
+        let mut open = OpenRecords::with_capacity(1 << 10);
+        for record in 0..records {
+            let record = ProducerRecord::new("t").key("k").value(format!("value {record}"));
+            open.append(&record, 1_000);
+        }
+        open.finish(codec, ME, 7).unwrap()
+    }
+
+    #[test]
+    fn the_shared_decoder_reads_what_every_codec_packed() {
+        for codec in CODECS {
+            let records = batch::decode(packed(codec, 20)).unwrap();
+            assert_eq!(records.len(), 20, "{codec:?}");
+            assert_eq!(records[19].value.as_deref(), Some(&b"value 19"[..]), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn halves_hold_the_same_records_under_the_same_sequences() {
+        for codec in CODECS {
+            let whole = packed(codec, 5);
+            let [one, two] = halves(&whole, ME, 7).unwrap();
+            assert_eq!(((one.1, one.2), (two.1, two.2)), ((7, 2), (9, 3)), "{codec:?}");
+            let values = |bytes: &Bytes| {
+                let records = batch::decode(bytes.clone()).unwrap();
+                records.into_iter().map(|record| record.value).collect::<Vec<_>>()
+            };
+            assert_eq!([values(&one.0), values(&two.0)].concat(), values(&whole), "{codec:?}");
+        }
+    }
 }

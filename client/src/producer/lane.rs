@@ -35,6 +35,8 @@ impl Identity {
 pub(crate) struct Sent {
     /// Counts a lane's batches; never used again.
     serial: u32,
+    /// Its place among the lane's batches; the parts of a split batch share it.
+    order: u64,
     first_sequence: i32,
     records: i32,
     bytes: Bytes,
@@ -58,13 +60,14 @@ pub(crate) struct Lane {
     identity: Identity,
     next_sequence: i32,
     next_serial: u32,
+    next_order: u64,
     /// In sequence order.
     inflight: VecDeque<Sent>,
     /// Everything in flight must go again, once nothing is on the wire.
     resend: bool,
-    /// The batch with this serial is known or feared to be missing from the log, so that what follows it is refused until
+    /// The batch of this order is known or feared to be missing from the log, so that what follows it is refused until
     /// the epoch rises. An acknowledgement of a later batch proves the fear wrong.
-    hole: Option<u32>,
+    hole: Option<u64>,
     /// Nothing is sent before.
     not_before: Option<Instant>,
     /// A newer producer has taken over; nothing is sent any more.
@@ -77,6 +80,7 @@ impl Lane {
             identity,
             next_sequence: 0,
             next_serial: 0,
+            next_order: 0,
             inflight: VecDeque::new(),
             resend: false,
             hole: None,
@@ -148,16 +152,22 @@ impl Lane {
         bytes: Bytes,
         ticket: Ticket,
     ) -> u32 {
-        let serial = self.next_serial;
-        self.next_serial = self.next_serial.wrapping_add(1);
-        let sent =
-            Sent { serial, first_sequence, records, bytes, ticket, on_wire: true, unknown: false };
+        let (serial, order) = (self.new_serial(), self.next_order);
+        self.next_order += 1;
+        let (on_wire, unknown) = (true, false);
+        let sent = Sent { serial, order, first_sequence, records, bytes, ticket, on_wire, unknown };
         self.inflight.push_back(sent);
         serial
     }
 
-    /// Everything that must go again, in order, if the time has come; it counts as sent from now on.
-    pub(crate) fn repeat(&mut self, now: Instant) -> Vec<(u32, Bytes)> {
+    fn new_serial(&mut self) -> u32 {
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        serial
+    }
+
+    /// What must go again, in order and at most `window` at once, if the time has come; it counts as sent from now on.
+    pub(crate) fn repeat(&mut self, window: usize, now: Instant) -> Vec<(u32, Bytes)> {
         let waits = self.not_before.is_some_and(|at| at > now);
         if !self.resend || waits || self.on_wire() > 0 || self.needs_new_id() {
             return Vec::new();
@@ -165,8 +175,9 @@ impl Lane {
         if self.must_raise() {
             self.raise();
         }
-        (self.resend, self.not_before) = (false, None);
-        let again = self.inflight.iter_mut().map(|sent| {
+        // Splitting may have made more batches than the window holds: the rest goes when these are answered.
+        (self.resend, self.not_before) = (self.inflight.len() > window, None);
+        let again = self.inflight.iter_mut().take(window).map(|sent| {
             sent.on_wire = true;
             (sent.serial, sent.bytes.clone())
         });
@@ -204,7 +215,7 @@ impl Lane {
 
     fn acknowledged(&mut self, at: usize, receipt: BatchReceipt) -> Vec<Settled> {
         let Some(sent) = self.inflight.remove(at) else { return Vec::new() };
-        if self.hole.is_some_and(|hole| hole < sent.serial) {
+        if self.hole.is_some_and(|hole| hole < sent.order) {
             self.hole = None;
         }
         if self.inflight.is_empty() {
@@ -228,10 +239,11 @@ impl Lane {
             Some(FailureCode::UnknownProducer) => {
                 let sent = &mut self.inflight[at];
                 sent.unknown = false;
-                self.hole = Some(sent.serial);
+                self.hole = Some(sent.order);
                 self.resend = true;
                 Vec::new()
             }
+            Some(FailureCode::BatchTooLarge) => self.too_large(at, error),
             Some(FailureCode::ProducerFenced) => self.fence(&error),
             _ => match judge(&error, Repeat::Harmless) {
                 Verdict::Again { pause: asked, .. } => {
@@ -262,10 +274,35 @@ impl Lane {
         self.dropped(at, error)
     }
 
+    /// The same records go again as two batches, under the same sequences, if it is certain that they are not in the log.
+    fn too_large(&mut self, at: usize, error: Error) -> Vec<Settled> {
+        let sent = &self.inflight[at];
+        if sent.unknown || sent.records < 2 {
+            return self.dropped(at, error);
+        }
+        let parts = super::encode::halves(&sent.bytes, self.identity, sent.first_sequence);
+        let (Ok(parts), Some(whole)) = (parts, self.inflight.remove(at)) else {
+            return self.dropped(at, error);
+        };
+        let (early, all) = (parts[0].2.unsigned_abs(), whole.records.unsigned_abs());
+        let tickets: [Ticket; 2] = whole.ticket.split(early, all).into();
+        for (nth, ((bytes, first_sequence, records), ticket)) in
+            parts.into_iter().zip(tickets).enumerate()
+        {
+            let (serial, order) = (self.new_serial(), whole.order);
+            let (on_wire, unknown) = (false, false);
+            let part =
+                Sent { serial, order, first_sequence, records, bytes, ticket, on_wire, unknown };
+            self.inflight.insert(at + nth, part);
+        }
+        self.resend = true;
+        Vec::new()
+    }
+
     fn dropped(&mut self, at: usize, error: Error) -> Vec<Settled> {
         let Some(sent) = self.inflight.remove(at) else { return Vec::new() };
         if self.identity.id >= 0 {
-            self.hole = Some(self.hole.map_or(sent.serial, |hole| hole.max(sent.serial)));
+            self.hole = Some(self.hole.map_or(sent.order, |hole| hole.max(sent.order)));
         }
         self.resend |= self.inflight.iter().any(|sent| !sent.on_wire);
         vec![Settled { ticket: sent.ticket, verdict: Err(error) }]
@@ -305,7 +342,7 @@ impl Lane {
 }
 
 /// Sequences wrap from 2³¹ − 1 to 0.
-fn following(first: i32, records: i32) -> i32 {
+pub(crate) fn following(first: i32, records: i32) -> i32 {
     first.wrapping_add(records) & i32::MAX
 }
 

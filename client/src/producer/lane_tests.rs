@@ -77,11 +77,11 @@ async fn nothing_is_repeated_while_something_is_on_the_wire() {
     let mut lane = Lane::new(ME);
     let (one, two) = (batch(&mut lane), batch(&mut lane));
     lane.answered(one, refused(FailureCode::NoQuorum, RetryClass::Retry, None), when());
-    assert!(lane.repeat(Instant::now()).is_empty(), "the second is unanswered");
+    assert!(lane.repeat(5, Instant::now()).is_empty(), "the second is unanswered");
     let early = refused(FailureCode::OutOfOrderSequence, RetryClass::Fenced, Some(0));
     assert!(lane.answered(two, early, when()).is_empty());
     let again: Vec<u32> =
-        lane.repeat(Instant::now()).into_iter().map(|(serial, _)| serial).collect();
+        lane.repeat(5, Instant::now()).into_iter().map(|(serial, _)| serial).collect();
     assert_eq!(again, [one, two]);
     assert_eq!(sequences(&lane), [(0, 0), (0, 2)], "known refusals keep their numbers too");
 }
@@ -92,12 +92,12 @@ async fn an_unknown_batch_keeps_its_number_even_if_the_epoch_should_rise() {
     let (one, two) = (batch(&mut lane), batch(&mut lane));
     let unknown = refused(FailureCode::OutcomeUnknown, RetryClass::UnknownOutcome, None);
     lane.answered(two, unknown, when());
-    lane.answered(one, refused(FailureCode::BatchTooLarge, RetryClass::Fix, None), when());
-    assert_eq!(lane.repeat(Instant::now()).len(), 1);
+    lane.answered(one, refused(FailureCode::InvalidTimestamp, RetryClass::Fix, None), when());
+    assert_eq!(lane.repeat(5, Instant::now()).len(), 1);
     assert_eq!(sequences(&lane), [(0, 2)], "it may be in the log under this number");
     let gap = refused(FailureCode::OutOfOrderSequence, RetryClass::Fenced, Some(0));
     lane.answered(two, gap, when());
-    lane.repeat(Instant::now());
+    lane.repeat(5, Instant::now());
     assert_eq!(sequences(&lane), [(1, 0)], "now it is known not to be");
 }
 
@@ -145,9 +145,9 @@ async fn a_broken_stream_makes_everything_on_it_unknown_and_due_again() {
     let one = batch(&mut lane);
     lane.broken(Instant::now());
     assert!(lane.inflight[0].unknown);
-    let again = lane.repeat(Instant::now());
+    let again = lane.repeat(5, Instant::now());
     assert_eq!(again.len(), 1);
-    assert!(lane.repeat(Instant::now()).is_empty(), "once");
+    assert!(lane.repeat(5, Instant::now()).is_empty(), "once");
     assert_eq!(lane.answered(one, ok(), when()).len(), 1);
     assert!(lane.is_idle() && lane.has_room(1, Instant::now()));
 }
@@ -158,10 +158,50 @@ async fn at_the_last_epoch_a_new_id_is_needed() {
     let one = batch(&mut lane);
     lane.answered(one, refused(FailureCode::UnknownProducer, RetryClass::Fenced, None), when());
     assert!(lane.needs_new_id());
-    assert!(lane.repeat(Instant::now()).is_empty());
+    assert!(lane.repeat(5, Instant::now()).is_empty());
     lane.renew(Identity { id: 10, epoch: 0 });
-    assert_eq!(lane.repeat(Instant::now()).len(), 1);
+    assert_eq!(lane.repeat(5, Instant::now()).len(), 1);
     assert_eq!(sequences(&lane), [(0, 0)]);
+}
+
+fn too_large() -> Result<BatchReceipt> {
+    refused(FailureCode::BatchTooLarge, RetryClass::Fix, None)
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_goes_again_in_two_under_its_own_sequences() {
+    let mut lane = Lane::new(ME);
+    let (one, two) = (batch(&mut lane), batch(&mut lane));
+    assert!(lane.answered(one, too_large(), when()).is_empty());
+    let gap = refused(FailureCode::OutOfOrderSequence, RetryClass::Fenced, Some(0));
+    assert!(lane.answered(two, gap, when()).is_empty());
+    assert_eq!(sequences(&lane), [(0, 0), (0, 1), (0, 2)]);
+    assert_eq!(lane.repeat(2, Instant::now()).len(), 2, "no more than the window");
+    assert!(!lane.has_room(5, Instant::now()), "the rest goes first");
+    for serial in [2, 3] {
+        assert_eq!(lane.answered(serial, ok(), when()).len(), 1);
+    }
+    assert_eq!(lane.repeat(2, Instant::now()).len(), 1);
+    assert_eq!(lane.answered(two, ok(), when()).len(), 1);
+    assert!(lane.is_idle() && lane.has_room(5, Instant::now()));
+}
+
+#[tokio::test]
+async fn a_batch_that_may_be_in_the_log_is_never_split() {
+    let mut lane = Lane::new(ME);
+    let one = batch(&mut lane);
+    lane.broken(Instant::now());
+    lane.repeat(5, Instant::now());
+    assert_eq!(lane.answered(one, too_large(), when()).len(), 1);
+}
+
+#[tokio::test]
+async fn a_single_record_that_is_too_large_is_refused() {
+    let mut lane = Lane::new(ME);
+    let one = batch(&mut lane);
+    lane.answered(one, too_large(), when());
+    let halves = lane.repeat(5, Instant::now());
+    assert_eq!(lane.answered(halves[0].0, too_large(), when()).len(), 1);
 }
 
 #[test]

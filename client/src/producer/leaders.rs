@@ -15,6 +15,7 @@ impl Driver {
         if let Err(error) = outcome {
             tracing::warn!(%error, "metadata could not be read");
         }
+        self.shared.grow_topics();
         self.leave_deposed_leaders();
         for lane in std::mem::take(&mut self.leaderless) {
             if let Some(partition) = self.partitions.get_mut(lane as usize) {

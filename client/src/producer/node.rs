@@ -23,20 +23,43 @@ pub(super) struct Node {
     pub(super) line: VecDeque<u32>,
     /// When it last answered, or began to owe an answer.
     pub(super) heard: Instant,
+    /// It asked to be sent nothing before.
+    pub(super) quiet_until: Instant,
+    /// It is about to stop: its partitions' new leaders are looked for.
+    pub(super) draining: bool,
 }
 
 impl Default for Node {
     fn default() -> Self {
-        Self { stream: None, incarnation: 0, line: VecDeque::new(), heard: Instant::now() }
+        let now = Instant::now();
+        Self {
+            stream: None,
+            incarnation: 0,
+            line: VecDeque::new(),
+            heard: now,
+            quiet_until: now,
+            draining: false,
+        }
     }
 }
 
 /// A leader that answers nothing for so long may be cut off.
 const SILENCE: Duration = Duration::from_secs(2);
+/// No answer, however wrong, makes a producer silent for longer.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(30);
 /// Bytes at which a request is closed: large enough to carry many batches, small enough to be on its way soon.
 const REQUEST_BYTES: usize = 1 << 20;
 
 impl Node {
+    /// What an answer says of the node itself.
+    pub(super) fn told(&mut self, answer: &wire::ProduceResponse, now: Instant) {
+        self.heard = now;
+        let throttle = Duration::from_millis(u64::try_from(answer.throttle_ms).unwrap_or(0));
+        self.quiet_until = self.quiet_until.max(now + throttle.min(LONGEST_THROTTLE));
+        let notice = answer.notice.as_ref().map(wire::Notice::kind);
+        self.draining |= notice == Some(wire::NoticeKind::Draining);
+    }
+
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.heard) >= SILENCE
     }
@@ -55,6 +78,11 @@ impl Driver {
     fn send_one(&mut self, node: i32, now: Instant) -> bool {
         let Some(mut known) = self.nodes.remove(&node) else { return false };
         let mut sent = false;
+        if known.quiet_until > now {
+            self.next_sweep = self.next_sweep.min(known.quiet_until);
+            self.nodes.insert(node, known);
+            return false;
+        }
         if known.is_silent(now) && !self.waits_for(node) {
             known.heard = now;
         }
@@ -92,7 +120,7 @@ impl Driver {
         };
         known.incarnation = self.next_incarnation;
         self.next_incarnation += 1;
-        known.heard = Instant::now();
+        (known.heard, known.draining) = (Instant::now(), false);
         let stream = (node, known.incarnation);
         let room = Arc::clone(&self.shared.work);
         known.stream = Some(ProduceStream::open(link, stream, self.events.clone(), room));
@@ -149,8 +177,12 @@ impl Driver {
             self.enqueue(lane);
             return false;
         }
+        if leader.node.is_some_and(|leader| leader != node) {
+            // What is on the wire is answered by the old leader; what is new waits for that and goes to the new one.
+            return false;
+        }
         let epoch = leader.epoch;
-        let again = partition.lane.repeat(now);
+        let again = partition.lane.repeat(self.shared.window(), now);
         if !again.is_empty() {
             partition.carried_by = Some(node);
             let repeated = again

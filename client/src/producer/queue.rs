@@ -22,7 +22,8 @@ pub(crate) struct Ticket {
     callbacks: Vec<(u32, i64, Callback)>,
     /// Bytes of buffer memory to give back.
     pub(crate) reserved: usize,
-    pub(crate) serial: u64,
+    /// Shared by the parts of a batch that was split: flushed when the last of them is.
+    pub(crate) serial: Arc<u64>,
     pub(crate) opened: Instant,
     pub(crate) expires: Instant,
 }
@@ -34,6 +35,24 @@ impl fmt::Debug for Ticket {
 }
 
 impl Ticket {
+    /// One ticket for the first `records` of `all`, one for the rest.
+    pub(crate) fn split(self, records: u32, all: u32) -> (Self, Self) {
+        let (first, second) = self.completion.split(records);
+        let share = self.reserved / all.max(1) as usize * records as usize;
+        let (early, late): (Vec<_>, Vec<_>) =
+            self.callbacks.into_iter().partition(|(index, ..)| *index < records);
+        let late = late.into_iter().map(|(index, time, call)| (index - records, time, call));
+        let part = |completion, callbacks, reserved| Self {
+            completion,
+            callbacks,
+            reserved,
+            serial: Arc::clone(&self.serial),
+            opened: self.opened,
+            expires: self.expires,
+        };
+        (part(first, early, share), part(second, late.collect(), self.reserved - share))
+    }
+
     /// Tells every record. A callback that panics is the application's bug; it must not take the other records with it.
     pub(crate) fn settle(self, verdict: Result<Arc<BatchReceipt>>) {
         self.completion.settle(verdict);
@@ -143,7 +162,7 @@ impl Queue {
             completion: Completion::new(self.at.clone()),
             callbacks: Vec::new(),
             reserved: 0,
-            serial: opening.unfinished.begin(),
+            serial: Arc::new(opening.unfinished.begin()),
             opened,
             expires: opened + opening.delivery_timeout,
         };

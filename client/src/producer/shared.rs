@@ -22,7 +22,8 @@ use crate::record::{BatchReceipt, ProducerRecord, TopicPartition};
 /// A topic that records are sent to.
 #[derive(Debug)]
 pub(super) struct Topic {
-    spread: Spread,
+    /// Stays when partitions are added.
+    spread: Arc<Spread>,
     queues: Vec<Arc<Queue>>,
 }
 
@@ -108,22 +109,45 @@ impl Shared {
         if let Some(topic) = topics.get(name) {
             return Ok(Arc::clone(topic));
         }
-        let topic = Arc::new(self.new_topic(&view));
+        let topic = Arc::new(self.topic_of(&view, (Arc::new(Spread::new()), Vec::new())));
         topics.insert(Arc::clone(name), Arc::clone(&topic));
         Ok(topic)
     }
 
-    fn new_topic(&self, view: &TopicView) -> Topic {
+    /// Partitions that were added since a topic was looked up take records from now on.
+    pub(super) fn grow_topics(&self) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        // In the order of names: lanes are numbered here.
+        let mut names: Vec<Arc<str>> = topics.keys().cloned().collect();
+        names.sort();
+        for name in names {
+            let (Some(view), Some(old)) = (self.client.metadata().topic(&name), topics.get(&name))
+            else {
+                continue;
+            };
+            let same = old.queues.first().is_some_and(|queue| queue.topic_id == view.id);
+            if same && view.partitions.len() > old.queues.len() {
+                let grown = self.topic_of(&view, (Arc::clone(&old.spread), old.queues.clone()));
+                topics.insert(name, Arc::new(grown));
+            }
+        }
+    }
+
+    /// A topic as metadata shows it, with queues for the partitions that have none yet.
+    fn topic_of(
+        &self,
+        view: &TopicView,
+        (spread, mut queues): (Arc<Spread>, Vec<Arc<Queue>>),
+    ) -> Topic {
         let mut pending = self.pending();
-        let mut queues = Vec::with_capacity(view.partitions.len());
-        for partition in (0i32..).take(view.partitions.len()) {
+        for partition in (0i32..).take(view.partitions.len()).skip(queues.len()) {
             let at = TopicPartition { topic: Arc::clone(&view.name), partition };
             let queue = Arc::new(Queue::new(at, view.id, pending.1));
             pending.1 += 1;
             pending.0.new_queues.push(Arc::clone(&queue));
             queues.push(queue);
         }
-        Topic { spread: Spread::new(), queues }
+        Topic { spread, queues }
     }
 
     fn pending(&self) -> MutexGuard<'_, (Work, u32)> {
@@ -207,10 +231,12 @@ impl Shared {
 
     /// Tells a batch's records their verdict and gives back what it held.
     pub(super) fn finish(&self, ticket: Ticket, verdict: Result<Arc<BatchReceipt>>) {
-        let (reserved, serial) = (ticket.reserved, ticket.serial);
+        let (reserved, serial) = (ticket.reserved, Arc::clone(&ticket.serial));
         ticket.settle(verdict);
         self.memory.add_permits(reserved);
-        self.opening.unfinished.finish(serial);
+        if let Some(serial) = Arc::into_inner(serial) {
+            self.opening.unfinished.finish(serial);
+        }
     }
 
     fn tell(&self, change: impl FnOnce(&mut Work)) {

@@ -67,6 +67,8 @@ pub struct Inner {
     pub sent_bytes: i64,
     pub next_producer: i64,
     pub partitions: i32,
+    /// Told with every receipt.
+    pub throttle_ms: i32,
     /// Stale frames to send after a removal, to prove that they are ignored.
     pub stale_after_remove: bool,
 }

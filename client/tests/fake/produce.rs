@@ -44,6 +44,7 @@ impl wire::produce_service_server::ProduceService for Fake {
                         Ok(None) => continue,
                         Ok(Some(receipt)) => Ok(wire::ProduceResponse {
                             receipts: vec![receipt],
+                            throttle_ms: fake.lock().throttle_ms,
                             ..Default::default()
                         }),
                         Err(status) => Err(status),
