@@ -19,10 +19,14 @@ impl Core {
 
     pub(super) fn shard_of(&self, at: TopicPartition) -> Result<ShardId, Failure> {
         let found = self.catalog(|catalog| {
-            let topic = catalog.topic(at.topic).filter(|it| it.phase != TopicPhase::Deleting);
-            let Some(topic) = topic else {
-                return Err(failure(FailureCode::TopicNotFound, "the topic does not exist"));
+            let Some(topic) = catalog.topic(at.topic) else {
+                // A replica of the catalog that is still catching up has not heard of it: only a linearizable look may
+                // say that it does not exist, and the caller's next lookup by name takes one.
+                return Err(no_leader("the topic is not known to this node yet"));
             };
+            if topic.phase == TopicPhase::Deleting {
+                return Err(failure(FailureCode::TopicNotFound, "the topic is being deleted"));
+            }
             let missing = || failure(FailureCode::PartitionNotFound, "no such partition");
             topic.shard_of(at.partition).ok_or_else(missing)
         })?;
