@@ -31,6 +31,8 @@
 //! What a method promises when something fails is said by [`Error::class`]: not done, perhaps done, fenced, or to be
 //! changed by the caller. Nothing waits without a deadline, and dropping never blocks.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 
 mod admin;
