@@ -63,7 +63,7 @@ pub enum OutputFormat {
 impl GlobalOptions {
     /// A connection that needs no settings of a producer or consumer.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
-        let config = ClientConfig::from_map(self.pairs(&[])).map_err(unusable)?;
+        let config = ClientConfig::from_map(self.pairs(&[])).map_err(|e| unusable(&e))?;
         self.client(config).await
     }
 
@@ -74,7 +74,8 @@ impl GlobalOptions {
     ) -> Result<(Client, ProducerConfig), Failure> {
         let block = ("max.block.ms", self.timeout.as_millis().to_string());
         let all: Vec<_> = std::iter::once(block).chain(defaults.iter().cloned()).collect();
-        let (client, config) = ProducerConfig::from_map(self.pairs(&all)).map_err(unusable)?;
+        let (client, config) =
+            ProducerConfig::from_map(self.pairs(&all)).map_err(|e| unusable(&e))?;
         Ok((self.client(client).await?, config))
     }
 
@@ -83,7 +84,8 @@ impl GlobalOptions {
         &self,
         defaults: &[(&str, String)],
     ) -> Result<(Client, ConsumerConfig), Failure> {
-        let (client, config) = ConsumerConfig::from_map(self.pairs(defaults)).map_err(unusable)?;
+        let (client, config) =
+            ConsumerConfig::from_map(self.pairs(defaults)).map_err(|e| unusable(&e))?;
         Ok((self.client(client).await?, config))
     }
 
@@ -110,7 +112,7 @@ impl GlobalOptions {
     }
 }
 
-fn unusable(error: crate::config::ConfigError) -> Failure {
+fn unusable(error: &crate::config::ConfigError) -> Failure {
     Failure::unusable(format!("setting {error}"))
 }
 

@@ -24,6 +24,8 @@ use crate::record::ProducerRecord;
 const LAST_ACKS: Duration = Duration::from_secs(5);
 /// Bytes read from the input at once.
 const READ_AHEAD: usize = 256 << 10;
+/// Standard input, where the system gives it a name.
+const STANDARD_INPUT: &str = "/dev/stdin";
 /// Lines between two looks at progress and failures: often for a person, seldom for a processor.
 const LOOK_EVERY: u64 = 256;
 
@@ -191,9 +193,8 @@ impl Sender {
 
 /// The input, and how many bytes it has where that is known.
 async fn open(file: &Path) -> Result<(Box<dyn AsyncBufRead + Send + Unpin>, Option<u64>), Failure> {
-    if file == Path::new("-") {
-        return Ok((Box::new(BufReader::with_capacity(READ_AHEAD, tokio::io::stdin())), None));
-    }
+    // Opened by its name: the same reads as any file, without another thread for a terminal.
+    let file = if file == Path::new("-") { Path::new(STANDARD_INPUT) } else { file };
     let unusable = |error| Failure::unusable(format!("cannot read {}: {error}", file.display()));
     let opened = tokio::fs::File::open(file).await.map_err(unusable)?;
     let about = opened.metadata().await.map_err(unusable)?;

@@ -53,7 +53,7 @@ pub enum BenchCommand {
 /// What every measure takes.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXIT_CODES)]
-pub struct LoadArguments {
+pub(super) struct LoadArguments {
     /// Made if it does not exist
     #[arg(long, default_value = "bench")]
     topic: String,
