@@ -178,7 +178,7 @@ pub(crate) async fn list_offsets(
         ..Default::default()
     };
     let queries = partitions.iter().map(query).collect();
-    let call = link.call(wire::ListOffsetsRequest { queries, ..Default::default() }, timeout);
+    let call = link.call(wire::ListOffsetsRequest { queries }, timeout);
     let mut client = OffsetServiceClient::new(link.channel.clone());
     let answer = client.list_offsets(call).await.map_err(|s| link.failure(&s))?.into_inner();
     check(answer.failure.as_ref())?;

@@ -1,5 +1,7 @@
 //! The consumer against a fake node: order, credit, seeks that overtake frames, positions, commits.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod fake;
 
 use std::time::Duration;

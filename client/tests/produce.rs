@@ -1,5 +1,7 @@
 //! The producer against a fake node with real sequence checks: acks, order, repetition, back-pressure.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod fake;
 
 use std::sync::{Arc, Mutex};

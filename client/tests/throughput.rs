@@ -2,13 +2,15 @@
 //! and a release build: `cargo test --release -p waymark-client --test throughput -- --ignored --nocapture`.
 
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fake;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fake::{Fake, TOPIC};
+use tokio::time::Instant;
 use waymark_client::{ConsumerConfig, OffsetReset, ProducerConfig, ProducerRecord};
 
 const RECORDS: usize = 300_000;

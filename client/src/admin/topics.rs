@@ -112,11 +112,7 @@ impl Admin {
                 .client
                 .call("listing topics", Repeat::Harmless, |link, timeout| async move {
                     let page_token = Clone::clone(from);
-                    let request = wire::ListTopicsRequest {
-                        page_size: PAGE,
-                        page_token,
-                        ..Default::default()
-                    };
+                    let request = wire::ListTopicsRequest { page_size: PAGE, page_token };
                     let call = link.call(request, timeout);
                     let answer = service(&link).list_topics(call).await;
                     let answer = answer.map_err(|s| link.failure(&s))?.into_inner();
@@ -158,7 +154,6 @@ impl Admin {
         self.each("describing topics", topics, |link, timeout, topics| async move {
             let request = wire::DescribeTopicsRequest {
                 topics: topics.iter().map(|name| topic_ref(name)).collect(),
-                ..Default::default()
             };
             let call = link.call(request, timeout);
             let answer = service(&link)
@@ -208,11 +203,7 @@ impl Admin {
             partitions.into_iter().map(|(at, before)| (at.into(), before)).collect();
         self.each("deleting records", items, |link, timeout, items| async move {
             let partitions = items.iter().map(records_before).collect();
-            let request = wire::DeleteRecordsRequest {
-                partitions,
-                timeout_ms: millis(timeout),
-                ..Default::default()
-            };
+            let request = wire::DeleteRecordsRequest { partitions, timeout_ms: millis(timeout) };
             let call = link.call(request, timeout);
             let answer = service(&link)
                 .delete_records(call)
