@@ -7,6 +7,9 @@
     missing_docs,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::type_complexity,
+    clippy::result_large_err,
+    clippy::disallowed_methods,
     reason = "a test fixture"
 )]
 
