@@ -169,5 +169,5 @@ fn known_epoch(batch: &Batch) -> Option<i32> {
 }
 
 #[cfg(test)]
-#[path = "decode_tests.rs"]
+#[path = "tests/decode.rs"]
 mod tests;

@@ -347,5 +347,5 @@ pub(crate) fn following(first: i32, records: i32) -> i32 {
 }
 
 #[cfg(test)]
-#[path = "lane_tests.rs"]
+#[path = "tests/lane.rs"]
 mod tests;

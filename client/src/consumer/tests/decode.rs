@@ -7,24 +7,24 @@ use super::*;
 
 const FILES: [(&[u8], &str); 5] = [
     (
-        include_bytes!("../../tests/data/batches-none.log"),
-        include_str!("../../tests/data/batches-none.jsonl"),
+        include_bytes!("../../../tests/data/batches-none.log"),
+        include_str!("../../../tests/data/batches-none.jsonl"),
     ),
     (
-        include_bytes!("../../tests/data/batches-gzip.log"),
-        include_str!("../../tests/data/batches-gzip.jsonl"),
+        include_bytes!("../../../tests/data/batches-gzip.log"),
+        include_str!("../../../tests/data/batches-gzip.jsonl"),
     ),
     (
-        include_bytes!("../../tests/data/batches-snappy.log"),
-        include_str!("../../tests/data/batches-snappy.jsonl"),
+        include_bytes!("../../../tests/data/batches-snappy.log"),
+        include_str!("../../../tests/data/batches-snappy.jsonl"),
     ),
     (
-        include_bytes!("../../tests/data/batches-lz4.log"),
-        include_str!("../../tests/data/batches-lz4.jsonl"),
+        include_bytes!("../../../tests/data/batches-lz4.log"),
+        include_str!("../../../tests/data/batches-lz4.jsonl"),
     ),
     (
-        include_bytes!("../../tests/data/batches-zstd.log"),
-        include_str!("../../tests/data/batches-zstd.jsonl"),
+        include_bytes!("../../../tests/data/batches-zstd.log"),
+        include_str!("../../../tests/data/batches-zstd.jsonl"),
     ),
 ];
 
