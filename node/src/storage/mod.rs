@@ -1,4 +1,6 @@
-//! STUB.
+//! Storage: what a node keeps on its disk. Owns the journal (every replica's log and votes), segments (committed batches),
+//! tables and checkpoints, all on the Disk seam. Never decides what is committed: consensus does, and hands it down.
+
 pub mod disk;
 pub mod journal;
 pub mod raft_record;
