@@ -32,7 +32,7 @@ impl Clock for SystemClock {
 /// Randomness: one seeded stream, so that a run under simulation can be repeated.
 #[derive(Debug)]
 pub struct Random {
-    /// SplitMix64's counter: every draw adds the golden gamma, so that draws from many tasks never repeat.
+    /// `SplitMix64`'s counter: every draw adds the golden gamma, so that draws from many tasks never repeat.
     state: AtomicU64,
 }
 
@@ -51,7 +51,7 @@ impl Random {
         Self::seeded(rand::random())
     }
 
-    /// The next 64 bits (SplitMix64: Steele, Lea and Flood, OOPSLA 2014).
+    /// The next 64 bits (`SplitMix64`: Steele, Lea and Flood, OOPSLA 2014).
     pub fn next_u64(&self) -> u64 {
         let mut z =
             self.state.fetch_add(GOLDEN_GAMMA, Ordering::Relaxed).wrapping_add(GOLDEN_GAMMA);

@@ -18,7 +18,7 @@ impl Core {
     }
 
     pub(super) fn shard_of(&self, at: TopicPartition) -> Result<ShardId, Failure> {
-        let found = self.catalog(|catalog| {
+        self.catalog(|catalog| {
             let Some(topic) = catalog.topic(at.topic) else {
                 // A replica of the catalog that is still catching up has not heard of it: only a linearizable look may
                 // say that it does not exist, and the caller's next lookup by name takes one.
@@ -29,8 +29,7 @@ impl Core {
             }
             let missing = || failure(FailureCode::PartitionNotFound, "no such partition");
             topic.shard_of(at.partition).ok_or_else(missing)
-        })?;
-        found
+        })?
     }
 
     /// The replica here, if it leads and has applied an entry of its own term.

@@ -30,7 +30,7 @@ fn told(entry: &TopicEntry) -> Topic {
 
 impl Core {
     fn known_topic(&self, named: &NamedTopic) -> Result<Option<Topic>, Failure> {
-        let found = self.catalog(|catalog| {
+        self.catalog(|catalog| {
             let by_id = named.id.and_then(|id| catalog.topic(id));
             let by_name = named.name.as_deref().and_then(|name| catalog.topic_named(name));
             let found = if named.id.is_some() { by_id } else { by_name };
@@ -41,8 +41,7 @@ impl Core {
                 return Err(failure(FailureCode::TopicIdMismatch, "name and id differ"));
             }
             Ok(found.map(told))
-        })?;
-        found
+        })?
     }
 
     pub(super) async fn topic(&self, named: &NamedTopic) -> Result<Topic, Failure> {

@@ -3,8 +3,10 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId, TopicPartition};
@@ -21,7 +23,7 @@ pub struct StoreOptions {
     /// A partition's pending bytes are written once they reach this.
     pub segment_write_bytes: usize,
     /// … or once the oldest has waited this long.
-    pub segment_write_after: std::time::Duration,
+    pub segment_write_after: Duration,
     /// Pending bytes of the whole node; beyond it apply waits.
     pub pending_bytes: usize,
     /// Open segment files kept.
@@ -158,7 +160,17 @@ impl Store {
             replicas: Arc::default(),
             stopping: CancellationToken::new(),
         };
-        tokio::spawn(store.clone().write_behind());
+        let writer = Writer {
+            replicas: Arc::clone(&store.replicas),
+            stopping: store.stopping.clone(),
+            shelf: Arc::downgrade(&store.shelf),
+            enough: Arc::clone(&store.shelf.enough),
+        };
+        let (long_run, patience) = (
+            store.shelf.options.segment_write_bytes as u64,
+            store.shelf.options.segment_write_after,
+        );
+        tokio::spawn(writer.run(long_run, patience));
         Ok(store)
     }
     /// Recovers one replica (S5): loads its checkpoint, refills its tables, cuts its segments back to the checkpoint's
@@ -179,38 +191,46 @@ impl Store {
     /// Writes what is pending and stops.
     pub async fn shutdown(&self) {
         self.stopping.cancel();
-        self.write_all(1).await;
+        write_all(&self.replicas, 1).await;
     }
 
     fn open_replicas(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Replica>>> {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+/// Writes behind apply. Holds no disk: it ends once the store and all its replicas are gone.
+struct Writer {
+    replicas: Arc<Mutex<Vec<Weak<Replica>>>>,
+    stopping: CancellationToken,
+    shelf: Weak<Shelf>,
+    enough: Arc<Notify>,
+}
+
+impl Writer {
     /// Writes what waits: long runs as soon as there are any, the rest now and then.
-    async fn write_behind(self) {
-        let options = &self.shelf.options;
-        let long_run = options.segment_write_bytes as u64;
-        loop {
+    async fn run(self, long_run: u64, patience: Duration) {
+        while self.shelf.strong_count() > 0 {
             let least = tokio::select! {
                 () = self.stopping.cancelled() => return,
-                () = self.shelf.enough.notified() => long_run,
-                () = sleep(options.segment_write_after) => 1,
+                () = self.enough.notified() => long_run,
+                () = sleep(patience) => 1,
             };
-            self.write_all(least).await;
+            write_all(&self.replicas, least).await;
         }
     }
+}
 
-    async fn write_all(&self, least: u64) {
-        let replicas: Vec<Arc<Replica>> = {
-            let mut open = self.open_replicas();
-            open.retain(|replica| replica.strong_count() > 0);
-            open.iter().filter_map(Weak::upgrade).collect()
-        };
-        for replica in replicas {
-            if let Err(error) = replica.write_waiting(least).await {
-                // It stays readable from memory, and the journal has it; the checkpoint will say so too.
-                tracing::error!(%error, "segments cannot be written");
-            }
+async fn write_all(replicas: &Mutex<Vec<Weak<Replica>>>, least: u64) {
+    let replicas: Vec<Arc<Replica>> = {
+        let mut open = replicas.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|replica| replica.strong_count() > 0);
+        open.iter().filter_map(Weak::upgrade).collect()
+    };
+    for replica in replicas {
+        if let Err(error) = replica.write_waiting(least).await {
+            // It stays readable from memory, and the journal has it; the checkpoint will say so too.
+            tracing::error!(%error, "segments cannot be written");
         }
     }
 }

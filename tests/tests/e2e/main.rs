@@ -1,6 +1,8 @@
 //! Whole clusters of real processes on loopback and temporary folders, killed with SIGKILL while records flow. What must
 //! hold is judged from outside: by receipts, by what a consumer reads, and by the replicas' own digests.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must stop")]
+
 mod cluster;
 mod formation;
 mod kill;

@@ -31,7 +31,7 @@ pub(in crate::storage) struct Shelf {
     /// Told when `pending` fell.
     pub(in crate::storage) room: Notify,
     /// Told when a partition has enough for a write.
-    pub(in crate::storage) enough: Notify,
+    pub(in crate::storage) enough: Arc<Notify>,
     /// Files kept open.
     open: AtomicUsize,
 }
@@ -48,7 +48,7 @@ impl Shelf {
             options,
             pending: AtomicUsize::new(0),
             room: Notify::new(),
-            enough: Notify::new(),
+            enough: Arc::default(),
             open: AtomicUsize::new(0),
         }
     }

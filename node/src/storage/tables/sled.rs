@@ -16,6 +16,7 @@ pub struct SledTables {
     db: sled::Db,
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn refused(error: sled::Error) -> TableError {
     TableError(error.to_string())
 }
