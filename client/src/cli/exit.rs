@@ -13,7 +13,7 @@ use crate::error::{Error, FailureCode};
 pub enum Exit {
     /// Done; all is well.
     Done = 0,
-    /// The cluster refused.
+    /// The cluster refused, or what was asked for could not be done.
     Refused = 1,
     /// The arguments, a setting or a file cannot be used. The same code as clap's.
     Unusable = 2,
@@ -28,7 +28,7 @@ pub enum Exit {
 /// The exit codes, as help shows them.
 pub const EXIT_CODES: &str = "Exit codes:
   0    done
-  1    refused by the cluster
+  1    refused by the cluster, or failed
   2    arguments, a setting or a file that cannot be used
   3    no node answered in time
   4    replicas differ, or the cluster is not healthy

@@ -2,11 +2,12 @@
 //! tests. Built with the feature `cli` only. Never talks to a cluster but through the crate's public API.
 //!
 //! - a file (or folder) per family of commands: `topic`, `produce`, `consume`, `offsets`, `cluster`, `bench`
-//! - `global` has the options that all share, `exit` what a process ends with, `output` the one way to standard output
+//! - `call` joins a command and the options that all share (`global`) for a binary's own command line, `exit` what a process ends with, `output` the one way to standard output
 //! - `line_input`, `format`, `spot`, `measure` hold what several of them need: lines into records, records into text,
 //!   places in a log, counts and latencies
 
 mod bench;
+mod call;
 mod cluster;
 mod consume;
 mod exit;
@@ -25,11 +26,12 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use tokio_util::sync::CancellationToken;
 
+pub use call::Call;
 pub use exit::{EXIT_CODES, Exit, Failure};
 pub use global::{DEFAULT_BOOTSTRAP, GlobalOptions, OutputFormat};
 pub use output::Output;
 
-/// The client commands, to be flattened beside a binary's own.
+/// The client commands.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Create, list, describe, alter and delete topics
@@ -69,7 +71,8 @@ struct Context<'a> {
 /// Runs a command to its end on a runtime of its own and says what the process should end with. Errors go to standard
 /// error, one line.
 #[must_use]
-pub fn run(command: Command, global: &GlobalOptions) -> ExitCode {
+pub fn run(call: Call) -> ExitCode {
+    let Call { command, global } = call;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -78,7 +81,7 @@ pub fn run(command: Command, global: &GlobalOptions) -> ExitCode {
         }
     };
     let mut out = Output::standard(global.output);
-    let outcome = runtime.block_on(until_interrupted(command, global, &mut out));
+    let outcome = runtime.block_on(until_interrupted(command, &global, &mut out));
     // Work that is left, such as reading a terminal, must not keep the process.
     runtime.shutdown_background();
     match outcome {

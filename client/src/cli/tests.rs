@@ -1,4 +1,4 @@
-//! The command line as a whole: every command parses, help stays as it is, globals stand on either side.
+//! The command line as a whole: every command parses, help stays as it is, shared options stand on either side.
 
 use clap::{CommandFactory as _, Parser};
 
@@ -7,10 +7,8 @@ use super::*;
 #[derive(Debug, Parser)]
 #[command(name = "waymark")]
 struct Arguments {
-    #[command(flatten)]
-    global: GlobalOptions,
     #[command(subcommand)]
-    command: Command,
+    call: Call,
 }
 
 fn parsed(line: &str) -> Result<Arguments, clap::Error> {
@@ -81,12 +79,12 @@ fn what_makes_no_sense_is_refused_with_the_code_for_wrong_arguments() {
 }
 
 #[test]
-fn global_options_stand_before_or_after_the_command() {
-    for line in ["--output json --timeout 2s topic list", "topic list --output json --timeout 2s"] {
+fn shared_options_stand_before_or_after_the_words_of_a_command() {
+    for line in ["topic --output json --timeout 2s list", "topic list --output json --timeout 2s"] {
         let arguments = parsed(&format!("waymark {line} --bootstrap a:1,b:2")).unwrap();
-        assert_eq!(arguments.global.output, OutputFormat::Json);
-        assert_eq!(arguments.global.bootstrap, ["a:1", "b:2"]);
-        assert_eq!(arguments.global.timeout, std::time::Duration::from_secs(2));
+        assert_eq!(arguments.call.global.output, OutputFormat::Json);
+        assert_eq!(arguments.call.global.bootstrap, ["a:1", "b:2"]);
+        assert_eq!(arguments.call.global.timeout, std::time::Duration::from_secs(2));
     }
 }
 

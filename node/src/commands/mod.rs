@@ -11,12 +11,11 @@ mod telemetry;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use waymark_client::cli;
 
 /// A replicated log cluster: topics, partitions, offsets, producers and consumers, on Raft.
-///
-/// Exit codes: 0 done, 1 failed, 2 wrong arguments.
 #[derive(Debug, Parser)]
-#[command(name = "waymark", version, about, max_term_width = 100)]
+#[command(name = "waymark", version, about, max_term_width = 100, after_help = cli::EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -27,6 +26,8 @@ enum Command {
     Node(node::Arguments),
     Dev(dev::Arguments),
     Demo(demo::Arguments),
+    #[command(flatten)]
+    Client(cli::Call),
 }
 
 /// A command that did not do what it was asked; the text says why and, where it can, what to do.
@@ -46,6 +47,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Node(arguments) => node::run(&arguments),
         Command::Dev(arguments) => dev::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Client(call) => return cli::run(call),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

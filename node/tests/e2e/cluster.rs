@@ -15,7 +15,6 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use waymark_client::{Client, ClientConfig, NewTopic, PartitionDescription};
 use waymark_proto::transport::{Purpose, TcpDial, channel};
-use waymark_tests::binary;
 
 pub(crate) const NODES: u32 = 3;
 pub(crate) const TOPIC: &str = "orders";
@@ -99,7 +98,7 @@ impl Cluster {
             .append(true)
             .open(self.path(format!("node-{node}.log")))
             .unwrap();
-        let child = Command::new(binary::path("waymark"))
+        let child = Command::new(env!("CARGO_BIN_EXE_waymark"))
             .args(["node", "--until-stdin-closes", "--config"])
             .arg(config)
             .stdin(Stdio::piped())
