@@ -15,12 +15,13 @@ use std::time::Duration;
 use futures::Stream;
 use waymark_proto::transport::BoxedIo;
 
-use self::running::Running;
 use crate::config::Config;
 use crate::consensus::StartError;
 use crate::env::Env;
 use crate::storage::journal::JournalError;
 use crate::storage::shard_store::StoreError;
+
+pub use running::Running;
 
 /// Calls of clients that are on the way when a node stops get this long to end.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -79,13 +80,9 @@ pub async fn run(
     doors: Doors,
     stop: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
-    let mut running = Running::start(config, env, doors).await?;
+    let running = Running::start(config, env, doors).await?;
     tracing::info!(node = config.node.id, version = env!("CARGO_PKG_VERSION"), "node started");
-    let ended = tokio::select! {
-        () = stop => Ok(()),
-        error = running.failed() => Err(error),
-    };
-    running.stop().await;
+    let ended = running.run_until(stop).await;
     tracing::info!(node = config.node.id, "node stopped");
     ended
 }

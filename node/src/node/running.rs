@@ -18,10 +18,10 @@ use crate::env::Env;
 use crate::storage::journal::Journal;
 use crate::storage::shard_store::Store;
 
-/// A started node.
+/// A started node. Dropped, it goes on until its runtime ends: only [`Running::run_until`] takes it down in order.
 #[derive(Debug)]
-pub(super) struct Running {
-    pub(super) consensus: Consensus,
+pub struct Running {
+    consensus: Consensus,
     journal: Journal,
     store: Store,
     clients: Door,
@@ -32,7 +32,11 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) async fn start(config: &Config, env: Env, doors: Doors) -> Result<Self, NodeError> {
+    /// Starts a node: it recovers what its disk holds, and returns while it still joins its cluster.
+    ///
+    /// # Errors
+    /// When what the disk holds cannot be opened or belongs to another node.
+    pub async fn start(config: &Config, env: Env, doors: Doors) -> Result<Self, NodeError> {
         let journal = options::journal(config, &env.random);
         let journal = Journal::open(Arc::clone(&env.disk), journal).await?;
         let (disk, tables) = (Arc::clone(&env.disk), Arc::clone(&env.tables));
@@ -71,8 +75,26 @@ impl Running {
         Ok(Self { consensus, journal, store, clients, peers, draining, background })
     }
 
-    /// Resolves when this node cannot go on.
-    pub(super) async fn failed(&mut self) -> NodeError {
+    /// Its replicas, for whoever watches it from outside.
+    #[must_use]
+    pub fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    /// Serves until `stop` resolves or it cannot go on, and takes it down.
+    ///
+    /// # Errors
+    /// When it could not go on.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+        let ended = tokio::select! {
+            () = stop => Ok(()),
+            error = self.failed() => Err(error),
+        };
+        self.stop().await;
+        ended
+    }
+
+    async fn failed(&mut self) -> NodeError {
         tokio::select! {
             why = self.consensus.fatal() => NodeError::Fatal(why),
             error = self.clients.failed() => error,
@@ -82,7 +104,7 @@ impl Running {
 
     /// Takes everything down: clients first, so that nothing new comes; the peers' door last, because handing over
     /// leaderships needs them.
-    pub(super) async fn stop(mut self) {
+    async fn stop(mut self) {
         self.background.cancel();
         self.draining.cancel();
         self.clients.close(GOODBYE).await;
