@@ -66,6 +66,11 @@ pub(super) fn unproposed(error: &ProposeError) -> Failure {
         ProposeError::NoQuorum(_) => failure(FailureCode::NoQuorum, text),
         ProposeError::ExpiredUnsent => failure(FailureCode::ExpiredUnsent, text),
         ProposeError::OutcomeUnknown(_) => failure(FailureCode::OutcomeUnknown, text),
+        ProposeError::TooLarge { limit, .. } => {
+            let mut failure = failure(FailureCode::BatchTooLarge, text);
+            failure.limit = i64::try_from(*limit).ok();
+            failure
+        }
     }
 }
 

@@ -226,6 +226,13 @@ impl Config {
                 "journal.flush_bytes is more than a quarter of journal.file_bytes".to_owned(),
             );
         }
+        if self.broker.entry_bytes.0 > journal.file_bytes.0 / 8 {
+            return contradiction(
+                "broker.entry_bytes is more than an eighth of journal.file_bytes: an entry with its frame must fit a \
+                 quarter of a file"
+                    .to_owned(),
+            );
+        }
         if network.reconnect_min > network.reconnect_max {
             return contradiction(
                 "network.reconnect_min is above network.reconnect_max".to_owned(),

@@ -83,6 +83,8 @@ fn what_does_not_exist_is_refused_with_what_does() {
 fn settings_that_contradict_each_other_are_refused() {
     let slow = "[consensus]\nheartbeat = \"500 ms\"";
     assert!(complaint(slow).contains("a third of consensus.election_max"));
+    let short = "[journal]\nfile_bytes = \"2 MiB\"\nflush_bytes = \"256 KiB\"";
+    assert!(complaint(short).contains("an eighth of journal.file_bytes"));
     let node = |id: u32, port: u16| {
         format!("{{ id = {id}, client = \"h:{port}\", peer = \"h:{}\" }}", port + 100)
     };

@@ -131,6 +131,14 @@ pub enum ProposeError {
     /// Perhaps written: the deadline, a lost leadership or a failure came after the proposal.
     #[error("the outcome is unknown: {0}")]
     OutcomeUnknown(String),
+    /// Not written: larger than an entry of the journal can be.
+    #[error("a command of {bytes} bytes, at most {limit} fit the journal's files")]
+    TooLarge {
+        /// Bytes of the command.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// Not written: this node does not run the shard, or is stopping.
     #[error("shard {0} does not run here")]
     NotHere(ShardId),

@@ -160,6 +160,14 @@ impl Shard {
     }
 
     async fn hand_over(&self, command: Bytes, done: Done) {
+        let limit = self.core.applied.journal.payload_limit();
+        if command.len() > limit {
+            // An entry that the journal must refuse would take the replica down with it.
+            return done(Err(ProposeError::TooLarge {
+                bytes: command.len() as u64,
+                limit: limit as u64,
+            }));
+        }
         let owed = Owed { done: Some(done), core: Arc::downgrade(&self.core) };
         let complete = OnComplete(Box::new(move |outcome| owed.complete(outcome)));
         let _gate = self.core.gate.read().await;

@@ -153,8 +153,12 @@ impl Cluster {
 
     /// A client that knows all nodes.
     pub(crate) async fn client(&self) -> Client {
-        let addresses = self.ports.iter().map(|(client, _)| format!("127.0.0.1:{client}"));
-        Client::connect(ClientConfig::new(addresses)).await.unwrap()
+        Client::connect(ClientConfig::new(self.addresses())).await.unwrap()
+    }
+
+    /// Where the nodes serve clients, in order.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.ports.iter().map(|(client, _)| format!("127.0.0.1:{client}")).collect()
     }
 
     pub(crate) async fn with_topic(self, partitions: i32) -> (Self, Client) {

@@ -5,7 +5,8 @@ use crate::ledger::Ledger;
 
 /// A journal so small that a few megabytes are beyond its reach.
 const SHORT_MEMORY: &str = "\n[journal]\nfile_bytes = \"1 MiB\"\nflush_bytes = \"256 KiB\"\n[consensus]\n\
-    checkpoint_bytes = \"1 MiB\"\ncheckpoint_interval = \"200 ms\"\nkept_bytes = 0\n";
+    checkpoint_bytes = \"1 MiB\"\ncheckpoint_interval = \"200 ms\"\nkept_bytes = 0\n\
+    [broker]\nentry_bytes = \"128 KiB\"\n";
 const MISSED: u32 = 100_000;
 const AFTERWARDS: u32 = 30_000;
 

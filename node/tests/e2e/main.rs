@@ -8,3 +8,4 @@ mod formation;
 mod kill;
 mod laggard;
 mod ledger;
+mod python;

@@ -53,6 +53,7 @@ fn failure_to(error: ProposeError) -> peer::propose_failure::Kind {
         ProposeError::NoQuorum(shard) => Kind::NoQuorum(shard.0),
         ProposeError::ExpiredUnsent => Kind::ExpiredUnsent(peer::End {}),
         ProposeError::OutcomeUnknown(why) => Kind::OutcomeUnknown(why),
+        ProposeError::TooLarge { bytes, limit } => Kind::TooLarge(peer::TooLarge { bytes, limit }),
         ProposeError::NotHere(shard) => Kind::NotHere(shard.0),
     }
 }
@@ -66,6 +67,7 @@ fn failure_from(kind: peer::propose_failure::Kind) -> Result<ProposeError, Malfo
         Kind::NoQuorum(shard) => ProposeError::NoQuorum(ShardId(shard)),
         Kind::ExpiredUnsent(_) => ProposeError::ExpiredUnsent,
         Kind::OutcomeUnknown(why) => ProposeError::OutcomeUnknown(why),
+        Kind::TooLarge(peer::TooLarge { bytes, limit }) => ProposeError::TooLarge { bytes, limit },
         Kind::NotHere(shard) => ProposeError::NotHere(ShardId(shard)),
     })
 }

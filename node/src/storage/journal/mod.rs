@@ -201,6 +201,12 @@ impl Journal {
         Ok(Self { handle: Arc::new(Handle { shared, entry_limit }) })
     }
 
+    /// Most bytes of one entry's payload.
+    #[must_use]
+    pub fn payload_limit(&self) -> usize {
+        self.handle.entry_limit - HEAD
+    }
+
     /// The log of one local replica; created empty at its first write.
     #[must_use]
     pub fn shard(&self, key: ReplicaKey) -> ShardLog {
