@@ -4,9 +4,9 @@ use crate::cluster::{Cluster, assert_replicas_identical, described};
 use crate::ledger::Ledger;
 
 /// A journal so small that a few megabytes are beyond its reach.
-const SHORT_MEMORY: &str = "\n[journal]\nfile_bytes = \"1 MiB\"\nflush_bytes = \"256 KiB\"\n[consensus]\n\
+const SHORT_MEMORY: &str = "\n[journal]\nfile_bytes = \"2 MiB\"\nflush_bytes = \"256 KiB\"\n[consensus]\n\
     checkpoint_bytes = \"1 MiB\"\ncheckpoint_interval = \"200 ms\"\nkept_bytes = 0\n\
-    [broker]\nentry_bytes = \"128 KiB\"\n";
+    [broker]\nentry_bytes = \"256 KiB\"\n";
 const MISSED: u32 = 100_000;
 const AFTERWARDS: u32 = 30_000;
 
