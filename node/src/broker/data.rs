@@ -1,6 +1,7 @@
 //! Appending and reading, as the services ask for it. Owns admission by bytes and the waiting of readers.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -12,8 +13,9 @@ use waymark_proto::ids::{ShardId, TopicPartition};
 
 use super::lane::{Outcome, Waiting};
 use super::logs::{Append, Appended, Batches, Logs, Marks, ReadAt};
-use super::refusal::{failure, refused, unexpected, unproposed, unread};
+use super::refusal::{failure, no_leader, refused, unexpected, unproposed, unread};
 use super::{Broker, Core, door};
+use crate::consensus::Shard;
 use crate::state::command::ProduceItem;
 use crate::state::{CatalogCommand, Command, PartitionView, Reply};
 
@@ -21,6 +23,8 @@ use crate::state::{CatalogCommand, Command, PartitionView, Reply};
 const PRODUCER_IDS: i32 = 1000;
 /// Pause that a refusal for want of room asks for, ms.
 const OVERLOAD_PAUSE_MS: i32 = 20;
+/// Time that a quorum has to confirm the leadership; a caller that is refused asks again.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
 
 fn marks(view: &PartitionView<'_>) -> Marks {
     Marks {
@@ -32,7 +36,15 @@ fn marks(view: &PartitionView<'_>) -> Marks {
 
 fn no_partition() -> Failure {
     // The catalog knows it, its shard does not yet: it is about to be opened.
-    super::refusal::no_leader("the partition is not open yet")
+    no_leader("the partition is not open yet")
+}
+
+/// Returns once a quorum still follows this leader and it has applied all that was committed before. One that was deposed
+/// and does not know it yet holds an older end of the log: told as "out of range", a reset policy would repeat or skip
+/// records (S14).
+pub(super) async fn confirm_leader(shard: &Shard) -> Result<(), Failure> {
+    let confirmed = shard.read_barrier(Instant::now() + CONFIRM_PATIENCE).await;
+    confirmed.map_err(|error| no_leader(error.to_string()))
 }
 
 impl Broker {
@@ -93,9 +105,17 @@ impl Logs for Broker {
 
     async fn read(&self, at: ReadAt) -> Result<Batches, Failure> {
         let shard = self.core.serving_partition(at.at)?;
-        let marks = shard.read(|state| state.partition(at.at).map(|view| marks(&view)));
-        let marks = marks.ok_or_else(no_partition)?;
-        Core::check_epoch(at.leader_epoch, marks.leader_epoch)?;
+        let look = || -> Result<Marks, Failure> {
+            let seen = shard.read(|state| state.partition(at.at).map(|view| marks(&view)));
+            let seen = seen.ok_or_else(no_partition)?;
+            Core::check_epoch(at.leader_epoch, seen.leader_epoch)?;
+            Ok(seen)
+        };
+        let mut marks = look()?;
+        if at.offset > marks.high_watermark {
+            confirm_leader(&shard).await?;
+            marks = look()?;
+        }
         if at.offset < marks.log_start || at.offset > marks.high_watermark {
             let range = format!("the log holds {} to {}", marks.log_start, marks.high_watermark);
             let mut failure = failure(FailureCode::OffsetOutOfRange, range);

@@ -7,6 +7,7 @@ use waymark_proto::ids::TopicPartition;
 
 use super::Core;
 use super::admin::{Committed, EpochEnd, Found, Spot};
+use super::data::confirm_leader;
 use super::refusal::{failure, no_leader, refused, unexpected, unproposed, unread};
 use crate::consensus::Shard;
 use crate::state::command::CommitOffsets;
@@ -20,6 +21,9 @@ impl Core {
         leader_epoch: Option<i32>,
     ) -> Result<Found, Failure> {
         let shard = self.serving_partition(at)?;
+        if !matches!(spot, Spot::Earliest) {
+            confirm_leader(&shard).await?;
+        }
         let view = shard.read(|state| {
             let view = state.partition(at)?;
             Some((view.log_start, view.next_offset, view.leader_epoch, view.max_timestamp))
