@@ -5,6 +5,7 @@
 
 mod cluster;
 mod formation;
+mod kafka;
 mod kill;
 mod laggard;
 mod ledger;
