@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
@@ -134,14 +135,37 @@ impl Cluster {
         Ok(holds())
     }
 
+    /// The nodes of the cluster.
+    pub fn nodes(&self) -> RangeInclusive<u32> {
+        1..=self.nodes
+    }
+
     /// Cuts a node off from everyone. Connections in use stay silent: nothing is told to either side.
     pub fn isolate(&mut self, node: u32) {
         self.for_each_link(node, |sim, a, b| sim.partition(a, b));
     }
 
+    /// Cuts a node off from the other nodes; clients still reach it.
+    pub fn cut_from_peers(&mut self, node: u32) {
+        self.for_each_peer(node, |sim, a, b| sim.partition(a, b));
+    }
+
+    /// Loses what a node sends to the other nodes; what they send still arrives.
+    pub fn mute(&mut self, node: u32) {
+        self.for_each_peer(node, |sim, a, b| sim.partition_oneway(a, b));
+    }
+
     /// Joins a node to everyone again.
     pub fn heal(&mut self, node: u32) {
         self.for_each_link(node, |sim, a, b| sim.repair(a, b));
+    }
+
+    /// The process of a node dies. All that it wrote is there for the next one, synced or not, and its peers are told that
+    /// their connections are closed.
+    pub fn crash(&mut self, node: u32) {
+        self.subject.power_off(node);
+        self.sim.crash(host(node));
+        self.subject.keep_unsynced(node);
     }
 
     /// All these nodes lose power in one tick: nothing they send or write from here on counts, and of what they had not
@@ -170,10 +194,16 @@ impl Cluster {
         }
     }
 
-    fn for_each_link(&mut self, node: u32, act: impl Fn(&Sim<'static>, String, String)) {
-        let peers = (1..=self.nodes).filter(|peer| *peer != node).map(host);
-        for other in peers.chain(self.clients.iter().cloned()) {
-            act(&self.sim, host(node), other);
+    fn for_each_peer(&self, node: u32, act: impl Fn(&Sim<'static>, String, String)) {
+        for peer in self.nodes().filter(|peer| *peer != node) {
+            act(&self.sim, host(node), host(peer));
+        }
+    }
+
+    fn for_each_link(&self, node: u32, act: impl Fn(&Sim<'static>, String, String)) {
+        self.for_each_peer(node, &act);
+        for client in &self.clients {
+            act(&self.sim, host(node), client.clone());
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Event {
     Read { partition: u32, offset: u64, value: u64 },
     /// After all faults: the whole partition, as each reader is given it now.
     Settled { partition: u32, records: Vec<(u64, u64)> },
+    /// After all faults: what each replica of a partition holds, as one digest per node.
+    Compared { partition: u32, replicas: Vec<(u32, String)> },
     /// A group's offset was committed and acknowledged.
     CommitOk { group: u32, partition: u32, offset: u64 },
     /// A commit whose outcome nobody knows.

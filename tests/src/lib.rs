@@ -5,10 +5,12 @@
 //! [`process::Simulation`]. A scenario ([`scenario`]) drives a [`cluster::Cluster`] of nodes that a
 //! [`subject::Subject`] supplies, and the [`oracle`] judges the [`history::History`] by the table in [`invariants`].
 
+pub mod batch;
 pub mod binary;
 pub mod cluster;
 pub mod det;
 pub mod disk;
+mod faults;
 pub mod history;
 pub mod invariants;
 pub mod net;
@@ -16,5 +18,6 @@ pub mod oracle;
 pub mod process;
 pub mod scenario;
 pub mod subject;
-pub mod toy;
 pub mod trace_hash;
+pub mod waymark;
+mod workload;

@@ -1,5 +1,5 @@
-//! Owns the simulated network's side of the dialling seam: the one place that knows its sockets. It injects no faults; the
-//! cluster does, link by link.
+//! Owns the simulated world's side of the seams of dialling and of the wall clock: the one place that knows its sockets. It
+//! injects no faults; the cluster does, link by link.
 
 use std::io;
 
@@ -20,6 +20,30 @@ impl Dial for SimDial {
             let remote = stream.peer_addr().ok();
             Ok(BoxedIo::new(stream, remote))
         })
+    }
+}
+
+/// The wall clock of the simulated world; all hosts agree on it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SimClock;
+
+impl SimClock {
+    /// Outside of hosts, where only dropped values look, it shows the epoch.
+    fn unix_ms() -> i64 {
+        let since_epoch = turmoil::since_epoch().unwrap_or_default();
+        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+impl waymark_node::env::Clock for SimClock {
+    fn now_ms(&self) -> i64 {
+        Self::unix_ms()
+    }
+}
+
+impl waymark_client::Clock for SimClock {
+    fn now_ms(&self) -> i64 {
+        Self::unix_ms()
     }
 }
 

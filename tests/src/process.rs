@@ -34,6 +34,16 @@ pub struct Ended {
     pub report: String,
 }
 
+impl Ended {
+    /// How many appends were acknowledged; 0 of a run that broke.
+    #[must_use]
+    pub fn acknowledged(&self) -> usize {
+        let line = self.report.lines().find(|line| line.contains(" acknowledged in "));
+        let count = line.and_then(|line| line.split(' ').next());
+        count.and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+}
+
 impl Simulation {
     /// A run without planted bug and without hash.
     #[must_use]

@@ -1,23 +1,20 @@
-//! The stories that a cluster is put through: load, a fault, healing, and reading everything back. A scenario decides what
-//! happens and when; what was promised is the oracle's business. To add one: a variant, its name, its faults.
+//! The stories that a cluster is put through: load, faults, healing, and reading everything back. A scenario decides which
+//! faults happen and when; what was promised is the oracle's business. To add one: a variant, its name, its faults.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::cluster::{Broken, Cluster};
-use crate::history::{Event, History};
+use crate::faults::Fault;
+use crate::history::History;
 use crate::oracle::{Violation, judge};
-use crate::subject::{Appended, LogClient, Subject};
+use crate::subject::Subject;
+use crate::workload::{Load, prepare, settle};
 
-const NODES: u32 = 3;
-const PRODUCERS: u32 = 3;
-/// Pause of a producer between two records.
-const THINK: Duration = Duration::from_millis(5);
-/// After the last fault, everything must be readable within this.
-const SETTLE: Duration = Duration::from_secs(30);
+/// Nodes of every simulated cluster.
+pub const NODES: u32 = 3;
 
 /// A story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +25,13 @@ pub enum Scenario {
     LeaderPartition,
     /// All nodes lose power in one tick, with torn and reordered unsynced writes; several times.
     PowerLossAll,
+    /// Any faults, one after the other, also before the last one is over in its effects.
+    Chaos,
 }
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Self; 3] = [Self::Calm, Self::LeaderPartition, Self::PowerLossAll];
+    pub const ALL: [Self; 4] = [Self::Calm, Self::LeaderPartition, Self::PowerLossAll, Self::Chaos];
 
     /// As it is called on the command line.
     #[must_use]
@@ -41,6 +40,20 @@ impl Scenario {
             Self::Calm => "calm",
             Self::LeaderPartition => "leader-partition",
             Self::PowerLossAll => "power-loss-all",
+            Self::Chaos => "chaos",
+        }
+    }
+
+    /// How many faults, which ones, and the longest time between two of them.
+    fn faults(self) -> (u32, &'static [Fault], Duration) {
+        match self {
+            Self::Calm => (0, &[], Duration::ZERO),
+            Self::LeaderPartition => {
+                let cuts = &[Fault::LeaderAlone, Fault::LeaderDeposed, Fault::LeaderMute];
+                (3, cuts, Duration::from_secs(3))
+            }
+            Self::PowerLossAll => (3, &[Fault::PowerLossAll], Duration::from_secs(4)),
+            Self::Chaos => (6, &Fault::ALL, Duration::from_secs(2)),
         }
     }
 }
@@ -79,130 +92,20 @@ pub struct Verdict {
 pub fn run(scenario: Scenario, subject: &Arc<dyn Subject>, seed: u64) -> Result<Verdict, Broken> {
     let mut cluster = Cluster::start(Arc::clone(subject), NODES, seed);
     let history = History::default();
+    prepare(&mut cluster, subject)?;
     let load = Load::start(&mut cluster, subject, &history);
-    cluster.run_for(Duration::from_secs(2))?;
-    match scenario {
-        Scenario::Calm => cluster.run_for(Duration::from_secs(3))?,
-        Scenario::LeaderPartition => leader_partition(&mut cluster, subject)?,
-        Scenario::PowerLossAll => power_loss_all(&mut cluster)?,
+    cluster.run_for(Duration::from_secs(1))?;
+    let (count, faults, pause) = scenario.faults();
+    for _ in 0..count {
+        let drawn = usize::try_from(cluster.draw(0, faults.len() as u64)).unwrap_or(0);
+        faults[drawn].strike(&mut cluster, subject)?;
+        let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        let pause = Duration::from_millis(cluster.draw(1, milliseconds));
+        cluster.run_for(pause)?;
     }
     cluster.run_for(Duration::from_secs(1))?;
     load.stop(&mut cluster)?;
     settle(&mut cluster, subject, &history)?;
     let violations = judge(&history.snapshot());
     Ok(Verdict { acknowledged: history.acknowledged(), violations, elapsed: cluster.elapsed() })
-}
-
-fn leader_partition(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Result<(), Broken> {
-    for _ in 0..3 {
-        let partition = u32::try_from(cluster.draw(0, subject.partitions().into())).unwrap_or(0);
-        let Some(leader) = subject.leader(partition) else {
-            return Err(Broken(format!("partition {partition} has no leader")));
-        };
-        cluster.isolate(leader);
-        let cut = Duration::from_millis(cluster.draw(500, 4000));
-        cluster.run_for(cut)?;
-        cluster.heal(leader);
-        cluster.run_for(Duration::from_secs(2))?;
-    }
-    Ok(())
-}
-
-fn power_loss_all(cluster: &mut Cluster) -> Result<(), Broken> {
-    let all: Vec<u32> = (1..=NODES).collect();
-    for _ in 0..3 {
-        let load = Duration::from_millis(cluster.draw(50, 1500));
-        cluster.run_for(load)?;
-        cluster.power_loss(&all);
-        let dark = Duration::from_millis(cluster.draw(1, 500));
-        cluster.run_for(dark)?;
-        cluster.restart(&all);
-        cluster.run_for(Duration::from_secs(2))?;
-    }
-    Ok(())
-}
-
-/// The producers of a run.
-struct Load {
-    stop: Arc<AtomicBool>,
-    running: Arc<AtomicU32>,
-}
-
-impl Load {
-    fn start(cluster: &mut Cluster, subject: &Arc<dyn Subject>, history: &History) -> Self {
-        let load = Self { stop: Arc::default(), running: Arc::new(AtomicU32::new(PRODUCERS)) };
-        for producer in 1..=PRODUCERS {
-            let client = subject.client(cluster.draw(0, u64::MAX));
-            let stop = Arc::clone(&load.stop);
-            let running = Arc::clone(&load.running);
-            let history = history.clone();
-            let partitions = subject.partitions();
-            cluster.client(&format!("producer-{producer}"), async move {
-                produce(client, producer, partitions, &history, &stop).await;
-                running.fetch_sub(1, Ordering::SeqCst);
-            });
-        }
-        load
-    }
-
-    fn stop(&self, cluster: &mut Cluster) -> Result<(), Broken> {
-        self.stop.store(true, Ordering::SeqCst);
-        let running = Arc::clone(&self.running);
-        match cluster.run_until(SETTLE, || running.load(Ordering::SeqCst) == 0)? {
-            true => Ok(()),
-            false => {
-                Err(Broken("a producer still waits for an answer, without a deadline".to_owned()))
-            }
-        }
-    }
-}
-
-async fn produce(
-    mut client: Box<dyn LogClient>,
-    producer: u32,
-    partitions: u32,
-    history: &History,
-    stop: &AtomicBool,
-) {
-    let mut sequence = 0_u64;
-    while !stop.load(Ordering::SeqCst) {
-        let partition = u32::try_from(sequence % u64::from(partitions)).unwrap_or(0);
-        let value = (u64::from(producer) << 32) | sequence;
-        sequence += 1;
-        history.note(Event::AppendInvoked { partition, producer, value });
-        history.note(match client.append(partition, value).await {
-            Appended::At(offset) => Event::AppendOk { partition, offset, value },
-            Appended::Refused => Event::AppendFailed { partition, value },
-            Appended::Unknown => Event::AppendUnknown { partition, value },
-        });
-        tokio::time::sleep(THINK).await;
-    }
-}
-
-/// Reads every partition back, as long as it takes, up to [`SETTLE`].
-fn settle(
-    cluster: &mut Cluster,
-    subject: &Arc<dyn Subject>,
-    history: &History,
-) -> Result<(), Broken> {
-    let mut client = subject.client(cluster.draw(0, u64::MAX));
-    let partitions = subject.partitions();
-    let done = Arc::new(AtomicBool::new(false));
-    let (told, seen) = (Arc::clone(&done), history.clone());
-    cluster.client("auditor", async move {
-        for partition in 0..partitions {
-            let records = loop {
-                match client.read_all(partition).await {
-                    Ok(records) => break records,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-                }
-            };
-            seen.note(Event::Settled { partition, records });
-        }
-        told.store(true, Ordering::SeqCst);
-    });
-    match cluster.run_until(SETTLE, || done.load(Ordering::SeqCst))? {
-        true => Ok(()),
-        false => Err(Broken(format!("not everything can be read {SETTLE:?} after the last fault"))),
-    }
 }

@@ -8,9 +8,6 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 
-/// Where a node listens on its simulated host.
-pub const PORT: u16 = 7000;
-
 /// One start of one node.
 #[derive(Debug, Clone)]
 pub struct Seat {
@@ -42,16 +39,50 @@ pub enum Appended {
     Unknown,
 }
 
-/// A client of the cluster under test.
+/// A record that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// Of which partition.
+    pub partition: u32,
+    /// At which offset.
+    pub offset: u64,
+    /// What it holds.
+    pub value: u64,
+}
+
+/// A client of the cluster under test. It connects when it is first used, on the host where that happens.
 #[async_trait]
 pub trait LogClient: Send + Debug {
-    /// Sends one value once; the client retries only where that cannot repeat it.
-    async fn append(&mut self, partition: u32, value: u64) -> Appended;
+    /// Makes the partitions, unless they are there. Returns once all of them can be used.
+    ///
+    /// # Errors
+    /// When they cannot be made now; the caller tries again.
+    async fn prepare(&mut self) -> io::Result<()>;
+    /// Sends each value once, in this order and without waiting for one before the next. The client retries only where that
+    /// cannot repeat it. One outcome per value.
+    async fn append(&mut self, partition: u32, values: &[u64]) -> Vec<Appended>;
+    /// Records of all partitions after those that it returned before, as they come; none after a while without any.
+    ///
+    /// # Errors
+    /// When they cannot be read now; the caller tries again.
+    async fn follow(&mut self) -> io::Result<Vec<Read>>;
     /// The whole partition up to its high watermark, as offsets and values.
     ///
     /// # Errors
     /// When it cannot be read now; the caller tries again.
     async fn read_all(&mut self, partition: u32) -> io::Result<Vec<(u64, u64)>>;
+    /// Commits the offset of a group, the same of every client; returns whether that was acknowledged.
+    async fn commit(&mut self, partition: u32, offset: u64) -> bool;
+    /// The committed offset of the group; 0 without any.
+    ///
+    /// # Errors
+    /// When it cannot be read now; the caller tries again.
+    async fn committed(&mut self, partition: u32) -> io::Result<u64>;
+    /// What each replica of a partition holds from its start up to an offset, as one digest per node.
+    ///
+    /// # Errors
+    /// When not every replica holds so much, or some cannot be asked now; the caller tries again.
+    async fn digests(&mut self, partition: u32, end: u64) -> io::Result<Vec<(u32, String)>>;
 }
 
 /// Nodes under test, with what survives their crashes: disks, and nothing else.
@@ -62,10 +93,12 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn start(&self, seat: Seat) -> Life;
     /// A client that runs on its own host.
     fn client(&self, seed: u64) -> Box<dyn LogClient>;
-    /// Which node leads a partition now, seen from above.
+    /// Which node serves as a partition's leader now, seen from above; of several that think they do, the latest.
     fn leader(&self, partition: u32) -> Option<u32>;
     /// Takes the disk away from a node at once: from here on no write of its dying tasks counts.
     fn power_off(&self, node: u32);
     /// Decides which unsynced writes of a node that is off survive, torn and reordered; what was synced survives always.
     fn lose_unsynced(&self, node: u32, seed: u64);
+    /// A node that is off keeps all that it wrote, synced or not: its process died, its machine did not.
+    fn keep_unsynced(&self, node: u32);
 }

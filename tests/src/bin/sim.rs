@@ -1,5 +1,6 @@
-//! Runs one simulation: a seed and a scenario in, a verdict out. It exits with 0 when every promise held, 1 when one was
-//! broken, 2 when it was called wrongly, 3 when a node fell over, 4 when real time ran out.
+//! Runs simulations. One seed of one scenario runs in this process; more of them, or all scenarios, run in processes of
+//! their own, as many at once as asked for. It exits with 0 when every promise held, 1 when one was broken, 2 when it was
+//! called wrongly, 3 when a node fell over, 4 when real time ran out.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,20 +9,31 @@ use std::time::Duration;
 
 use tracing::Level;
 use waymark_node::mutants;
+use waymark_tests::batch::Batch;
 use waymark_tests::cluster::Broken;
 use waymark_tests::det;
-use waymark_tests::scenario::{Scenario, Verdict, run};
+use waymark_tests::scenario::{NODES, Scenario, Verdict, run};
 use waymark_tests::subject::Subject;
-use waymark_tests::toy::Toy;
 use waymark_tests::trace_hash::{Fingerprint, TraceHash};
+use waymark_tests::waymark::Waymark;
 
-const USAGE: &str = "sim --scenario NAME --seed N [--plant BUG] [--hash] [--trace FILE]";
+const USAGE: &str = "sim [--scenario NAME] [--seed FIRST] [--seeds COUNT] [--jobs COUNT] [--plant BUG] [--hash] [--trace FILE]
+
+  --scenario NAME  calm, leader-partition, power-loss-all or chaos; all of them without it
+  --seed FIRST     the seed, or the first of several; 1 without it
+  --seeds COUNT    how many seeds from the first on; 1 without it
+  --jobs COUNT     processes at the same time; 1 without it
+  --plant BUG      runs with a planted bug, by its name in the code
+  --hash           one run: hash every event of all crates, four times slower
+  --trace FILE     one run: write every event as well, to be compared with another run by diff";
 /// A task that spins without awaiting stops simulated time for ever; only real time tells.
 const WATCHDOG: Duration = Duration::from_secs(300);
 
 struct Arguments {
-    scenario: Scenario,
+    scenario: Option<Scenario>,
     seed: u64,
+    seeds: u64,
+    jobs: usize,
     plant: Option<&'static str>,
     hash: bool,
     trace: Option<PathBuf>,
@@ -29,15 +41,17 @@ struct Arguments {
 
 impl Arguments {
     fn parse(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
+        let (seed, seeds, jobs) = (1, 1, 1);
         let mut arguments =
-            Self { scenario: Scenario::Calm, seed: 0, plant: None, hash: false, trace: None };
+            Self { scenario: None, seed, seeds, jobs, plant: None, hash: false, trace: None };
         while let Some(name) = given.next() {
             let mut value = || given.next().ok_or_else(|| format!("{name} needs a value"));
+            let wrong = |error| format!("{name}: {error}");
             match name.as_str() {
-                "--scenario" => arguments.scenario = value()?.parse()?,
-                "--seed" => {
-                    arguments.seed = value()?.parse().map_err(|error| format!("--seed: {error}"))?
-                }
+                "--scenario" => arguments.scenario = Some(value()?.parse()?),
+                "--seed" => arguments.seed = value()?.parse().map_err(wrong)?,
+                "--seeds" => arguments.seeds = value()?.parse().map_err(wrong)?,
+                "--jobs" => arguments.jobs = value()?.parse().map_err(wrong)?,
                 // One name for the whole life of the process.
                 "--plant" => arguments.plant = Some(value()?.leak()),
                 "--hash" => arguments.hash = true,
@@ -57,10 +71,22 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let Arguments { seed: first, seeds, jobs, plant, .. } = arguments;
+    match arguments.scenario {
+        Some(scenario) if seeds == 1 => run_here(arguments, scenario),
+        scenario => {
+            let scenarios = scenario.map_or_else(|| Scenario::ALL.to_vec(), |one| vec![one]);
+            let held = Batch { scenarios, first, seeds, jobs, plant }.run();
+            ExitCode::from(u8::from(!held))
+        }
+    }
+}
+
+fn run_here(arguments: Arguments, scenario: Scenario) -> ExitCode {
     det::count_panics();
     watch();
     let _planted = arguments.plant.map(mutants::plant);
-    match det::run(arguments.seed, move || simulate(&arguments)) {
+    match det::run(arguments.seed, move || simulate(&arguments, scenario)) {
         Err(broken) => {
             println!("broken: {broken}");
             ExitCode::from(3)
@@ -74,16 +100,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn simulate(arguments: &Arguments) -> Result<(Verdict, Fingerprint), Broken> {
+fn simulate(arguments: &Arguments, scenario: Scenario) -> Result<(Verdict, Fingerprint), Broken> {
     let everything = arguments.hash || arguments.trace.is_some();
     let level = if everything { Level::TRACE } else { Level::INFO };
     let hash = TraceHash::new(level, arguments.trace.as_deref());
     let hash = hash.map_err(|error| Broken(format!("the trace cannot be written: {error}")))?;
-    let subject: Arc<dyn Subject> = Arc::new(Toy::new(3));
-    let verdict = tracing::subscriber::with_default(hash.clone(), || {
-        run(arguments.scenario, &subject, arguments.seed)
-    })?;
-    Ok((verdict, hash.fingerprint()))
+    let subject: Arc<dyn Subject> = Arc::new(Waymark::new(NODES, arguments.seed));
+    let verdict =
+        tracing::subscriber::with_default(hash.clone(), || run(scenario, &subject, arguments.seed));
+    // Also of a run that broke: the trace is written up to there.
+    let fingerprint = hash.fingerprint();
+    Ok((verdict?, fingerprint))
 }
 
 #[allow(clippy::disallowed_methods, reason = "real time, on a real thread, beside the simulation")]

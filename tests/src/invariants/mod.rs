@@ -7,6 +7,7 @@ use crate::history::Event;
 
 mod committed_offset;
 mod contiguous;
+mod identical;
 mod lost_ack;
 mod no_duplicate;
 mod no_phantom;
@@ -25,7 +26,7 @@ pub struct Invariant {
 }
 
 /// All promises that a history can show to be broken.
-pub const TABLE: [Invariant; 7] = [
+pub const TABLE: [Invariant; 8] = [
     Invariant {
         id: "G1",
         sentence: "an acknowledged record is readable at its offset",
@@ -60,6 +61,11 @@ pub const TABLE: [Invariant; 7] = [
         id: "G4",
         sentence: "a committed offset never moves back",
         check: committed_offset::check,
+    },
+    Invariant {
+        id: "G7",
+        sentence: "after the faults all replicas of a partition hold the same bytes",
+        check: identical::check,
     },
 ];
 

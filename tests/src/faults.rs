@@ -1,0 +1,84 @@
+//! What can happen to a running cluster: each fault strikes, lasts, and is over, and how long and whom follows from the seed
+//! of the run. Owns the faults; which of them happen when is the scenario's decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::{Broken, Cluster};
+use crate::subject::Subject;
+use crate::workload::SETTLE;
+
+/// One fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The leader of a partition is cut off from everyone.
+    LeaderAlone,
+    /// The leader of a partition is cut off from its peers; clients still reach it and believe it.
+    LeaderDeposed,
+    /// What a leader sends to its peers is lost, what they send arrives.
+    LeaderMute,
+    /// A process dies; its machine and what it wrote live on.
+    Crash,
+    /// One machine loses power.
+    PowerLoss,
+    /// All machines lose power in one tick.
+    PowerLossAll,
+}
+
+impl Fault {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::LeaderAlone,
+        Self::LeaderDeposed,
+        Self::LeaderMute,
+        Self::Crash,
+        Self::PowerLoss,
+        Self::PowerLossAll,
+    ];
+
+    /// Strikes, lasts and ends; what it leaves behind may take longer.
+    pub(crate) fn strike(
+        self,
+        cluster: &mut Cluster,
+        subject: &Arc<dyn Subject>,
+    ) -> Result<(), Broken> {
+        let node = match self {
+            Self::LeaderAlone | Self::LeaderDeposed | Self::LeaderMute => leader(cluster, subject)?,
+            Self::Crash | Self::PowerLoss | Self::PowerLossAll => any(cluster),
+        };
+        let all: Vec<u32> = cluster.nodes().collect();
+        tracing::info!(fault = ?self, node, "fault");
+        match self {
+            Self::LeaderAlone => cluster.isolate(node),
+            Self::LeaderDeposed => cluster.cut_from_peers(node),
+            Self::LeaderMute => cluster.mute(node),
+            Self::Crash => cluster.crash(node),
+            Self::PowerLoss => cluster.power_loss(&[node]),
+            Self::PowerLossAll => cluster.power_loss(&all),
+        }
+        let longest = if self == Self::PowerLossAll { 500 } else { 4_000 };
+        let lasts = Duration::from_millis(cluster.draw(1, longest));
+        cluster.run_for(lasts)?;
+        match self {
+            Self::LeaderAlone | Self::LeaderDeposed | Self::LeaderMute => cluster.heal(node),
+            Self::Crash | Self::PowerLoss => cluster.restart(&[node]),
+            Self::PowerLossAll => cluster.restart(&all),
+        }
+        Ok(())
+    }
+}
+
+fn any(cluster: &mut Cluster) -> u32 {
+    let last = cluster.nodes().count() as u64;
+    u32::try_from(cluster.draw(1, last + 1)).unwrap_or(1)
+}
+
+/// The leader of some partition, as soon as there is one.
+fn leader(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Result<u32, Broken> {
+    let partition = cluster.draw(0, subject.partitions().into());
+    let partition = u32::try_from(partition).unwrap_or(0);
+    let led = || subject.leader(partition).is_some();
+    cluster.run_until(SETTLE, led)?;
+    let leader = subject.leader(partition);
+    leader.ok_or_else(|| Broken(format!("partition {partition} has no leader for {SETTLE:?}")))
+}

@@ -1,0 +1,233 @@
+//! The product's client as the workload uses it: values in, offsets out. Owns what a record of the workload looks like, and
+//! what an error of the client says of the record's fate; it never retries by itself.
+
+use std::fmt::Display;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout_at};
+use waymark_client::{
+    Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Error, ErrorClass, FailureCode,
+    NewTopic, OffsetReset, OffsetSpec, Producer, ProducerConfig, ProducerRecord, RecordReceipt,
+    StartAt,
+};
+
+use super::{CLIENT_PORT, PARTITIONS, TOPIC};
+use crate::net::{SimClock, SimDial};
+use crate::subject::{Appended, LogClient, Read, host};
+
+const GROUP: &str = "followers";
+/// One attempt of one call.
+const ATTEMPT: Duration = Duration::from_secs(1);
+/// One operation with its retries.
+const OPERATION: Duration = Duration::from_secs(5);
+/// Longer than any outage of a scenario, so that records ride it out.
+const DELIVERY: Duration = Duration::from_secs(15);
+/// How long a follower waits for the next record.
+const POLL: Duration = Duration::from_millis(200);
+
+/// A client, connected when first used.
+#[derive(Debug)]
+pub(super) struct WaymarkClient {
+    seed: u64,
+    bootstrap: Vec<String>,
+    client: Option<Client>,
+    producer: Option<Producer>,
+    follower: Option<Consumer>,
+}
+
+impl WaymarkClient {
+    pub(super) fn new(nodes: u32, seed: u64) -> Self {
+        let bootstrap = (1..=nodes).map(|node| format!("{}:{CLIENT_PORT}", host(node)));
+        let bootstrap = bootstrap.collect();
+        Self { seed, bootstrap, client: None, producer: None, follower: None }
+    }
+
+    async fn client(&mut self) -> Result<Client, Error> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let mut config = ClientConfig::new(self.bootstrap.iter().cloned())
+            .request_timeout(ATTEMPT)
+            .retry_backoff(Duration::from_millis(20), Duration::from_millis(200))
+            .dial(Arc::new(SimDial))
+            .clock(Arc::new(SimClock))
+            .seed(self.seed);
+        config.api_timeout = OPERATION;
+        let client = Client::connect(config).await?;
+        Ok(self.client.insert(client).clone())
+    }
+
+    async fn producer(&mut self) -> Result<Producer, Error> {
+        if let Some(producer) = &self.producer {
+            return Ok(producer.clone());
+        }
+        // Without lingering every record is a batch of its own, and several are on the way at once.
+        let linger = Duration::from_millis(self.seed % 3);
+        let config = ProducerConfig::default().linger(linger).delivery_timeout(DELIVERY);
+        let config = config.max_block(OPERATION);
+        let producer = self.client().await?.producer(config).await?;
+        Ok(self.producer.insert(producer).clone())
+    }
+
+    async fn follower(&mut self) -> Result<&Consumer, Error> {
+        if self.follower.is_none() {
+            let consumer = consumer(&self.client().await?)?;
+            let all = (0..PARTITIONS).map(|partition| (TOPIC, number(partition)));
+            consumer.assign_from(all, StartAt::Beginning).await?;
+            self.follower = Some(consumer);
+        }
+        Ok(self.follower.as_ref().expect("it was made just now"))
+    }
+
+    async fn read_up_to_end(&mut self, partition: u32) -> Result<Vec<(u64, u64)>, Error> {
+        let at = (TOPIC, number(partition));
+        let client = self.client().await?;
+        let listed = client.admin().list_offsets([at], OffsetSpec::Latest).await?;
+        let end = listed.first().and_then(|listed| listed.offset).unwrap_or(0);
+        let consumer = consumer(&client)?;
+        consumer.assign_from([at], StartAt::Beginning).await?;
+        let mut records = Vec::new();
+        while consumer.position(at)? < end {
+            let read = consumer.poll(OPERATION).await?;
+            if read.is_empty() {
+                return Err(Error::Timeout {
+                    what: "reading a partition",
+                    after: OPERATION,
+                    last: None,
+                    ambiguous: false,
+                });
+            }
+            records.extend(read.iter().map(|record| (unsigned(record.offset), value_of(record))));
+        }
+        Ok(records)
+    }
+}
+
+fn consumer(client: &Client) -> Result<Consumer, Error> {
+    let config = ConsumerConfig::default().auto_commit(false).group_id(GROUP);
+    client.consumer(config.auto_offset_reset(OffsetReset::Earliest))
+}
+
+fn number(partition: u32) -> i32 {
+    i32::try_from(partition).expect("a handful of partitions")
+}
+
+/// Offsets of existing records are not negative; one that is shows as an offset that nobody acknowledged.
+fn unsigned(offset: i64) -> u64 {
+    u64::try_from(offset).unwrap_or(u64::MAX)
+}
+
+/// The value, and some bytes more, so that journals and segments grow.
+fn record(partition: u32, value: u64) -> ProducerRecord {
+    let mut bytes = value.to_be_bytes().to_vec();
+    bytes.resize(bytes.len() + usize::try_from(value * 97 % 1200).unwrap_or(0), 0x5a);
+    ProducerRecord::new(TOPIC).partition(number(partition)).value(bytes)
+}
+
+/// What a record holds; one that is cut short shows as a value that nobody sent.
+fn value_of(record: &ConsumerRecord) -> u64 {
+    let value = record.value.as_deref().and_then(|bytes| bytes.first_chunk());
+    value.map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
+}
+
+fn outcome(ended: Result<RecordReceipt, Error>) -> Appended {
+    match ended {
+        Ok(RecordReceipt { offset: Some(offset), .. }) => Appended::At(unsigned(offset)),
+        Ok(_) => Appended::Unknown,
+        Err(error) => match error.class() {
+            ErrorClass::Retryable | ErrorClass::Rejected => Appended::Refused,
+            ErrorClass::Ambiguous | ErrorClass::Fenced | ErrorClass::Fatal => Appended::Unknown,
+        },
+    }
+}
+
+fn failed(error: impl Display) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+#[async_trait]
+impl LogClient for WaymarkClient {
+    async fn prepare(&mut self) -> io::Result<()> {
+        let admin = self.client().await.map_err(failed)?.admin();
+        let topic = NewTopic::new(TOPIC).partitions(number(PARTITIONS)).replication_factor(3);
+        match admin.create_topic(topic).await {
+            Ok(_) => {}
+            Err(error) if error.is(FailureCode::TopicExists) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let all = (0..PARTITIONS).map(|partition| (TOPIC, number(partition)));
+        admin.list_offsets(all, OffsetSpec::Latest).await.map_err(failed)?;
+        Ok(())
+    }
+
+    async fn append(&mut self, partition: u32, values: &[u64]) -> Vec<Appended> {
+        let Ok(producer) = self.producer().await else {
+            return vec![Appended::Refused; values.len()];
+        };
+        let mut sent = Vec::new();
+        for value in values {
+            sent.push(producer.send(record(partition, *value)).await);
+        }
+        let mut outcomes = Vec::new();
+        for sent in sent {
+            outcomes.push(match sent {
+                Ok(acknowledged) => outcome(acknowledged.await),
+                // It never had a place in the order.
+                Err(_) => Appended::Refused,
+            });
+        }
+        outcomes
+    }
+
+    async fn follow(&mut self) -> io::Result<Vec<Read>> {
+        let follower = self.follower().await.map_err(failed)?;
+        let records = follower.poll(POLL).await.map_err(failed)?;
+        let read = |record: &ConsumerRecord| Read {
+            partition: u32::try_from(record.partition).unwrap_or(u32::MAX),
+            offset: unsigned(record.offset),
+            value: value_of(record),
+        };
+        Ok(records.iter().map(read).collect())
+    }
+
+    async fn read_all(&mut self, partition: u32) -> io::Result<Vec<(u64, u64)>> {
+        let until = Instant::now() + 2 * OPERATION;
+        let read = timeout_at(until, self.read_up_to_end(partition)).await;
+        read.map_err(failed)?.map_err(failed)
+    }
+
+    async fn commit(&mut self, partition: u32, offset: u64) -> bool {
+        let Ok(follower) = self.follower().await else { return false };
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        follower.commit_offsets([((TOPIC, number(partition)), offset)]).await.is_ok()
+    }
+
+    async fn committed(&mut self, partition: u32) -> io::Result<u64> {
+        let at = (TOPIC, number(partition));
+        let consumer = consumer(&self.client().await.map_err(failed)?).map_err(failed)?;
+        let committed = consumer.committed([at]).await.map_err(failed)?;
+        Ok(committed.values().next().map_or(0, |position| unsigned(position.offset)))
+    }
+
+    async fn digests(&mut self, partition: u32, end: u64) -> io::Result<Vec<(u32, String)>> {
+        let admin = self.client().await.map_err(failed)?.admin();
+        let verdicts = admin.verify_replicas([TOPIC]).await.map_err(failed)?;
+        let verdict = verdicts.iter().find(|it| it.at.partition == number(partition));
+        let verdict = verdict.ok_or_else(|| failed("the partition was not compared"))?;
+        if verdict.range != (0, i64::try_from(end).unwrap_or(i64::MAX)) {
+            return Err(failed(format!("a replica is behind: {:?}", verdict.range)));
+        }
+        let replicas = verdict.replicas.iter().map(|replica| {
+            let node = u32::try_from(replica.node_id).unwrap_or(u32::MAX);
+            (node, replica.digest.clone())
+        });
+        let replicas: Vec<(u32, String)> = replicas.collect();
+        if replicas.iter().any(|(_, digest)| digest.is_empty()) {
+            return Err(failed("a replica did not answer"));
+        }
+        Ok(replicas)
+    }
+}

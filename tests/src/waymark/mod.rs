@@ -1,0 +1,147 @@
+//! The real node as a subject: its own composition, over the simulated network, disk, clock and randomness. Owns what
+//! survives a crash (the disks) and the view from above; what a node or a client does is the product's code.
+
+mod client;
+mod settings;
+
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use waymark_node::consensus::Consensus;
+use waymark_node::env::{Env, Random};
+use waymark_node::node::{Doors, Running};
+use waymark_node::storage::tables::MemoryTables;
+use waymark_proto::ids::{PartitionId, ShardId, TopicId, TopicPartition};
+
+use self::client::WaymarkClient;
+use crate::disk::{Crash, Faults, SimDisk};
+use crate::net::{SimClock, SimDial, incoming};
+use crate::subject::{Life, LogClient, Seat, Subject};
+
+/// Where a node listens on its simulated host.
+const CLIENT_PORT: u16 = 7001;
+const PEER_PORT: u16 = 7101;
+/// The topic of the workload.
+const TOPIC: &str = "load";
+/// More than there are shards, so that some share one.
+const PARTITIONS: u32 = 5;
+/// Unsynced writes survive a power loss in one of these ways.
+const LOSSES: [Crash; 3] = [Crash::LoseAll, Crash::TornPrefix, Crash::Shuffle];
+
+/// One machine: its disk, and the node on it while it lives.
+#[derive(Debug)]
+struct Machine {
+    disk: SimDisk,
+    /// Set by each start, taken by each power cut: nothing of a dead node may be kept alive.
+    replicas: Mutex<Option<Consensus>>,
+}
+
+impl Machine {
+    fn new(random: &mut SmallRng) -> Self {
+        let disk = SimDisk::new(random.random());
+        let slowest = Duration::from_micros(random.random_range(1_000..8_000));
+        let sync_latency = Duration::from_micros(200)..slowest;
+        disk.set_faults(Faults { sync_latency, ..Faults::default() });
+        Self { disk, replicas: Mutex::default() }
+    }
+
+    fn replicas(&self) -> MutexGuard<'_, Option<Consensus>> {
+        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn topic(&self) -> Option<TopicId> {
+        let catalog = self.replicas().as_ref()?.shard(ShardId::CATALOG)?;
+        catalog.read(|state| Some(state.catalog()?.topic_named(TOPIC)?.id))
+    }
+
+    /// The term in which it serves as a partition's leader.
+    fn leads(&self, at: TopicPartition) -> Option<u64> {
+        let shards = self.replicas().as_ref()?.shards();
+        let shard =
+            shards.iter().find(|shard| shard.read(|state| state.partition(at).is_some()))?;
+        let leadership = shard.leadership();
+        leadership.ready.then_some(leadership.term)
+    }
+}
+
+/// A cluster of real nodes.
+#[derive(Debug)]
+pub struct Waymark {
+    seed: u64,
+    machines: Vec<Arc<Machine>>,
+}
+
+impl Waymark {
+    /// As many machines with empty disks. The seed decides how fast the disks are and how the nodes are configured.
+    #[must_use]
+    pub fn new(nodes: u32, seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let machines = (0..nodes).map(|_| Arc::new(Machine::new(&mut random))).collect();
+        Self { seed, machines }
+    }
+
+    fn machine(&self, node: u32) -> &Arc<Machine> {
+        &self.machines[node as usize - 1]
+    }
+}
+
+impl Subject for Waymark {
+    fn partitions(&self) -> u32 {
+        PARTITIONS
+    }
+
+    fn start(&self, seat: Seat) -> Life {
+        let machine = Arc::clone(self.machine(seat.node));
+        let config = settings::of(&seat, self.seed);
+        Box::pin(async move {
+            let env = Env {
+                clock: Arc::new(SimClock),
+                random: Arc::new(Random::seeded(seat.seed)),
+                disk: Arc::new(machine.disk.attach()),
+                tables: Arc::new(MemoryTables::default()),
+                dial: Arc::new(SimDial),
+            };
+            let doors = Doors {
+                client: Box::pin(incoming(CLIENT_PORT)),
+                peer: Box::pin(incoming(PEER_PORT)),
+            };
+            let node = Running::start(&config, env, doors).await?;
+            *machine.replicas() = Some(node.consensus().clone());
+            Ok(node.run_until(pending()).await?)
+        })
+    }
+
+    fn client(&self, seed: u64) -> Box<dyn LogClient> {
+        let nodes = u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes");
+        Box::new(WaymarkClient::new(nodes, seed))
+    }
+
+    fn leader(&self, partition: u32) -> Option<u32> {
+        let topic = self.machines.iter().find_map(|machine| machine.topic())?;
+        let partition = PartitionId(i32::try_from(partition).ok()?);
+        let at = TopicPartition { topic, partition };
+        let leaders = (1..).zip(&self.machines).filter_map(|(node, machine)| {
+            let term = machine.leads(at)?;
+            Some((term, node))
+        });
+        leaders.max().map(|(_, node)| node)
+    }
+
+    fn power_off(&self, node: u32) {
+        let machine = self.machine(node);
+        machine.disk.power_off();
+        machine.replicas().take();
+    }
+
+    fn lose_unsynced(&self, node: u32, seed: u64) {
+        let mode = SmallRng::seed_from_u64(seed).random_range(0..LOSSES.len());
+        self.machine(node).disk.crash(LOSSES[mode]);
+    }
+
+    fn keep_unsynced(&self, node: u32) {
+        self.machine(node).disk.crash(Crash::KeepAll);
+    }
+}

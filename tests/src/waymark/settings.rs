@@ -1,0 +1,80 @@
+//! How simulated nodes are configured: as the product is, from text, with everything small and quick, so that a run of
+//! seconds rolls segments, recycles the journal, checkpoints, and leaves followers behind it. Never a setting that the
+//! product does not have.
+
+use std::fmt::Write as _;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use waymark_node::config::Config;
+
+use super::{CLIENT_PORT, PEER_PORT};
+use crate::subject::{Seat, host};
+
+/// The settings of one node; those that must agree in the cluster follow from the run's seed alone.
+pub(super) fn of(seat: &Seat, seed: u64) -> Config {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let checkpoint_ms = random.random_range(300..3_000);
+    let kept_kib = random.random_range(0..256);
+    let write_ms = random.random_range(5..100);
+    let shards = random.random_range(1..=2);
+    let entries = random.random_range(1..=8);
+    let node = seat.node;
+    let mut text = format!(
+        r#"
+[node]
+id = {node}
+[listen]
+client = "0.0.0.0:{CLIENT_PORT}"
+peer = "0.0.0.0:{PEER_PORT}"
+[journal]
+file_bytes = "1 MiB"
+cache_bytes = "1 MiB"
+flush_bytes = "64 KiB"
+[store]
+segment_write_bytes = "4 KiB"
+segment_write_after = "{write_ms} ms"
+open_files = 16
+index_interval_bytes = "1 KiB"
+[consensus]
+heartbeat = "50 ms"
+election_min = "150 ms"
+election_max = "300 ms"
+checkpoint_bytes = "1 MiB"
+checkpoint_interval = "{checkpoint_ms} ms"
+kept_bytes = "{kept_kib} KiB"
+balance_interval = "1 s"
+[network]
+append_idle = "500 ms"
+reconnect_max = "200 ms"
+call_timeout = "1 s"
+[broker]
+entry_bytes = "16 KiB"
+entries_in_flight = {entries}
+[cluster]
+shards_per_node = {shards}
+"#
+    );
+    for node in 1..=seat.nodes {
+        let name = host(node);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "[[cluster.nodes]]\nid = {node}\nclient = \"{name}:{CLIENT_PORT}\"\npeer = \"{name}:{PEER_PORT}\"\n"
+        );
+    }
+    Config::parse(&text, []).expect("the settings above are legal")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_gives_legal_settings_that_all_nodes_agree_on() {
+        for seed in 0..64 {
+            let of = |node| of(&Seat { node, nodes: 3, seed: node.into() }, seed);
+            assert_eq!(of(1).consensus, of(3).consensus);
+        }
+    }
+}
