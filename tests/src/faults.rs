@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::{Broken, Cluster};
+use crate::history::History;
 use crate::subject::Subject;
 use crate::workload::SETTLE;
+
+/// A power loss of all waits so long for an acknowledgement, which there is not while a cluster recovers.
+const NEXT_ACK: Duration = Duration::from_secs(1);
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +45,17 @@ impl Fault {
         self,
         cluster: &mut Cluster,
         subject: &Arc<dyn Subject>,
+        history: &History,
     ) -> Result<(), Broken> {
         let node = match self {
             Self::LeaderAlone | Self::LeaderDeposed | Self::LeaderMute => leader(cluster, subject)?,
             Self::Crash | Self::PowerLoss | Self::PowerLossAll => any(cluster),
         };
+        if self == Self::PowerLossAll {
+            // What has just been acknowledged is what a disk may not have yet.
+            let before = history.acknowledged();
+            cluster.run_until(NEXT_ACK, || history.acknowledged() > before)?;
+        }
         let all: Vec<u32> = cluster.nodes().collect();
         tracing::info!(fault = ?self, node, "fault");
         match self {

@@ -1,5 +1,6 @@
 //! What the clients saw, in the order in which they saw it. Clients only append here; nothing is judged.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a client tried or was told. Every value is sent once at most, so that it names its record; a producer's values
@@ -31,11 +32,18 @@ pub enum Event {
 
 /// A shared, growing history. Clones write to the same one.
 #[derive(Debug, Clone, Default)]
-pub struct History(Arc<Mutex<Vec<Event>>>);
+pub struct History {
+    events: Arc<Mutex<Vec<Event>>>,
+    /// Counted beside, because a driver asks in every tick.
+    acknowledged: Arc<AtomicUsize>,
+}
 
 impl History {
     /// Notes an event as the latest.
     pub fn note(&self, event: Event) {
+        if matches!(event, Event::AppendOk { .. }) {
+            self.acknowledged.fetch_add(1, Ordering::SeqCst);
+        }
         self.events().push(event);
     }
 
@@ -48,10 +56,10 @@ impl History {
     /// How many appends were acknowledged so far.
     #[must_use]
     pub fn acknowledged(&self) -> usize {
-        self.events().iter().filter(|event| matches!(event, Event::AppendOk { .. })).count()
+        self.acknowledged.load(Ordering::SeqCst)
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<Event>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,6 @@
 //! numbers are process-wide, and they decide the order in which a crash closes things.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::process::Command;
 
 use crate::binary;
@@ -19,8 +18,6 @@ pub struct Simulation {
     pub plant: Option<&'static str>,
     /// Whether all events of all crates are hashed, which costs four times the time.
     pub hash: bool,
-    /// Where to write the hashed events.
-    pub trace: Option<PathBuf>,
 }
 
 /// What a process said at its end.
@@ -28,7 +25,7 @@ pub struct Simulation {
 pub struct Ended {
     /// No promise was broken and nothing fell over.
     pub held: bool,
-    /// The hash of all events, and how many they were; empty when none were hashed.
+    /// The hash of all events, and how many they were; empty when the run broke.
     pub fingerprint: String,
     /// Everything it printed, with the command that repeats it.
     pub report: String,
@@ -48,7 +45,7 @@ impl Simulation {
     /// A run without planted bug and without hash.
     #[must_use]
     pub fn new(scenario: Scenario, seed: u64) -> Self {
-        Self { scenario, seed, plant: None, hash: false, trace: None }
+        Self { scenario, seed, plant: None, hash: false }
     }
 
     /// Runs it to its end.
@@ -77,10 +74,7 @@ impl Simulation {
             arguments.extend(["--plant".to_owned(), plant.to_owned()]);
         }
         if self.hash {
-            arguments.push("--hash".to_owned());
-        }
-        if let Some(trace) = &self.trace {
-            arguments.extend(["--trace".to_owned(), trace.display().to_string()]);
+            arguments.extend(["--level", "trace"].map(str::to_owned));
         }
         arguments
     }

@@ -52,8 +52,8 @@ impl Scenario {
                 let cuts = &[Fault::LeaderAlone, Fault::LeaderDeposed, Fault::LeaderMute];
                 (3, cuts, Duration::from_secs(3))
             }
-            Self::PowerLossAll => (3, &[Fault::PowerLossAll], Duration::from_secs(4)),
-            Self::Chaos => (6, &Fault::ALL, Duration::from_secs(2)),
+            Self::PowerLossAll => (4, &[Fault::PowerLossAll], Duration::from_secs(3)),
+            Self::Chaos => (8, &Fault::ALL, Duration::from_secs(2)),
         }
     }
 }
@@ -98,7 +98,7 @@ pub fn run(scenario: Scenario, subject: &Arc<dyn Subject>, seed: u64) -> Result<
     let (count, faults, pause) = scenario.faults();
     for _ in 0..count {
         let drawn = usize::try_from(cluster.draw(0, faults.len() as u64)).unwrap_or(0);
-        faults[drawn].strike(&mut cluster, subject)?;
+        faults[drawn].strike(&mut cluster, subject, &history)?;
         let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         let pause = Duration::from_millis(cluster.draw(1, milliseconds));
         cluster.run_for(pause)?;

@@ -145,7 +145,8 @@ impl Burster {
     }
 }
 
-/// Reads all partitions from their beginning while records come, and commits one partition's offset after every read.
+/// Reads all partitions from their beginning while records come, commits one partition's offset after every read, and looks
+/// whether it counts.
 async fn follow(mut client: Box<dyn LogClient>, history: &History, stop: &AtomicBool) {
     let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
     let mut turn = 0;
@@ -169,6 +170,9 @@ async fn follow(mut client: Box<dyn LogClient>, history: &History, stop: &Atomic
             true => Event::CommitOk { group: GROUP, partition, offset },
             false => Event::CommitUnknown { group: GROUP, partition, offset },
         });
+        if let Ok(offset) = client.committed(partition).await {
+            history.note(Event::CommittedSeen { group: GROUP, partition, offset });
+        }
     }
 }
 

@@ -17,15 +17,16 @@ use waymark_tests::subject::Subject;
 use waymark_tests::trace_hash::{Fingerprint, TraceHash};
 use waymark_tests::waymark::Waymark;
 
-const USAGE: &str = "sim [--scenario NAME] [--seed FIRST] [--seeds COUNT] [--jobs COUNT] [--plant BUG] [--hash] [--trace FILE]
+const USAGE: &str = "sim [--scenario NAME] [--seed FIRST] [--seeds COUNT] [--jobs COUNT] [--plant BUG] [--level LEVEL] [--trace FILE]
 
   --scenario NAME  calm, leader-partition, power-loss-all or chaos; all of them without it
   --seed FIRST     the seed, or the first of several; 1 without it
   --seeds COUNT    how many seeds from the first on; 1 without it
   --jobs COUNT     processes at the same time; 1 without it
   --plant BUG      runs with a planted bug, by its name in the code
-  --hash           one run: hash every event of all crates, four times slower
-  --trace FILE     one run: write every event as well, to be compared with another run by diff";
+  --level LEVEL    one run: which events of all crates are hashed, error to trace; info without it, and trace takes four
+                   times as long
+  --trace FILE     one run: write them as well, to be read, or compared with another run by diff";
 /// A task that spins without awaiting stops simulated time for ever; only real time tells.
 const WATCHDOG: Duration = Duration::from_secs(300);
 
@@ -35,15 +36,15 @@ struct Arguments {
     seeds: u64,
     jobs: usize,
     plant: Option<&'static str>,
-    hash: bool,
+    level: Level,
     trace: Option<PathBuf>,
 }
 
 impl Arguments {
     fn parse(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
         let (seed, seeds, jobs) = (1, 1, 1);
-        let mut arguments =
-            Self { scenario: None, seed, seeds, jobs, plant: None, hash: false, trace: None };
+        let (plant, level, trace) = (None, Level::INFO, None);
+        let mut arguments = Self { scenario: None, seed, seeds, jobs, plant, level, trace };
         while let Some(name) = given.next() {
             let mut value = || given.next().ok_or_else(|| format!("{name} needs a value"));
             let wrong = |error| format!("{name}: {error}");
@@ -54,7 +55,10 @@ impl Arguments {
                 "--jobs" => arguments.jobs = value()?.parse().map_err(wrong)?,
                 // One name for the whole life of the process.
                 "--plant" => arguments.plant = Some(value()?.leak()),
-                "--hash" => arguments.hash = true,
+                "--level" => {
+                    arguments.level =
+                        value()?.parse().map_err(|error| format!("{name}: {error}"))?;
+                }
                 "--trace" => arguments.trace = Some(value()?.into()),
                 _ => return Err(format!("{name} is not known")),
             }
@@ -101,9 +105,7 @@ fn run_here(arguments: Arguments, scenario: Scenario) -> ExitCode {
 }
 
 fn simulate(arguments: &Arguments, scenario: Scenario) -> Result<(Verdict, Fingerprint), Broken> {
-    let everything = arguments.hash || arguments.trace.is_some();
-    let level = if everything { Level::TRACE } else { Level::INFO };
-    let hash = TraceHash::new(level, arguments.trace.as_deref());
+    let hash = TraceHash::new(arguments.level, arguments.trace.as_deref());
     let hash = hash.map_err(|error| Broken(format!("the trace cannot be written: {error}")))?;
     let subject: Arc<dyn Subject> = Arc::new(Waymark::new(NODES, arguments.seed));
     let verdict =

@@ -42,7 +42,7 @@ struct Machine {
 impl Machine {
     fn new(random: &mut SmallRng) -> Self {
         let disk = SimDisk::new(random.random());
-        let slowest = Duration::from_micros(random.random_range(1_000..8_000));
+        let slowest = Duration::from_micros(random.random_range(1_000..25_000));
         let sync_latency = Duration::from_micros(200)..slowest;
         disk.set_faults(Faults { sync_latency, ..Faults::default() });
         Self { disk, replicas: Mutex::default() }
