@@ -10,6 +10,7 @@ use waymark_proto::ids::{ReplicaKey, TopicPartition};
 use super::manifest::{self, FileExtent, Files, Manifest, Rows};
 use super::partition::{Partition, Segment};
 use super::replica::{Doomed, Known, Replica, Shelf, io_error};
+use crate::mutants;
 use crate::state::Row;
 use crate::state::rows::PartitionExtent;
 use crate::storage::disk::{DiskFile, OpenMode};
@@ -29,6 +30,7 @@ impl Replica {
         shelf: Arc<Shelf>,
         key: ReplicaKey,
     ) -> Result<Self, StoreError> {
+        shelf.trusted()?;
         let replica = Self {
             shelf,
             key,
@@ -126,7 +128,7 @@ impl Replica {
             let what = format!("the checkpoint names {} bytes", extent.bytes);
             return Err(StoreError::Damaged { path, offset: len, what });
         }
-        if len > extent.bytes {
+        if len > extent.bytes && !mutants::active("trust-above-checkpoint") {
             file.set_len(extent.bytes).await.map_err(io_error(&path))?;
         }
         Ok(())
@@ -146,11 +148,17 @@ impl Replica {
         cut: Cut,
     ) -> Result<Checkpoint, StoreError> {
         let _turn = self.io.lock().await;
+        self.shelf.trusted()?;
         self.write_in_turn(1).await?;
         self.shelf.tables.write(self.key, &cut.rows).map_err(tables_error)?;
         let rows = self.shelf.tables.scan(self.key, &[]).map_err(tables_error)?;
         let files = self.files_of(&rows);
-        self.sync().await?;
+        if !mutants::active("checkpoint-without-sync") {
+            self.sync().await?;
+        }
+        if mutants::active("unlink-before-checkpoint") {
+            self.retire(&files).await;
+        }
         let encoded = manifest::encode(self.key, &cut, &rows, &files);
         let checkpoint = self.publish(encoded).await?;
         self.retire(&files).await;
@@ -179,16 +187,20 @@ impl Replica {
             segments.filter(|(_, it)| it.dirty).map(|(at, it)| (at, it.base)).collect()
         };
         if dirty.len() > SINGLE_SYNCS {
-            self.shelf.disk.sync_all().await.map_err(io_error("data directory"))?;
+            let synced = self.shelf.disk.sync_all().await;
+            self.shelf.synced(synced).map_err(io_error("data directory"))?;
         } else {
             for (at, base) in &dirty {
                 let file: Arc<dyn DiskFile> = self.file(*at, *base, OpenMode::Write).await?;
-                file.sync().await.map_err(io_error(&self.path(*at, *base)))?;
+                let synced = file.sync().await;
+                self.shelf.synced(synced).map_err(io_error(&self.path(*at, *base)))?;
             }
         }
-        let folders = std::mem::take(&mut self.known().new_names);
-        for folder in &folders {
-            self.shelf.disk.sync_dir(folder).await.map_err(io_error(folder))?;
+        let mut owed = OwedNames::take(self);
+        while let Some(folder) = owed.folders.first().cloned() {
+            let synced = self.shelf.disk.sync_dir(&folder).await;
+            self.shelf.synced(synced).map_err(io_error(&folder))?;
+            owed.folders.remove(&folder);
         }
         let mut known = self.known();
         for (at, base) in dirty {
@@ -210,11 +222,11 @@ impl Replica {
             let file = disk.open(&fresh, OpenMode::Write).await?;
             file.set_len(0).await?;
             file.write_at(0, vec![manifest::to_file(&encoded)]).await?;
-            file.sync().await?;
+            self.shelf.synced(file.sync().await)?;
             disk.rename(&fresh, &path).await?;
-            disk.sync_dir(&folder).await?;
-            disk.sync_dir("shards").await?;
-            disk.sync_dir("").await
+            self.shelf.synced(disk.sync_dir(&folder).await)?;
+            self.shelf.synced(disk.sync_dir("shards").await)?;
+            self.shelf.synced(disk.sync_dir("").await)
         };
         write.await.map_err(io_error(&path))?;
         let damaged = |error: manifest::Unreadable| StoreError::Damaged {
@@ -269,6 +281,29 @@ impl Replica {
             true
         });
         doomed
+    }
+}
+
+/// Folders whose new names are being made durable. What was not synced, because a sync failed or the caller went away, is
+/// owed again: otherwise the next checkpoint would name files that a power cut takes.
+struct OwedNames<'a> {
+    replica: &'a Replica,
+    folders: BTreeSet<String>,
+}
+
+impl<'a> OwedNames<'a> {
+    fn take(replica: &'a Replica) -> Self {
+        let folders = std::mem::take(&mut replica.known().new_names);
+        Self { replica, folders }
+    }
+}
+
+impl Drop for OwedNames<'_> {
+    fn drop(&mut self) {
+        let folders = std::mem::take(&mut self.folders);
+        if !folders.is_empty() {
+            self.replica.known().new_names.extend(folders);
+        }
     }
 }
 

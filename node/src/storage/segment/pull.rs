@@ -8,6 +8,7 @@ use super::checkpoint::believed;
 use super::frame::{Decoded, decode};
 use super::manifest::{self, FileExtent, Files, Manifest};
 use super::replica::{Doomed, Replica, io_error};
+use crate::mutants;
 use crate::storage::disk::OpenMode;
 use crate::storage::shard_store::{Checkpoint, MissingRange, StoreError};
 
@@ -72,7 +73,8 @@ impl Replica {
     ) -> Result<bool, StoreError> {
         let pulled = self.known().pulled.get(&(at, extent.base)).copied();
         let Some(pulled) = pulled.filter(|it| !it.checked) else { return Ok(true) };
-        let good = self.frames_are_good(at, extent, pulled.from).await?;
+        let good = mutants::active("install-without-verify")
+            || self.frames_are_good(at, extent, pulled.from).await?;
         let mut known = self.known();
         if good {
             if let Some(entry) = known.pulled.get_mut(&(at, extent.base)) {
@@ -166,6 +168,7 @@ impl Replica {
             });
         }
         let _turn = self.io.lock().await;
+        self.shelf.trusted()?;
         self.write_in_turn(1).await?;
         self.sync_pulled(&manifest.files).await?;
         self.sync().await?;
@@ -202,7 +205,7 @@ impl Replica {
             let path = self.path(at, base);
             let file =
                 self.shelf.disk.open(&path, OpenMode::Write).await.map_err(io_error(&path))?;
-            file.sync().await.map_err(io_error(&path))?;
+            self.shelf.synced(file.sync().await).map_err(io_error(&path))?;
         }
         Ok(())
     }

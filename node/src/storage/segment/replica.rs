@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -34,6 +34,9 @@ pub(in crate::storage) struct Shelf {
     pub(in crate::storage) enough: Arc<Notify>,
     /// Files kept open.
     open: AtomicUsize,
+    /// Set once, by a sync that failed: what it covered may pass for clean and be lost, so that no later sync proves
+    /// anything, and no checkpoint is written before a restart has read the disk again (S4).
+    sync_failed: AtomicBool,
 }
 
 impl Shelf {
@@ -50,7 +53,30 @@ impl Shelf {
             room: Notify::new(),
             enough: Arc::default(),
             open: AtomicUsize::new(0),
+            sync_failed: AtomicBool::new(false),
         }
+    }
+
+    /// Remembers a sync that failed.
+    pub(super) fn synced(&self, outcome: io::Result<()>) -> io::Result<()> {
+        if outcome.is_err() {
+            self.sync_failed.store(true, Ordering::SeqCst);
+        }
+        outcome
+    }
+
+    /// Refuses what would have to rely on a sync after one has failed.
+    pub(super) fn trusted(&self) -> Result<(), StoreError> {
+        if self.sync_failed.load(Ordering::SeqCst) {
+            let source = io::Error::other("an earlier sync failed: the node has to be restarted");
+            return Err(StoreError::Io { path: "data directory".to_owned(), source });
+        }
+        Ok(())
+    }
+
+    /// So many bytes wait that appliers stand still.
+    pub(in crate::storage) fn is_full(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) >= self.options.pending_bytes
     }
 
     fn release(&self, bytes: u64) {
@@ -140,7 +166,7 @@ impl Replica {
     pub(in crate::storage) async fn make_room(&self) {
         loop {
             let room = self.shelf.room.notified();
-            if self.shelf.pending.load(Ordering::Relaxed) < self.shelf.options.pending_bytes {
+            if !self.shelf.is_full() {
                 return;
             }
             self.shelf.enough.notify_one();
