@@ -14,6 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use waymark_node::mutants;
 use waymark_node::state::{FRAME_OVERHEAD, Row, StampedBatch};
+use waymark_node::storage::disk::Disk;
 use waymark_node::storage::raft_record::LogId;
 use waymark_node::storage::shard_store::{Cut, ShardStore, Store, StoreError, StoreOptions};
 use waymark_node::storage::tables::MemoryTables;
@@ -96,16 +97,19 @@ impl Log {
 
 type Logs = [Log; PARTITIONS];
 
-async fn open(disk: &SimDisk) -> Result<(Store, ShardStore), StoreError> {
-    let options = StoreOptions {
+fn options() -> StoreOptions {
+    StoreOptions {
         segment_write_bytes: 500,
         segment_write_after: Duration::from_millis(5),
         pending_bytes: 4000,
         open_files: 4,
         index_interval_bytes: 300,
-    };
+    }
+}
+
+async fn open(disk: &SimDisk) -> Result<(Store, ShardStore), StoreError> {
     let tables = Arc::new(MemoryTables::default());
-    let store = Store::open(Arc::new(disk.attach()), tables, options).await?;
+    let store = Store::open(Arc::new(disk.attach()), tables, options()).await?;
     let shard = store.open_shard(KEY).await?;
     Ok((store, shard))
 }
@@ -306,4 +310,79 @@ fn a_read_never_gives_out_rotten_bytes() {
 fn a_read_that_skips_the_checksum_is_caught() {
     let _bug = mutants::plant("skip-read-crc");
     assert!(serves_rot());
+}
+
+/// A follower pulls a manifest in pieces that end inside frames, one of them with a turned bit the first time; whether it
+/// takes the damage for the truth.
+fn installs_damage() -> bool {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(async {
+        let (_source, source) = open(&SimDisk::new(1)).await.unwrap();
+        let disk = SimDisk::new(2);
+        let (_follower, follower) = open(&disk).await.unwrap();
+        let mut logs = Logs::default();
+        for round in 0..12 {
+            source.append(logs[1].append(partition(1), round, 500));
+        }
+        let manifest = source.write_checkpoint(cut(4, &logs)).await.unwrap().encoded;
+        pull(&source, &follower, &manifest, true).await;
+        if follower.install(manifest.clone()).await.is_ok() {
+            return true;
+        }
+        pull(&source, &follower, &manifest, false).await;
+        follower.install(manifest.clone()).await.unwrap();
+        assert_eq!(follower.checkpoint_rows(), source.checkpoint_rows());
+        disk.crash(Crash::LoseAll);
+        let (_follower, follower) = open(&disk).await.unwrap();
+        assert_eq!(follower.checkpoint().unwrap().encoded, manifest);
+        let bytes = read_all(&follower, partition(1), &logs[1]).await.unwrap();
+        assert_eq!(bytes, logs[1].bytes_from_start());
+        false
+    })
+}
+
+async fn pull(source: &ShardStore, follower: &ShardStore, manifest: &Bytes, damage: bool) {
+    for mut range in follower.missing(manifest).await.unwrap() {
+        let end = range.to_byte;
+        while range.from_byte < end {
+            let most = usize::try_from(end - range.from_byte).unwrap().min(111);
+            let read = source.read_segment(range.at, range.base_offset, range.from_byte, most);
+            let mut bytes = read.await.unwrap().to_vec();
+            if damage && range.from_byte == 111 {
+                bytes[50] ^= 1;
+            }
+            range.to_byte = range.from_byte + bytes.len() as u64;
+            follower.write_pulled(&range, bytes.into()).await.unwrap();
+            range.from_byte = range.to_byte;
+        }
+    }
+}
+
+#[test]
+fn a_pulled_manifest_is_installed_once_every_frame_is_right() {
+    let _sound = mutants::seclude();
+    assert!(!installs_damage());
+}
+
+#[test]
+fn a_manifest_that_is_installed_unverified_is_caught() {
+    let _bug = mutants::plant("install-without-verify");
+    assert!(installs_damage());
+}
+
+#[tokio::test]
+async fn the_disk_is_let_go_with_the_last_handle_of_the_store() {
+    let _sound = mutants::seclude();
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+    let tables = Arc::new(MemoryTables::default());
+    let store = Store::open(Arc::clone(&disk), tables, options()).await.unwrap();
+    let shard = store.open_shard(KEY).await.unwrap();
+    shard.append(Logs::default()[0].append(partition(0), 1, 10));
+    assert!(store.pending_bytes() > 0);
+    drop(shard);
+    assert_eq!(store.pending_bytes(), 0, "a replica that left holds no room");
+    drop(store);
+    tokio::task::yield_now().await;
+    assert_eq!(Arc::strong_count(&disk), 1);
 }
