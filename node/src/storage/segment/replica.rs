@@ -118,6 +118,14 @@ pub(in crate::storage) struct Replica {
     pub(in crate::storage) holds: AtomicUsize,
 }
 
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // What waits here waits no more: the next life applies it again, and other replicas need the room.
+        let partitions = std::mem::take(&mut self.known().partitions);
+        self.forget_handles(partitions.values().flat_map(|it| it.segments.iter()));
+    }
+}
+
 pub(super) fn io_error(path: &str) -> impl Fn(io::Error) -> StoreError {
     move |source| StoreError::Io { path: path.to_owned(), source }
 }
