@@ -107,6 +107,11 @@ fn options() -> StoreOptions {
     }
 }
 
+fn simulated<T>(test: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().start_paused(true).build().unwrap().block_on(test)
+}
+
 async fn open(disk: &SimDisk) -> Result<(Store, ShardStore), StoreError> {
     let tables = Arc::new(MemoryTables::default());
     let store = Store::open(Arc::new(disk.attach()), tables, options()).await?;
@@ -282,9 +287,7 @@ fn bytes_above_the_checkpoint_that_are_believed_are_caught() {
 
 /// Whether a read gives out bytes that rotted on disk.
 fn serves_rot() -> bool {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.unwrap().block_on(async {
+    simulated(async {
         let disk = SimDisk::new(1);
         let (_store, shard) = open(&disk).await.unwrap();
         let mut logs = Logs::default();
@@ -315,9 +318,7 @@ fn a_read_that_skips_the_checksum_is_caught() {
 /// A follower pulls a manifest in pieces that end inside frames, one of them with a turned bit the first time; whether it
 /// takes the damage for the truth.
 fn installs_damage() -> bool {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.unwrap().block_on(async {
+    simulated(async {
         let (_source, source) = open(&SimDisk::new(1)).await.unwrap();
         let disk = SimDisk::new(2);
         let (_follower, follower) = open(&disk).await.unwrap();
@@ -371,18 +372,20 @@ fn a_manifest_that_is_installed_unverified_is_caught() {
     assert!(installs_damage());
 }
 
-#[tokio::test]
-async fn the_disk_is_let_go_with_the_last_handle_of_the_store() {
+#[test]
+fn the_disk_is_let_go_with_the_last_handle_of_the_store() {
     let _sound = mutants::seclude();
-    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
-    let tables = Arc::new(MemoryTables::default());
-    let store = Store::open(Arc::clone(&disk), tables, options()).await.unwrap();
-    let shard = store.open_shard(KEY).await.unwrap();
-    shard.append(Logs::default()[0].append(partition(0), 1, 10));
-    assert!(store.pending_bytes() > 0);
-    drop(shard);
-    assert_eq!(store.pending_bytes(), 0, "a replica that left holds no room");
-    drop(store);
-    tokio::task::yield_now().await;
-    assert_eq!(Arc::strong_count(&disk), 1);
+    simulated(async {
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+        let tables = Arc::new(MemoryTables::default());
+        let store = Store::open(Arc::clone(&disk), tables, options()).await.unwrap();
+        let shard = store.open_shard(KEY).await.unwrap();
+        shard.append(Logs::default()[0].append(partition(0), 1, 10));
+        assert!(store.pending_bytes() > 0);
+        drop(shard);
+        assert_eq!(store.pending_bytes(), 0, "a replica that left holds no room");
+        drop(store);
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&disk), 1);
+    });
 }
