@@ -99,7 +99,7 @@ fn progress(tally: &Tally, all: usize) {
         // A line that cannot be shown is no reason to stop.
         let _ = write!(out, "\r{} of {all}, {} failed ", tally.done, tally.failed);
         let _ = out.flush();
-    } else if tally.done.is_multiple_of(100) {
+    } else if tally.done.is_multiple_of(20) {
         println!("{} of {all}, {} failed", tally.done, tally.failed);
     }
 }

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use turmoil::Sim;
 
 use crate::det;
-use crate::subject::{Seat, Subject, host};
+use crate::subject::{DiskCondition, Seat, Subject, host};
 
 /// Longest simulated life of a run: a scenario that is not done by then hangs.
 const DURATION: Duration = Duration::from_secs(600);
@@ -157,7 +157,20 @@ impl Cluster {
 
     /// Joins a node to everyone again.
     pub fn heal(&mut self, node: u32) {
-        self.for_each_link(node, |sim, a, b| sim.repair(a, b));
+        self.for_each_link(node, |sim, a, b| {
+            sim.repair(a.clone(), b.clone());
+            sim.release(a, b);
+        });
+    }
+
+    /// Delays all that a node sends and is sent, until [`Cluster::heal`] lets it arrive together.
+    pub fn hold(&mut self, node: u32) {
+        self.for_each_link(node, |sim, a, b| sim.hold(a, b));
+    }
+
+    /// How a node's disk behaves from now on.
+    pub fn set_disk(&mut self, node: u32, condition: DiskCondition) {
+        self.subject.set_disk(node, condition);
     }
 
     /// The process of a node dies. All that it wrote is there for the next one, synced or not, and its peers are told that
@@ -165,7 +178,6 @@ impl Cluster {
     pub fn crash(&mut self, node: u32) {
         self.subject.power_off(node);
         self.sim.crash(host(node));
-        self.subject.keep_unsynced(node);
     }
 
     /// All these nodes lose power in one tick: nothing they send or write from here on counts, and of what they had not

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cluster::{Broken, Cluster};
 use crate::history::History;
-use crate::subject::Subject;
+use crate::subject::{DiskCondition, Subject};
 use crate::workload::SETTLE;
 
 /// A power loss of all waits so long for an acknowledgement, which there is not while a cluster recovers.
@@ -21,6 +21,12 @@ pub(crate) enum Fault {
     LeaderDeposed,
     /// What a leader sends to its peers is lost, what they send arrives.
     LeaderMute,
+    /// Everything to and from the leader of a partition is delayed, and then arrives at once.
+    LeaderHeld,
+    /// The disk of a node needs very long for a sync.
+    SlowDisk,
+    /// The syncs of a node fail, and it has to stop.
+    SyncsFail,
     /// A process dies; its machine and what it wrote live on.
     Crash,
     /// One machine loses power.
@@ -31,10 +37,13 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::LeaderAlone,
         Self::LeaderDeposed,
         Self::LeaderMute,
+        Self::LeaderHeld,
+        Self::SlowDisk,
+        Self::SyncsFail,
         Self::Crash,
         Self::PowerLoss,
         Self::PowerLossAll,
@@ -48,33 +57,54 @@ impl Fault {
         history: &History,
     ) -> Result<(), Broken> {
         let node = match self {
-            Self::LeaderAlone | Self::LeaderDeposed | Self::LeaderMute => leader(cluster, subject)?,
-            Self::Crash | Self::PowerLoss | Self::PowerLossAll => any(cluster),
+            Self::LeaderAlone | Self::LeaderDeposed | Self::LeaderMute | Self::LeaderHeld => {
+                leader(cluster, subject)?
+            }
+            _ => any(cluster),
         };
         if self == Self::PowerLossAll {
             // What has just been acknowledged is what a disk may not have yet.
             let before = history.acknowledged();
             cluster.run_until(NEXT_ACK, || history.acknowledged() > before)?;
         }
-        let all: Vec<u32> = cluster.nodes().collect();
         tracing::info!(fault = ?self, node, "fault");
+        self.begin(cluster, node);
+        let longest = if self == Self::PowerLossAll { 500 } else { 4_000 };
+        let lasts = Duration::from_millis(cluster.draw(1, longest));
+        cluster.run_for(lasts)?;
+        self.end(cluster, node);
+        Ok(())
+    }
+
+    fn begin(self, cluster: &mut Cluster, node: u32) {
         match self {
             Self::LeaderAlone => cluster.isolate(node),
             Self::LeaderDeposed => cluster.cut_from_peers(node),
             Self::LeaderMute => cluster.mute(node),
+            Self::LeaderHeld => cluster.hold(node),
+            Self::SlowDisk => cluster.set_disk(node, DiskCondition::Slow),
+            Self::SyncsFail => cluster.set_disk(node, DiskCondition::SyncsFail),
             Self::Crash => cluster.crash(node),
             Self::PowerLoss => cluster.power_loss(&[node]),
-            Self::PowerLossAll => cluster.power_loss(&all),
+            Self::PowerLossAll => cluster.power_loss(&cluster.nodes().collect::<Vec<u32>>()),
         }
-        let longest = if self == Self::PowerLossAll { 500 } else { 4_000 };
-        let lasts = Duration::from_millis(cluster.draw(1, longest));
-        cluster.run_for(lasts)?;
+    }
+
+    fn end(self, cluster: &mut Cluster, node: u32) {
         match self {
-            Self::LeaderAlone | Self::LeaderDeposed | Self::LeaderMute => cluster.heal(node),
+            Self::LeaderAlone | Self::LeaderDeposed | Self::LeaderMute | Self::LeaderHeld => {
+                cluster.heal(node);
+            }
+            Self::SlowDisk => cluster.set_disk(node, DiskCondition::Healthy),
+            Self::SyncsFail => {
+                // Whether it stopped or met no sync in this time: its next life begins on a disk that works.
+                cluster.crash(node);
+                cluster.set_disk(node, DiskCondition::Healthy);
+                cluster.restart(&[node]);
+            }
             Self::Crash | Self::PowerLoss => cluster.restart(&[node]),
-            Self::PowerLossAll => cluster.restart(&all),
+            Self::PowerLossAll => cluster.restart(&cluster.nodes().collect::<Vec<u32>>()),
         }
-        Ok(())
     }
 }
 

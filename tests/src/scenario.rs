@@ -11,7 +11,7 @@ use crate::faults::Fault;
 use crate::history::History;
 use crate::oracle::{Violation, judge};
 use crate::subject::Subject;
-use crate::workload::{Load, prepare, settle};
+use crate::workload::{Load, Preparation, settle};
 
 /// Nodes of every simulated cluster.
 pub const NODES: u32 = 3;
@@ -25,13 +25,16 @@ pub enum Scenario {
     LeaderPartition,
     /// All nodes lose power in one tick, with torn and reordered unsynced writes; several times.
     PowerLossAll,
+    /// Nodes die and lose power while the cluster is born and its first topic made.
+    Birth,
     /// Any faults, one after the other, also before the last one is over in its effects.
     Chaos,
 }
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Self; 4] = [Self::Calm, Self::LeaderPartition, Self::PowerLossAll, Self::Chaos];
+    pub const ALL: [Self; 5] =
+        [Self::Calm, Self::LeaderPartition, Self::PowerLossAll, Self::Birth, Self::Chaos];
 
     /// As it is called on the command line.
     #[must_use]
@@ -40,21 +43,59 @@ impl Scenario {
             Self::Calm => "calm",
             Self::LeaderPartition => "leader-partition",
             Self::PowerLossAll => "power-loss-all",
+            Self::Birth => "birth",
             Self::Chaos => "chaos",
         }
     }
 
-    /// How many faults, which ones, and the longest time between two of them.
-    fn faults(self) -> (u32, &'static [Fault], Duration) {
+    /// What happens before the load begins, and under load.
+    fn faults(self) -> (Series, Series) {
         match self {
-            Self::Calm => (0, &[], Duration::ZERO),
+            Self::Calm => (NONE, NONE),
             Self::LeaderPartition => {
                 let cuts = &[Fault::LeaderAlone, Fault::LeaderDeposed, Fault::LeaderMute];
-                (3, cuts, Duration::from_secs(3))
+                (NONE, Series { count: 3, faults: cuts, longest_pause_ms: 3_000 })
             }
-            Self::PowerLossAll => (4, &[Fault::PowerLossAll], Duration::from_secs(3)),
-            Self::Chaos => (8, &Fault::ALL, Duration::from_secs(2)),
+            Self::PowerLossAll => {
+                let faults = &[Fault::PowerLossAll];
+                (NONE, Series { count: 4, faults, longest_pause_ms: 3_000 })
+            }
+            Self::Birth => {
+                let faults = &[Fault::Crash, Fault::PowerLoss, Fault::PowerLossAll];
+                (Series { count: 6, faults, longest_pause_ms: 300 }, NONE)
+            }
+            Self::Chaos => {
+                let faults = &Fault::ALL;
+                (NONE, Series { count: 8, faults, longest_pause_ms: 2_000 })
+            }
         }
+    }
+}
+
+/// Faults in a row, each one drawn.
+struct Series {
+    count: u32,
+    faults: &'static [Fault],
+    /// Between two of them, milliseconds.
+    longest_pause_ms: u64,
+}
+
+const NONE: Series = Series { count: 0, faults: &[], longest_pause_ms: 1 };
+
+impl Series {
+    fn strike(
+        &self,
+        cluster: &mut Cluster,
+        subject: &Arc<dyn Subject>,
+        history: &History,
+    ) -> Result<(), Broken> {
+        for _ in 0..self.count {
+            let pause = Duration::from_millis(cluster.draw(0, self.longest_pause_ms));
+            cluster.run_for(pause)?;
+            let drawn = usize::try_from(cluster.draw(0, self.faults.len() as u64)).unwrap_or(0);
+            self.faults[drawn].strike(cluster, subject, history)?;
+        }
+        Ok(())
     }
 }
 
@@ -92,18 +133,14 @@ pub struct Verdict {
 pub fn run(scenario: Scenario, subject: &Arc<dyn Subject>, seed: u64) -> Result<Verdict, Broken> {
     let mut cluster = Cluster::start(Arc::clone(subject), NODES, seed);
     let history = History::default();
-    prepare(&mut cluster, subject)?;
+    let (before, under_load) = scenario.faults();
+    let preparation = Preparation::start(&mut cluster, subject);
+    before.strike(&mut cluster, subject, &history)?;
+    preparation.finish(&mut cluster)?;
     let load = Load::start(&mut cluster, subject, &history);
     cluster.run_for(Duration::from_secs(1))?;
-    let (count, faults, pause) = scenario.faults();
-    for _ in 0..count {
-        let drawn = usize::try_from(cluster.draw(0, faults.len() as u64)).unwrap_or(0);
-        faults[drawn].strike(&mut cluster, subject, &history)?;
-        let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        let pause = Duration::from_millis(cluster.draw(1, milliseconds));
-        cluster.run_for(pause)?;
-    }
-    cluster.run_for(Duration::from_secs(1))?;
+    under_load.strike(&mut cluster, subject, &history)?;
+    cluster.run_for(Duration::from_secs(2))?;
     load.stop(&mut cluster)?;
     settle(&mut cluster, subject, &history)?;
     let violations = judge(&history.snapshot());

@@ -85,6 +85,17 @@ pub trait LogClient: Send + Debug {
     async fn digests(&mut self, partition: u32, end: u64) -> io::Result<Vec<(u32, String)>>;
 }
 
+/// How a disk behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskCondition {
+    /// As always.
+    Healthy,
+    /// Every sync takes very long.
+    Slow,
+    /// Every sync fails, and what it covered will never reach the disk although reads still see it.
+    SyncsFail,
+}
+
 /// Nodes under test, with what survives their crashes: disks, and nothing else.
 pub trait Subject: Send + Sync + Debug + 'static {
     /// Partitions that a workload may use: 0 to this, exclusive.
@@ -95,10 +106,11 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn client(&self, seed: u64) -> Box<dyn LogClient>;
     /// Which node serves as a partition's leader now, seen from above; of several that think they do, the latest.
     fn leader(&self, partition: u32) -> Option<u32>;
-    /// Takes the disk away from a node at once: from here on no write of its dying tasks counts.
+    /// Takes the disk away from a node at once: from here on no write of its dying tasks counts. What it wrote is there for
+    /// its next life, synced or not.
     fn power_off(&self, node: u32);
     /// Decides which unsynced writes of a node that is off survive, torn and reordered; what was synced survives always.
     fn lose_unsynced(&self, node: u32, seed: u64);
-    /// A node that is off keeps all that it wrote, synced or not: its process died, its machine did not.
-    fn keep_unsynced(&self, node: u32);
+    /// How a node's disk behaves from now on. A node whose disk fails may end without breaking the run.
+    fn set_disk(&self, node: u32, condition: DiskCondition);
 }

@@ -26,18 +26,28 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// The group of the follower.
 const GROUP: u32 = 1;
 
-/// Makes the partitions that everything else uses.
-pub(crate) fn prepare(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Result<(), Broken> {
-    let mut client = subject.client(cluster.draw(0, u64::MAX));
-    let ready = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&ready);
-    cluster.client("operator", async move {
-        until_ok(&mut client, async |client| client.prepare().await).await;
-        told.store(true, Ordering::SeqCst);
-    });
-    match cluster.run_until(SETTLE, || ready.load(Ordering::SeqCst))? {
-        true => Ok(()),
-        false => Err(Broken("the cluster never began to serve".to_owned())),
+/// The making of the partitions that everything else uses.
+pub(crate) struct Preparation {
+    ready: Arc<AtomicBool>,
+}
+
+impl Preparation {
+    pub(crate) fn start(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Self {
+        let mut client = subject.client(cluster.draw(0, u64::MAX));
+        let ready = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ready);
+        cluster.client("operator", async move {
+            until_ok(&mut client, async |client| client.prepare().await).await;
+            told.store(true, Ordering::SeqCst);
+        });
+        Self { ready }
+    }
+
+    pub(crate) fn finish(&self, cluster: &mut Cluster) -> Result<(), Broken> {
+        match cluster.run_until(SETTLE, || self.ready.load(Ordering::SeqCst))? {
+            true => Ok(()),
+            false => Err(Broken("the cluster never began to serve".to_owned())),
+        }
     }
 }
 

@@ -5,21 +5,24 @@ mod client;
 mod settings;
 
 use std::future::pending;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use waymark_node::config::Config;
 use waymark_node::consensus::Consensus;
 use waymark_node::env::{Env, Random};
-use waymark_node::node::{Doors, Running};
+use waymark_node::node::{Doors, NodeError, Running};
 use waymark_node::storage::tables::MemoryTables;
 use waymark_proto::ids::{PartitionId, ShardId, TopicId, TopicPartition};
 
 use self::client::WaymarkClient;
 use crate::disk::{Crash, Faults, SimDisk};
 use crate::net::{SimClock, SimDial, incoming};
-use crate::subject::{Life, LogClient, Seat, Subject};
+use crate::subject::{DiskCondition, Life, LogClient, Seat, Subject};
 
 /// Where a node listens on its simulated host.
 const CLIENT_PORT: u16 = 7001;
@@ -31,10 +34,16 @@ const PARTITIONS: u32 = 5;
 /// Unsynced writes survive a power loss in one of these ways.
 const LOSSES: [Crash; 3] = [Crash::LoseAll, Crash::TornPrefix, Crash::Shuffle];
 
+/// A sync of a disk that is slow, longer than an election takes.
+const SLOW: Range<Duration> = Duration::from_millis(300)..Duration::from_secs(2);
+
 /// One machine: its disk, and the node on it while it lives.
 #[derive(Debug)]
 struct Machine {
     disk: SimDisk,
+    sync_latency: Range<Duration>,
+    /// Its syncs fail, so that its node has to stop (S4).
+    doomed: AtomicBool,
     /// Set by each start, taken by each power cut: nothing of a dead node may be kept alive.
     replicas: Mutex<Option<Consensus>>,
 }
@@ -44,8 +53,27 @@ impl Machine {
         let disk = SimDisk::new(random.random());
         let slowest = Duration::from_micros(random.random_range(1_000..25_000));
         let sync_latency = Duration::from_micros(200)..slowest;
-        disk.set_faults(Faults { sync_latency, ..Faults::default() });
-        Self { disk, replicas: Mutex::default() }
+        let replicas = Mutex::default();
+        let machine = Self { disk, sync_latency, doomed: AtomicBool::new(false), replicas };
+        machine.set_disk(DiskCondition::Healthy);
+        machine
+    }
+
+    fn set_disk(&self, condition: DiskCondition) {
+        let sync_latency = self.sync_latency.clone();
+        let healthy = Faults { sync_latency, ..Faults::default() };
+        self.doomed.store(condition == DiskCondition::SyncsFail, Ordering::SeqCst);
+        self.disk.set_faults(match condition {
+            DiskCondition::Healthy => healthy,
+            DiskCondition::Slow => Faults { sync_latency: SLOW, ..healthy },
+            DiskCondition::SyncsFail => Faults { sync_errors: 1.0, ..healthy },
+        });
+    }
+
+    async fn run(&self, config: &Config, env: Env, doors: Doors) -> Result<(), NodeError> {
+        let node = Running::start(config, env, doors).await?;
+        *self.replicas() = Some(node.consensus().clone());
+        node.run_until(pending()).await
     }
 
     fn replicas(&self) -> MutexGuard<'_, Option<Consensus>> {
@@ -108,9 +136,13 @@ impl Subject for Waymark {
                 client: Box::pin(incoming(CLIENT_PORT)),
                 peer: Box::pin(incoming(PEER_PORT)),
             };
-            let node = Running::start(&config, env, doors).await?;
-            *machine.replicas() = Some(node.consensus().clone());
-            Ok(node.run_until(pending()).await?)
+            let ended = machine.run(&config, env, doors).await;
+            if machine.doomed.load(Ordering::SeqCst) {
+                tracing::info!(node = seat.node, ?ended, "a node with a failing disk stopped");
+                machine.replicas().take();
+                pending().await
+            }
+            Ok(ended?)
         })
     }
 
@@ -141,7 +173,7 @@ impl Subject for Waymark {
         self.machine(node).disk.crash(LOSSES[mode]);
     }
 
-    fn keep_unsynced(&self, node: u32) {
-        self.machine(node).disk.crash(Crash::KeepAll);
+    fn set_disk(&self, node: u32, condition: DiskCondition) {
+        self.machine(node).set_disk(condition);
     }
 }
