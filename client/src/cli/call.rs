@@ -20,7 +20,9 @@ pub struct Call {
 fn with_options((nth, command): (usize, &Grammar)) -> Grammar {
     // Not augmented directly: the options would bring their own description along.
     let options = GlobalOptions::augment_args(Grammar::new("options"));
-    command.clone().args(options.get_arguments().cloned()).display_order(FIRST + nth)
+    let options =
+        options.get_arguments().cloned().map(|option| option.help_heading("Shared options"));
+    command.clone().args(options).display_order(FIRST + nth)
 }
 
 impl Subcommand for Call {

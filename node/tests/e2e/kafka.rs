@@ -15,7 +15,7 @@ use waymark_proto::v1::{
     DescribeTopicsRequest, FetchPosition, FetchRequest, ProduceBatch, ProduceRequest, TopicRef,
 };
 
-use crate::cluster::{Cluster, TOPIC};
+use crate::cluster::{Cluster, TOPIC, described};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// Of a batch: where its length stands, and the bytes up to and including it.
@@ -25,12 +25,14 @@ const LEADER_EPOCH: std::ops::Range<usize> = 12..16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_of_kafka_come_back_byte_identical_but_for_offset_and_epoch() {
-    let (cluster, _client) = Cluster::start("").await.with_topic(5).await;
-    // One node for all: what it does not lead it must pass on.
-    let address = cluster.addresses().remove(0);
-    let channel = channel(Arc::new(TcpDial), &address, Purpose::Client).unwrap();
-    let topic_id = topic_id(channel.clone()).await;
-    for (partition, codec) in (0..).zip(CODECS) {
+    let (cluster, client) = Cluster::start("").await.with_topic(5).await;
+    let addresses = cluster.addresses();
+    let to_node = |at: usize| channel(Arc::new(TcpDial), &addresses[at], Purpose::Client).unwrap();
+    let topic_id = topic_id(to_node(0)).await;
+    let partitions = described(&client, |partition| partition.leader.is_some()).await;
+    for (partition, codec) in partitions.iter().zip(CODECS) {
+        let leader = usize::try_from(partition.leader.unwrap()).unwrap();
+        let (partition, channel) = (partition.partition, to_node(leader - 1));
         let sent = batches_of_kafka(codec);
         let mut offset = 0;
         for batch in &sent {
