@@ -72,6 +72,7 @@ async fn serve(
     let (mut open, mut told) = (true, false);
     loop {
         let idle_at = session.last_frame + IDLE_FRAME;
+        let held_until = session.held_until();
         tokio::select! {
             biased;
             () = draining.cancelled(), if !told => {
@@ -87,6 +88,9 @@ async fn serve(
                 session.wake(woken.ok());
             }
             () = std::future::ready(()), if session.cursors.has_turn() => session.frame().await?,
+            () = tokio::time::sleep_until(held_until), if session.held.is_some() => {
+                session.release().await?;
+            }
             () = tokio::time::sleep_until(idle_at) => session.idle_frame().await?,
             () = session.out.closed() => return Err(Over),
         }
@@ -110,6 +114,12 @@ async fn broken(out: &Frames, status: &Status) -> Result<(), Over> {
     Err(Over)
 }
 
+/// A frame that waits for more bytes.
+struct Held {
+    frame: Frame,
+    until: Instant,
+}
+
 struct Session {
     logs: SharedLogs,
     limits: Limits,
@@ -118,6 +128,9 @@ struct Session {
     waiting: Waiting,
     /// Handles of `waiting`, by cursor.
     handles: BTreeMap<i32, AbortHandle>,
+    /// What was read and is not yet as much as the client waits for. Its cursors have moved on: nothing may be told of
+    /// them before it was sent.
+    held: Option<Held>,
     out: Frames,
     last_frame: Instant,
     /// The last cursor that an idle frame told of.
@@ -132,6 +145,7 @@ impl Session {
             cursors: Cursors::new(MAX_CURSORS),
             waiting: FuturesUnordered::new(),
             handles: BTreeMap::new(),
+            held: None,
             out,
             last_frame: Instant::now(),
             last_idle: -1,
@@ -145,6 +159,9 @@ impl Session {
             Err(failure) => return refuse(&self.out, &failure).await,
         };
         let moves = !(given.remove.is_empty() && given.add.is_empty());
+        if moves || !given.pause.is_empty() {
+            self.release().await?;
+        }
         for cursor in given.remove.iter().chain(given.add.iter().map(|(cursor, _)| cursor)) {
             self.stop_waiting(*cursor);
         }
@@ -165,7 +182,11 @@ impl Session {
 
     /// Reads cursors in turn until the frame is full, the credit is used up or everyone has caught up.
     async fn frame(&mut self) -> Result<(), Over> {
-        let mut frame = Frame::new(self.limits.max_bytes, self.limits.max_message_bytes);
+        let (mut frame, until) = match self.held.take() {
+            Some(held) => (held.frame, held.until),
+            None => (self.empty_frame(), Instant::now() + self.limits.max_wait),
+        };
+        let mut full = false;
         for _ in 0..TURNS {
             let Some(room) = frame.room() else { break };
             let Some(turn) = self.cursors.take() else { break };
@@ -175,6 +196,7 @@ impl Session {
                     Fit::Yes => self.served(&mut frame, &turn, read),
                     Fit::Later => {
                         self.cursors.put_back(turn.cursor);
+                        full = true;
                         break;
                     }
                     Fit::Never(needed) => self.end(&mut frame, &turn, limit_too_small(needed)),
@@ -185,7 +207,34 @@ impl Session {
         if frame.data.is_empty() {
             return Ok(());
         }
+        let enough = full || frame.room().is_none() || self.is_enough(&frame);
+        if !enough && Instant::now() < until {
+            self.held = Some(Held { frame, until });
+            return Ok(());
+        }
         self.send(v1::FetchFrame { data: frame.data, ..Default::default() }).await
+    }
+
+    /// Whether the client wants to hear this now. News without bytes, a failure and the last of the credit never wait.
+    fn is_enough(&self, frame: &Frame) -> bool {
+        frame.bytes == 0
+            || frame.bytes >= self.limits.min_bytes
+            || self.cursors.is_spent()
+            || frame.data.iter().any(|data| data.failure.is_some())
+    }
+
+    fn empty_frame(&self) -> Frame {
+        Frame::new(self.limits.max_bytes, self.limits.max_message_bytes)
+    }
+
+    fn held_until(&self) -> Instant {
+        self.held.as_ref().map_or(self.last_frame, |held| held.until)
+    }
+
+    /// Sends what is held.
+    async fn release(&mut self) -> Result<(), Over> {
+        let Some(held) = self.held.take() else { return Ok(()) };
+        self.send(v1::FetchFrame { data: held.frame.data, ..Default::default() }).await
     }
 
     fn served(&mut self, frame: &mut Frame, turn: &Turn, read: super::logs::Batches) {
@@ -229,8 +278,11 @@ impl Session {
     }
 
     async fn idle_frame(&mut self) -> Result<(), Over> {
+        if self.held.is_some() {
+            return self.release().await;
+        }
         let parked = self.cursors.parked_after(self.last_idle).take(IDLE_CURSORS);
-        let mut frame = Frame::new(self.limits.max_bytes, self.limits.max_message_bytes);
+        let mut frame = self.empty_frame();
         let mut last = self.last_idle;
         for (cursor, position) in parked {
             if !frame.has_entry_room() {

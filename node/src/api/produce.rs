@@ -26,9 +26,9 @@ impl ProduceService for Api {
         let mut door = Door::default();
         let outcomes = request.batches.into_iter().map(|batch| {
             let tag = batch.tag;
-            let taken = door.pass(batch, deadline).map(|append| self.logs().append(append));
+            let passed = door.pass(batch, deadline, |append| self.logs().append(append));
             async move {
-                let outcome = match taken {
+                let outcome = match passed.taken {
                     Ok(outcome) => outcome.await,
                     Err(failure) => Err(failure),
                 };

@@ -2,7 +2,9 @@
 //! order of each partition, many in one response. Owns the stream's bytes in flight; when they are used up it stops reading,
 //! which is the client's back-pressure. Never ends for one batch's failure.
 
-use futures::future::BoxFuture;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
@@ -15,7 +17,7 @@ use waymark_proto::v1;
 
 use super::Api;
 use super::convert::produce::{Door, receipt, refused_receipt, terms};
-use super::logs::{Appended, SharedLogs};
+use super::logs::{Appended, Appending, SharedLogs};
 use super::notice::notice;
 use super::receipts::{Receipts, Ticket};
 use super::status::translated;
@@ -31,7 +33,23 @@ const RESPONSES_WAITING: usize = 4;
 
 type Responses = mpsc::Sender<Result<v1::ProduceResponse, Status>>;
 /// What became of a batch, and the bytes that it gives back.
-type Flight = BoxFuture<'static, (Ticket, usize, Result<Appended, Failure>)>;
+type Landed = (Ticket, usize, Result<Appended, Failure>);
+
+/// A batch on its way. A stream has one for each of its batches, so that it is not boxed once more.
+struct Flight {
+    ticket: Ticket,
+    cost: usize,
+    outcome: Appending,
+}
+
+impl Future for Flight {
+    type Output = Landed;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landed> {
+        let (ticket, cost) = (self.ticket, self.cost);
+        self.outcome.poll_unpin(cx).map(|outcome| (ticket, cost, outcome))
+    }
+}
 
 /// Serves a stream until the client has half-closed and every batch has its receipt.
 pub(super) fn open(
@@ -122,15 +140,14 @@ impl Session {
         let mut door = Door::default();
         for batch in request.batches {
             let (tag, cost) = (batch.tag, cost(&batch));
-            match door.pass(batch, deadline) {
-                Ok(append) => {
-                    let ticket = self.receipts.expect(Some(append.at), tag);
-                    let outcome = self.logs.append(append);
+            let passed = door.pass(batch, deadline, |append| self.logs.append(append));
+            let ticket = self.receipts.expect(passed.lane, tag);
+            match passed.taken {
+                Ok(outcome) => {
                     self.in_flight += cost;
-                    self.flights.push(outcome.map(move |done| (ticket, cost, done)).boxed());
+                    self.flights.push(Flight { ticket, cost, outcome });
                 }
                 Err(failure) => {
-                    let ticket = self.receipts.expect(None, tag);
                     let refused = refused_receipt(tag, failure);
                     self.receipts.settle(ticket, refused, &mut self.leaving);
                 }
@@ -139,7 +156,7 @@ impl Session {
     }
 
     /// Takes one outcome and every other that is there already: one entry of the log often decides many batches.
-    fn land(&mut self, first: (Ticket, usize, Result<Appended, Failure>)) {
+    fn land(&mut self, first: Landed) {
         let mut landed = Some(first);
         while let Some((ticket, cost, outcome)) = landed.take() {
             self.in_flight -= cost;

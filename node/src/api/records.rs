@@ -196,7 +196,7 @@ impl Api {
             let batch = self.encoded(part).await?;
             let expected_base_offset = part.expected_base_offset;
             let append = Append { at, leader_epoch: None, expected_base_offset, deadline, batch };
-            self.logs().append(append).await
+            self.logs().append(append)?.await
         };
         answer(partition, outcome.await)
     }

@@ -1,7 +1,6 @@
 //! Appending and reading, as the services ask for it. Owns admission by bytes and the waiting of readers.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -11,20 +10,21 @@ use tokio::time::{Instant, timeout_at};
 use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::{ShardId, TopicPartition};
 
-use super::lane::{Outcome, Waiting};
-use super::logs::{Append, Appended, Batches, Logs, Marks, ReadAt};
-use super::refusal::{failure, no_leader, refused, unexpected, unproposed, unread};
+use super::lane::{Outcome, Place, Waiting, expired};
+use super::logs::{Append, Appended, Appending, Batches, Logs, Marks, ReadAt};
+use super::refusal::{failure, no_leader, out_of_range, refused, unexpected, unproposed, unread};
 use super::{Broker, Core, door};
 use crate::consensus::Shard;
+use crate::mutants;
+use crate::state::batch::{BatchHeader, stamp};
 use crate::state::command::ProduceItem;
-use crate::state::{CatalogCommand, Command, PartitionView, Reply};
+use crate::state::{CatalogCommand, Command, EpochEnd, PartitionView, Receipt, Reply};
+use crate::storage::shard_store::StoreError;
 
 /// Producer ids that a node gets at a time.
 const PRODUCER_IDS: i32 = 1000;
 /// Pause that a refusal for want of room asks for, ms.
 const OVERLOAD_PAUSE_MS: i32 = 20;
-/// Time that a quorum has to confirm the leadership; a caller that is refused asks again.
-const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
 
 fn marks(view: &PartitionView<'_>) -> Marks {
     Marks {
@@ -39,112 +39,207 @@ fn no_partition() -> Failure {
     no_leader("the partition is not open yet")
 }
 
-/// Returns once a quorum still follows this leader and it has applied all that was committed before. One that was deposed
-/// and does not know it yet holds an older end of the log: told as "out of range", a reset policy would repeat or skip
-/// records (S14).
-pub(super) async fn confirm_leader(shard: &Shard) -> Result<(), Failure> {
-    let confirmed = shard.read_barrier(Instant::now() + CONFIRM_PATIENCE).await;
-    confirmed.map_err(|error| no_leader(error.to_string()))
+fn unknown(why: &str) -> Failure {
+    failure(FailureCode::OutcomeUnknown, why)
+}
+
+/// A batch that waits in its lane.
+#[derive(Debug)]
+struct Taken {
+    place: Place,
+    told: oneshot::Receiver<Outcome>,
+}
+
+impl Core {
+    /// Whether one more batch of this many bytes may wait; if so they are counted. A node at rest takes any batch.
+    fn admit(&self, bytes: usize) -> Result<(), Failure> {
+        let before = self.pending.fetch_add(bytes, Ordering::Relaxed);
+        if before == 0 || self.waiting_bytes(before) + bytes <= self.options.pending_bytes {
+            return Ok(());
+        }
+        self.pending.fetch_sub(bytes, Ordering::Relaxed);
+        let mut failure = failure(FailureCode::Overloaded, "too many bytes wait for the disks");
+        failure.retry_after_ms = OVERLOAD_PAUSE_MS;
+        Err(failure)
+    }
+
+    /// Bytes that this node holds until its disks have taken them (S8). Batches that wait for their outcome are in the
+    /// journal's queue too, beside those that other leaders sent: only the larger of the two counts.
+    pub(super) fn waiting_bytes(&self, pending: usize) -> usize {
+        let storage = self.consensus.waiting_bytes();
+        pending.max(storage.journal) + storage.segments
+    }
+
+    fn look(&self, shard: &Shard, at: &ReadAt) -> Result<Marks, Failure> {
+        let (seen, ended) = shard.read(|state| {
+            let seen = state.partition(at.at).map(|view| marks(&view));
+            let last = at.last_fetched_epoch;
+            (seen, last.map(|epoch| (epoch, state.epoch_end_offset(at.at, epoch))))
+        });
+        let seen = seen.ok_or_else(no_partition)?;
+        self.check_epoch(at.leader_epoch, seen.leader_epoch)?;
+        match ended.and_then(|(epoch, end)| diverged(epoch, at.offset, end)) {
+            Some(failure) => Err(failure),
+            None => Ok(seen),
+        }
+    }
+}
+
+/// The caller read records of an epoch that has none there: after a forced recovery, its log and this one differ.
+fn diverged(epoch: i32, offset: i64, end: Option<EpochEnd>) -> Option<Failure> {
+    let Some(end) = end else {
+        let why = format!("leader epoch {epoch} has not begun here");
+        return Some(failure(FailureCode::LeaderEpochAhead, why));
+    };
+    if end.leader_epoch == epoch && end.end_offset >= offset {
+        return None;
+    }
+    let why = format!("leader epoch {} ends at offset {}", end.leader_epoch, end.end_offset);
+    let mut failure = failure(FailureCode::LogDiverged, why);
+    failure.expected = Some(end.end_offset.min(offset));
+    failure.actual = Some(end.leader_epoch.into());
+    Some(failure)
 }
 
 impl Broker {
-    fn take(&self, batch: Append) -> Result<oneshot::Receiver<Outcome>, Failure> {
+    fn take(&self, batch: Append) -> Result<Taken, Failure> {
         let core = &self.core;
-        door::check(&batch.batch)?;
+        let header = door::check(&batch.batch)?;
         let shard = core.serving_partition(batch.at)?;
         let view = shard.read(|state| {
             let view = state.partition(batch.at)?;
-            Some((
-                view.leader_epoch,
-                view.settings.max_message_bytes,
-                view.settings.log_append_time,
-            ))
+            let settings = view.settings;
+            Some((view.leader_epoch, settings.max_message_bytes, settings.log_append_time))
         });
         let (epoch, largest, log_append_time) = view.ok_or_else(no_partition)?;
-        Core::check_epoch(batch.leader_epoch, epoch)?;
-        if i32::try_from(batch.batch.len()).is_ok_and(|len| len > largest) {
-            let mut failure =
-                failure(FailureCode::BatchTooLarge, format!("at most {largest} bytes"));
-            failure.limit = Some(i64::from(largest));
-            return Err(failure);
+        core.check_epoch(batch.leader_epoch, epoch)?;
+        if i32::try_from(batch.batch.len()).map_or(true, |len| len > largest) {
+            return Err(too_large(largest));
         }
-        let len = batch.batch.len();
-        let before = core.pending.fetch_add(len, Ordering::Relaxed);
-        if before > 0 && before + len > core.options.pending_bytes {
-            core.pending.fetch_sub(len, Ordering::Relaxed);
-            let mut failure = failure(FailureCode::Overloaded, "too many bytes wait for the disks");
-            failure.retry_after_ms = OVERLOAD_PAUSE_MS;
-            return Err(failure);
+        if !log_append_time {
+            door::check_time(&header, core.env.clock.now_ms())?;
         }
+        if batch.deadline <= Instant::now() {
+            return Err(expired());
+        }
+        core.admit(batch.batch.len())?;
         let (tell, told) = oneshot::channel();
-        let item = ProduceItem {
-            at: batch.at,
-            expected_base_offset: batch.expected_base_offset,
-            batch: batch.batch,
-        };
-        core.enqueue(shard.id(), Waiting { item, log_append_time, tell });
-        Ok(told)
+        let (at, deadline) = (batch.at, batch.deadline);
+        let expected_base_offset = batch.expected_base_offset;
+        let item = ProduceItem { at, expected_base_offset, batch: batch.batch };
+        let waiting = Waiting { item, log_append_time, deadline, tell };
+        Ok(Taken { place: core.enqueue(shard.id(), waiting), told })
     }
+
+    /// A planted bug's receipt: the offset that the batch would get if nothing else came before it.
+    fn early_receipt(&self, at: TopicPartition, header: Option<BatchHeader>) -> Appended {
+        let now = self.marks(at).unwrap_or_default();
+        let receipt = Receipt {
+            base_offset: now.high_watermark,
+            record_count: header.map_or(0, |it| it.record_count),
+            append_time_ms: self.core.env.clock.now_ms(),
+            leader_epoch: now.leader_epoch,
+            log_start_offset: now.log_start,
+            duplicate: false,
+        };
+        Appended {
+            receipt,
+            log_append_time: false,
+            durable_replicas: 1,
+            replicas: 1,
+            read_token: bytes::Bytes::new(),
+        }
+    }
+
+    /// A planted bug's read: the batch that waits to be appended at the end.
+    fn uncommitted(&self, shard: ShardId, at: &ReadAt, marks: Marks) -> Option<Batches> {
+        let batch = self.core.uncommitted(shard, at.at)?;
+        let count = BatchHeader::read(&batch)?.record_count;
+        let mut bytes = stamp(&batch, at.offset, marks.leader_epoch).to_vec();
+        bytes.extend_from_slice(batch.get(bytes.len()..)?);
+        Some(Batches { bytes: bytes.into(), next_offset: at.offset + i64::from(count), marks })
+    }
+}
+
+fn too_large(largest: i32) -> Failure {
+    let mut failure = failure(FailureCode::BatchTooLarge, format!("at most {largest} bytes"));
+    failure.limit = Some(i64::from(largest));
+    failure
 }
 
 #[async_trait]
 impl Logs for Broker {
-    fn append(&self, batch: Append) -> BoxFuture<'static, Result<Appended, Failure>> {
-        let deadline = batch.deadline;
-        let taken = self.take(batch);
-        let unknown = |why: &str| failure(FailureCode::OutcomeUnknown, why);
-        async move {
-            match timeout_at(deadline, taken?).await {
+    fn append(&self, batch: Append) -> Result<Appending, Failure> {
+        let (at, deadline) = (batch.at, batch.deadline);
+        let early = mutants::active("ack-before-commit").then(|| BatchHeader::read(&batch.batch));
+        let Taken { place, told } = self.take(batch)?;
+        if let Some(header) = early {
+            let receipt = self.early_receipt(at, header);
+            return Ok(async move { Ok(receipt) }.boxed());
+        }
+        let core = self.core.clone();
+        let outcome = async move {
+            match timeout_at(deadline, told).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => Err(unknown("the node is stopping")),
-                Err(_) => Err(unknown("the deadline passed after the batch was taken")),
+                Err(_) if core.withdraw(&place) => Err(expired()),
+                Err(_) => Err(unknown("the deadline passed after the batch was sent")),
             }
-        }
-        .boxed()
+        };
+        Ok(outcome.boxed())
     }
 
     async fn read(&self, at: ReadAt) -> Result<Batches, Failure> {
-        let shard = self.core.serving_partition(at.at)?;
-        let look = || -> Result<Marks, Failure> {
-            let seen = shard.read(|state| state.partition(at.at).map(|view| marks(&view)));
-            let seen = seen.ok_or_else(no_partition)?;
-            Core::check_epoch(at.leader_epoch, seen.leader_epoch)?;
-            Ok(seen)
-        };
-        let mut marks = look()?;
+        let core = &self.core;
+        let shard = core.serving_partition(at.at)?;
+        let mut marks = core.look(&shard, &at)?;
         if at.offset > marks.high_watermark {
-            confirm_leader(&shard).await?;
-            marks = look()?;
+            core.confirm_leader(&shard).await?;
+            marks = core.look(&shard, &at)?;
         }
         if at.offset < marks.log_start || at.offset > marks.high_watermark {
-            let range = format!("the log holds {} to {}", marks.log_start, marks.high_watermark);
-            let mut failure = failure(FailureCode::OffsetOutOfRange, range);
-            failure.log_start_offset = Some(marks.log_start);
-            failure.high_watermark = Some(marks.high_watermark);
-            return Err(failure);
+            return Err(out_of_range(marks.log_start, marks.high_watermark));
         }
         if at.offset == marks.high_watermark {
+            if mutants::active("read-above-watermark")
+                && let Some(early) = self.uncommitted(shard.id(), &at, marks)
+            {
+                return Ok(early);
+            }
             return Ok(Batches { next_offset: at.offset, marks, ..Batches::default() });
         }
-        let read = shard.store().read(at.at, at.offset, marks.high_watermark, at.max_bytes).await;
-        let read = read.map_err(|error| unread(&error))?;
-        Ok(Batches { bytes: read.bytes, next_offset: read.next_offset, marks })
+        match shard.store().read(at.at, at.offset, marks.high_watermark, at.max_bytes).await {
+            Ok(read) => Ok(Batches { bytes: read.bytes, next_offset: read.next_offset, marks }),
+            Err(error @ (StoreError::OutOfRange { .. } | StoreError::NoPartition(_))) => {
+                // Retention may have overtaken the read, or the topic may be gone.
+                let now = core.look(&shard, &at)?;
+                let passed = at.offset < now.log_start;
+                Err(if passed {
+                    out_of_range(now.log_start, now.high_watermark)
+                } else {
+                    unread(&error)
+                })
+            }
+            Err(error) => Err(unread(&error)),
+        }
     }
 
     fn changed(&self, at: TopicPartition, seen: Marks) -> BoxFuture<'static, ()> {
         let broker = self.clone();
         async move {
             let Ok(shard) = broker.core.shard_of(at) else { return };
-            let mut applied = broker.core.wakes.watch(shard);
+            let waiter = broker.core.wakes.wait(shard, at);
             loop {
-                let now = broker.marks(at);
-                let same = now.is_some_and(|now| {
+                // Before the look: what changes after it must not be missed.
+                let change = waiter.next();
+                let same = broker.marks(at).is_some_and(|now| {
                     now.high_watermark <= seen.high_watermark
                         && now.leader_epoch == seen.leader_epoch
                 });
-                if !same || applied.changed().await.is_err() {
+                if !same {
                     return;
                 }
+                change.await;
             }
         }
         .boxed()
@@ -171,5 +266,24 @@ impl Logs for Broker {
     fn marks(&self, at: TopicPartition) -> Option<Marks> {
         let shard = self.core.serving_partition(at).ok()?;
         shard.read(|state| state.partition(at).map(|view| marks(&view)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(epoch: i32, offset: i64, end: Option<(i32, i64)>) -> Option<FailureCode> {
+        let end = end.map(|(leader_epoch, end_offset)| EpochEnd { leader_epoch, end_offset });
+        diverged(epoch, offset, end).map(|failure| failure.code)
+    }
+
+    #[test]
+    fn a_reader_learns_when_what_it_read_is_not_in_this_log() {
+        assert_eq!(code(3, 10, Some((3, 10))), None);
+        assert_eq!(code(3, 9, Some((3, 10))), None);
+        assert_eq!(code(3, 11, Some((3, 10))), Some(FailureCode::LogDiverged), "it read on");
+        assert_eq!(code(3, 9, Some((2, 10))), Some(FailureCode::LogDiverged), "never led here");
+        assert_eq!(code(3, 9, None), Some(FailureCode::LeaderEpochAhead));
     }
 }

@@ -80,12 +80,18 @@ pub struct Batches {
     pub marks: Marks,
 }
 
+/// The outcome of a batch that was taken.
+pub type Appending = BoxFuture<'static, Result<Appended, Failure>>;
+
 /// The partitions that this node leads.
 #[async_trait]
 pub trait Logs: Send + Sync + Debug + 'static {
     /// Appends a batch. Batches of a partition are taken in the order of these calls, not of the first polls; the outcome
     /// is decided even if the future is dropped.
-    fn append(&self, batch: Append) -> BoxFuture<'static, Result<Appended, Failure>>;
+    ///
+    /// # Errors
+    /// When the batch is not taken: said at once, so that the caller can refuse those that must not overtake it.
+    fn append(&self, batch: Append) -> Result<Appending, Failure>;
 
     /// Reads below the high watermark; nothing at it.
     async fn read(&self, at: ReadAt) -> Result<Batches, Failure>;

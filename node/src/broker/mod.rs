@@ -11,10 +11,12 @@
 //! | `topics`, `offsets`, `overview` | administration |
 //! | `steps` | topics on their way through the shards |
 //! | `retention` | which records go by age and by size |
+//! | `barrier` | reads that must be fresh share their rounds |
 //! | `wake` | readers that wait |
 //! | `refusal` | the state's words as failures |
 
 pub mod admin;
+mod barrier;
 mod data;
 mod door;
 mod lane;
@@ -28,6 +30,9 @@ mod steps;
 mod topics;
 mod wake;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
@@ -37,17 +42,19 @@ use waymark_proto::ids::{NodeId, ShardId};
 use crate::consensus::{ConfiguredNode, Consensus};
 use crate::env::Env;
 
+use barrier::Barriers;
 use lane::Lane;
 pub use wake::Wakes;
 
 /// Limits of the broker.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
-    /// Bytes of batches that wait for their outcome, of the whole node; more are refused.
+    /// Bytes of the whole node that wait: batches for their outcome, entries for the journal, committed batches for their
+    /// segments. More are refused.
     pub pending_bytes: usize,
     /// Most bytes of batches in one entry, unless a single batch is larger.
     pub entry_bytes: usize,
-    /// Entries of one shard on the way at once: while all are, batches gather for the next one.
+    /// Large entries of one shard on the way at once. Small ones go one by one: meanwhile batches gather for the next.
     pub entries_in_flight: usize,
     /// Partitions of a topic that does not say how many it wants.
     pub default_partitions: i32,
@@ -74,6 +81,7 @@ struct Core {
     /// Bytes that were taken and have no outcome yet.
     pending: AtomicUsize,
     lanes: Mutex<BTreeMap<ShardId, Arc<Lane>>>,
+    barriers: Arc<Barriers>,
     /// What the leaders of shards elsewhere last said: which nodes are up to date.
     in_sync: Mutex<BTreeMap<ShardId, Vec<NodeId>>>,
     /// The run of producer ids that this node hands out of: next, and the end.
@@ -99,6 +107,7 @@ impl Broker {
             wakes,
             pending: AtomicUsize::new(0),
             lanes: Mutex::default(),
+            barriers: Arc::default(),
             in_sync: Mutex::default(),
             producer_ids: tokio::sync::Mutex::new((0, 0)),
         };

@@ -7,7 +7,6 @@ use waymark_proto::ids::TopicPartition;
 
 use super::Core;
 use super::admin::{Committed, EpochEnd, Found, Spot};
-use super::data::confirm_leader;
 use super::refusal::{failure, no_leader, refused, unexpected, unproposed, unread};
 use crate::consensus::Shard;
 use crate::state::command::CommitOffsets;
@@ -22,7 +21,7 @@ impl Core {
     ) -> Result<Found, Failure> {
         let shard = self.serving_partition(at)?;
         if !matches!(spot, Spot::Earliest) {
-            confirm_leader(&shard).await?;
+            self.confirm_leader(&shard).await?;
         }
         let view = shard.read(|state| {
             let view = state.partition(at)?;
@@ -31,7 +30,7 @@ impl Core {
         let Some((start, end, epoch, newest)) = view else {
             return Err(no_leader("the partition is not open yet"));
         };
-        Self::check_epoch(leader_epoch, epoch)?;
+        self.check_epoch(leader_epoch, epoch)?;
         let found =
             |offset| Found { offset: Some(offset), timestamp_ms: None, leader_epoch: Some(epoch) };
         match spot {
@@ -43,19 +42,21 @@ impl Core {
         }
     }
 
-    pub(super) fn epoch_end(
+    pub(super) async fn epoch_end(
         &self,
         at: TopicPartition,
         epoch: i32,
         leader_epoch: Option<i32>,
     ) -> Result<Option<EpochEnd>, Failure> {
         let shard = self.serving_partition(at)?;
+        // A deposed leader would tell an epoch that has ended as the newest, and its own end as the end (S14).
+        self.confirm_leader(&shard).await?;
         let (now, end) = shard.read(|state| {
             let now = state.partition(at).map(|view| view.leader_epoch);
             (now, state.epoch_end_offset(at, epoch))
         });
         let now = now.ok_or_else(|| no_leader("the partition is not open yet"))?;
-        Self::check_epoch(leader_epoch, now)?;
+        self.check_epoch(leader_epoch, now)?;
         Ok(end.map(|it| EpochEnd { epoch: it.leader_epoch, end_offset: it.end_offset }))
     }
 
@@ -105,7 +106,7 @@ impl Core {
         deadline: Instant,
     ) -> Result<Vec<Committed>, Failure> {
         let shard = self.coordinating(group)?;
-        shard.read_barrier(deadline).await.map_err(|error| unproposed(&error))?;
+        self.confirm_coordinator(&shard, deadline).await?;
         Ok(shard.read(|state| {
             let all = state.group_offsets(group);
             let asked = all.filter(|(at, _)| wanted.is_none_or(|wanted| wanted.contains(at)));
@@ -131,7 +132,11 @@ impl Core {
         let partitions = at.unwrap_or_default();
         let command = Command::DeleteOffsets { group: group.to_owned(), partitions };
         let done = shard.propose(command, deadline).await;
-        done.map(|_| ()).map_err(|error| unproposed(&error))
+        match done.map_err(|error| unproposed(&error))?.reply {
+            Reply::OffsetsDeleted(_) => Ok(()),
+            Reply::Refused(refusal) => Err(refused(&refusal)),
+            _ => Err(unexpected()),
+        }
     }
 }
 

@@ -302,7 +302,7 @@ impl Admin for Broker {
         epoch: i32,
         leader_epoch: Option<i32>,
     ) -> Result<Option<EpochEnd>, Failure> {
-        self.core.epoch_end(at, epoch, leader_epoch)
+        self.core.epoch_end(at, epoch, leader_epoch).await
     }
 
     async fn commit_offsets(

@@ -1,13 +1,19 @@
 //! Owns the question "here?": which shard a partition or a group lives in, and whether this node may serve it now.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use waymark_proto::failure::{Failure, FailureCode, LeaderHint};
 use waymark_proto::ids::{NodeId, ShardId, TopicPartition};
 
 use super::Core;
-use super::refusal::{failure, no_leader};
-use crate::consensus::Shard;
+use super::refusal::{failure, no_leader, unproposed};
+use crate::consensus::{ProposeError, Shard};
 use crate::state::Catalog;
 use crate::state::catalog::TopicPhase;
+
+/// Time that a quorum has to confirm the leadership; a caller that is refused asks again.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Core {
     /// Looks at the catalog as this node knows it.
@@ -47,20 +53,71 @@ impl Core {
     }
 
     pub(super) fn serving_partition(&self, at: TopicPartition) -> Result<Shard, Failure> {
-        self.serving(self.shard_of(at)?)
+        let shard = self.shard_of(at)?;
+        self.serving(shard).map_err(|failure| self.with_epoch(shard, at, failure))
+    }
+
+    /// Returns once a quorum still follows this leader and it has applied all that was committed before. One that was
+    /// deposed and does not know it yet holds an older end of the log: told as "out of range", a reset policy would repeat
+    /// or skip records (S14). Callers of a shard share its rounds.
+    pub(super) async fn confirm_leader(&self, shard: &Shard) -> Result<(), Failure> {
+        let deadline = Instant::now() + 2 * CONFIRM_PATIENCE;
+        let confirmed = self.barriers.pass(shard, CONFIRM_PATIENCE, deadline).await;
+        confirmed.map_err(|error| no_leader(error.to_string()))
+    }
+
+    /// As [`Core::confirm_leader`], for a group's coordinator and within the caller's own time.
+    pub(super) async fn confirm_coordinator(
+        &self,
+        shard: &Shard,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let confirmed = self.barriers.pass(shard, CONFIRM_PATIENCE, deadline).await;
+        confirmed.map_err(|error| moved_coordinator(unproposed(&error)))
+    }
+
+    /// The leader epoch of a partition under the leader that this node knows. A leader counts once its first entry is
+    /// applied, which raises the epoch by 1: until then it is known to be at least that much higher.
+    pub(super) fn leader_epoch(&self, shard: &Shard, at: TopicPartition) -> Option<i32> {
+        let now = shard.leadership();
+        shard.read(|state| {
+            let epoch = state.partition(at)?.leader_epoch;
+            let counted = state.last_leader();
+            let known = now.leader.is_none_or(|leader| {
+                counted.is_some_and(|(term, last)| term == now.term && last.node == leader)
+            });
+            Some(if known { epoch } else { epoch.saturating_add(1) })
+        })
+    }
+
+    /// The failure, whose hint says under which epoch that leader leads the partition.
+    pub(super) fn with_epoch(
+        &self,
+        shard: ShardId,
+        at: TopicPartition,
+        mut failure: Failure,
+    ) -> Failure {
+        if let Some(hint) = &mut failure.leader {
+            let epoch = self.consensus.shard(shard).and_then(|it| self.leader_epoch(&it, at));
+            hint.leader_epoch = epoch.unwrap_or(0);
+        }
+        failure
+    }
+
+    /// Why a proposal here was not written, or may have been.
+    pub(super) fn unwritten(&self, error: &ProposeError) -> Failure {
+        match error {
+            ProposeError::NotLeader { leader: Some(leader), .. } => {
+                self.led_by(*leader, FailureCode::NotLeader)
+            }
+            _ => unproposed(error),
+        }
     }
 
     /// The replica here that coordinates a group.
     pub(super) fn coordinating(&self, group: &str) -> Result<Shard, Failure> {
         let shard = self.group_shard(group)?;
-        self.serving(shard).map_err(|mut failure| {
-            match failure.code {
-                FailureCode::NotLeader => failure.code = FailureCode::NotCoordinator,
-                FailureCode::NoLeader => failure.code = FailureCode::CoordinatorLoading,
-                _ => {}
-            }
-            failure
-        })
+        self.serving(shard).map_err(moved_coordinator)
     }
 
     pub(super) fn group_shard(&self, group: &str) -> Result<ShardId, Failure> {
@@ -89,13 +146,28 @@ impl Core {
         found.map(|it| it.client_address.clone()).unwrap_or_default()
     }
 
-    /// The caller's view of the leadership must be this node's.
-    pub(super) fn check_epoch(given: Option<i32>, now: i32) -> Result<(), Failure> {
+    /// The caller's view of the leadership must be this node's, which leads.
+    pub(super) fn check_epoch(&self, given: Option<i32>, now: i32) -> Result<(), Failure> {
         let code = match given {
             Some(epoch) if epoch < now => FailureCode::LeaderEpochOld,
             Some(epoch) if epoch > now => FailureCode::LeaderEpochAhead,
             _ => return Ok(()),
         };
-        Err(failure(code, format!("the leader epoch is {now}")))
+        let mut failure = failure(code, format!("the leader epoch is {now}"));
+        if code == FailureCode::LeaderEpochOld {
+            let address = self.address(self.node);
+            failure.leader = Some(LeaderHint { node: self.node, leader_epoch: now, address });
+        }
+        Err(failure)
     }
+}
+
+/// What a shard's leader is to partitions, its coordinator is to groups.
+fn moved_coordinator(mut failure: Failure) -> Failure {
+    match failure.code {
+        FailureCode::NotLeader => failure.code = FailureCode::NotCoordinator,
+        FailureCode::NoLeader => failure.code = FailureCode::CoordinatorLoading,
+        _ => {}
+    }
+    failure
 }

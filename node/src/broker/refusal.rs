@@ -74,16 +74,122 @@ pub(super) fn unproposed(error: &ProposeError) -> Failure {
     }
 }
 
+/// For reads that the state says must succeed: what is not stored then, this replica has lost.
 pub(super) fn unread(error: &StoreError) -> Failure {
     let code = match error {
-        StoreError::Damaged { .. } => FailureCode::RangeDamaged,
-        StoreError::OutOfRange { .. } => FailureCode::OffsetOutOfRange,
-        StoreError::NoPartition(_) => FailureCode::PartitionNotFound,
+        StoreError::Damaged { .. } | StoreError::OutOfRange { .. } | StoreError::NoPartition(_) => {
+            FailureCode::RangeDamaged
+        }
         StoreError::Io { .. } => FailureCode::Internal,
     };
     failure(code, error.to_string())
 }
 
+/// An offset outside of what a ready leader holds.
+pub(super) fn out_of_range(log_start: i64, high_watermark: i64) -> Failure {
+    let range = format!("the log holds {log_start} to {high_watermark}");
+    let mut failure = failure(FailureCode::OffsetOutOfRange, range);
+    failure.log_start_offset = Some(log_start);
+    failure.high_watermark = Some(high_watermark);
+    failure
+}
+
 pub(super) fn unexpected() -> Failure {
     failure(FailureCode::Internal, "the state gave an answer of another kind")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use waymark_proto::ids::{ShardId, TopicId, TopicPartition};
+
+    use super::*;
+
+    /// Every refusal once. The match makes a new one fail to compile until it stands here.
+    fn refusals() -> Vec<Refusal> {
+        let all = vec![
+            Refusal::NoPartition(TopicPartition::default()),
+            Refusal::NoTopic(TopicId([1; 16])),
+            Refusal::TopicExists("orders".to_owned()),
+            Refusal::VersionMismatch { actual: 4 },
+            Refusal::NoPool(3),
+            Refusal::Invalid("a number".to_owned()),
+            Refusal::ConditionFailed { actual: Some(7) },
+            Refusal::OutOfOrderSequence { expected: 8 },
+            Refusal::DuplicateSequence,
+            Refusal::ProducerFenced,
+            Refusal::UnknownProducer,
+            Refusal::BatchTooLarge { limit: 9 },
+            Refusal::BadBatch,
+            Refusal::Superseded,
+            Refusal::Fenced { actual: 10 },
+            Refusal::NotAttempted,
+            Refusal::OffsetOutOfRange { log_start: 11, next_offset: 12 },
+            Refusal::Misplaced("elsewhere"),
+        ];
+        for refusal in &all {
+            match refusal {
+                Refusal::NoPartition(_)
+                | Refusal::NoTopic(_)
+                | Refusal::TopicExists(_)
+                | Refusal::VersionMismatch { .. }
+                | Refusal::NoPool(_)
+                | Refusal::Invalid(_)
+                | Refusal::ConditionFailed { .. }
+                | Refusal::OutOfOrderSequence { .. }
+                | Refusal::DuplicateSequence
+                | Refusal::ProducerFenced
+                | Refusal::UnknownProducer
+                | Refusal::BatchTooLarge { .. }
+                | Refusal::BadBatch
+                | Refusal::Superseded
+                | Refusal::Fenced { .. }
+                | Refusal::NotAttempted
+                | Refusal::OffsetOutOfRange { .. }
+                | Refusal::Misplaced(_) => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_refusal_of_the_state_has_a_code_of_its_own() {
+        let codes: Vec<FailureCode> = refusals().iter().map(|it| refused(it).code).collect();
+        let different: BTreeSet<String> = codes.iter().map(|code| format!("{code:?}")).collect();
+        // Another version of a topic and another next offset are the same to a caller: look again, then decide.
+        assert_eq!(different.len(), codes.len() - 1, "{codes:?}");
+        assert!(refusals().iter().all(|it| !refused(it).message.is_empty()));
+    }
+
+    #[test]
+    fn a_refusal_tells_the_number_that_the_caller_needs() {
+        let told = |refusal| {
+            let it = refused(&refusal);
+            (it.expected, it.actual, it.limit, it.log_start_offset.zip(it.high_watermark))
+        };
+        assert_eq!(told(Refusal::VersionMismatch { actual: 4 }), (None, Some(4), None, None));
+        let condition = Refusal::ConditionFailed { actual: Some(7) };
+        assert_eq!(told(condition), (None, Some(7), None, None));
+        let order = Refusal::OutOfOrderSequence { expected: 8 };
+        assert_eq!(told(order), (Some(8), None, None, None));
+        assert_eq!(told(Refusal::BatchTooLarge { limit: 9 }), (None, None, Some(9), None));
+        assert_eq!(told(Refusal::Fenced { actual: 10 }), (None, Some(10), None, None));
+        let range = Refusal::OffsetOutOfRange { log_start: 11, next_offset: 12 };
+        assert_eq!(told(range), (None, None, None, Some((11, 12))));
+    }
+
+    #[test]
+    fn what_was_certainly_not_written_never_reads_as_unknown() {
+        let code = |error| unproposed(&error).code;
+        let shard = ShardId(1);
+        assert_eq!(code(ProposeError::NotLeader { shard, leader: None }), FailureCode::NoLeader);
+        assert_eq!(code(ProposeError::NotHere(shard)), FailureCode::NoLeader);
+        assert_eq!(code(ProposeError::NoQuorum(shard)), FailureCode::NoQuorum);
+        assert_eq!(code(ProposeError::ExpiredUnsent), FailureCode::ExpiredUnsent);
+        let unknown = ProposeError::OutcomeUnknown("lost".to_owned());
+        assert_eq!(code(unknown), FailureCode::OutcomeUnknown);
+        let large = unproposed(&ProposeError::TooLarge { bytes: 9, limit: 8 });
+        assert_eq!((large.code, large.limit), (FailureCode::BatchTooLarge, Some(8)));
+    }
 }

@@ -1,11 +1,13 @@
-//! Owns the wake-ups: whoever waits for a shard to apply something, or for metadata to change, is told by a counter. A
-//! waiter looks again by itself, so a wake-up too many costs a look and one too few cannot happen.
+//! Owns the wake-ups: whoever waits for a partition to change, or for metadata to change, is told. A partition wakes its own
+//! waiters and nobody else's, so that a thousand idle readers cost nothing while one partition is written. A waiter looks
+//! again by itself: a wake-up too many costs a look, and one too few cannot happen.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-use waymark_proto::ids::ShardId;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, watch};
+use waymark_proto::ids::{ShardId, TopicPartition};
 
 use crate::consensus::{ApplyObserver, Leadership};
 use crate::state::Effect;
@@ -13,10 +15,21 @@ use crate::state::Effect;
 /// Low bits of a metadata version: leaders; above them the catalog's own version.
 const LEADER_BITS: u32 = 32;
 
-/// Counters of what was applied. Told by consensus, watched by the broker.
+/// What a partition's waiters share.
+#[derive(Debug, Default)]
+struct Spot {
+    notify: Arc<Notify>,
+    waiters: usize,
+}
+
+/// Partitions that somebody waits for; the others have no entry.
+type Spots = BTreeMap<TopicPartition, Spot>;
+
+/// Who waits for what. Told by consensus, used by the broker.
 #[derive(Debug)]
 pub struct Wakes {
-    shards: Mutex<BTreeMap<ShardId, watch::Sender<u64>>>,
+    /// By shard: its leadership concerns all who wait in it.
+    waiting: Mutex<BTreeMap<ShardId, Spots>>,
     /// The last term heard of, by shard.
     terms: Mutex<BTreeMap<ShardId, u64>>,
     /// Rises the same way on every node, so that a client may compare what different nodes say.
@@ -25,19 +38,22 @@ pub struct Wakes {
 
 impl Default for Wakes {
     fn default() -> Self {
-        Self { shards: Mutex::default(), terms: Mutex::default(), metadata: watch::channel(0).0 }
+        Self { waiting: Mutex::default(), terms: Mutex::default(), metadata: watch::channel(0).0 }
     }
 }
 
 impl Wakes {
-    fn shard(&self, shard: ShardId) -> watch::Sender<u64> {
-        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        shards.entry(shard).or_insert_with(|| watch::channel(0).0).clone()
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<ShardId, Spots>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes of a shard from now on.
-    pub(super) fn watch(&self, shard: ShardId) -> watch::Receiver<u64> {
-        self.shard(shard).subscribe()
+    /// Begins to wait for changes of a partition.
+    pub(super) fn wait(self: &Arc<Self>, shard: ShardId, at: TopicPartition) -> Waiter {
+        let mut waiting = self.waiting();
+        let spot = waiting.entry(shard).or_default().entry(at).or_default();
+        spot.waiters += 1;
+        let notify = Arc::clone(&spot.notify);
+        Waiter { wakes: Arc::clone(self), shard, at, notify }
     }
 
     pub(super) fn metadata(&self) -> watch::Receiver<i64> {
@@ -58,9 +74,54 @@ impl Wakes {
     }
 }
 
+/// One who waits for a partition, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    wakes: Arc<Wakes>,
+    shard: ShardId,
+    at: TopicPartition,
+    notify: Arc<Notify>,
+}
+
+impl Waiter {
+    /// Resolves at the next change after this call, whenever it is first polled.
+    pub(super) fn next(&self) -> Notified<'_> {
+        self.notify.notified()
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut waiting = self.wakes.waiting();
+        let Some(spots) = waiting.get_mut(&self.shard) else { return };
+        let Some(spot) = spots.get_mut(&self.at) else { return };
+        spot.waiters -= 1;
+        if spot.waiters == 0 {
+            spots.remove(&self.at);
+        }
+    }
+}
+
+/// The partition that an effect changes for readers; `None`: none, or all of the shard.
+fn partition_of(effect: &Effect) -> Option<TopicPartition> {
+    match effect {
+        Effect::Append(batch) => Some(batch.at),
+        Effect::LogStart { at, .. } | Effect::Opened(at) | Effect::Closed(at) => Some(*at),
+        Effect::CatalogChanged | Effect::LeaderChanged => None,
+    }
+}
+
 impl ApplyObserver for Wakes {
-    fn applied(&self, shard: ShardId, _: u64, _: &[Effect]) {
-        self.shard(shard).send_modify(|count| *count += 1);
+    fn applied(&self, shard: ShardId, _: u64, effects: &[Effect]) {
+        let waiting = self.waiting();
+        let Some(spots) = waiting.get(&shard).filter(|spots| !spots.is_empty()) else { return };
+        // A new leader is a new leader epoch of every partition.
+        if effects.contains(&Effect::LeaderChanged) {
+            spots.values().for_each(|spot| spot.notify.notify_waiters());
+            return;
+        }
+        let changed = effects.iter().filter_map(|effect| spots.get(&partition_of(effect)?));
+        changed.for_each(|spot| spot.notify.notify_waiters());
     }
 
     fn leadership(&self, shard: ShardId, now: Leadership) {
@@ -71,6 +132,74 @@ impl ApplyObserver for Wakes {
             let known = terms.entry(shard).or_default();
             *known = seen.max(*known);
         }
-        self.shard(shard).send_modify(|count| *count += 1);
+        let waiting = self.waiting();
+        let spots = waiting.get(&shard).into_iter().flat_map(BTreeMap::values);
+        spots.for_each(|spot| spot.notify.notify_waiters());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use waymark_proto::ids::{NodeId, PartitionId, TopicId};
+
+    use super::*;
+
+    const SHARD: ShardId = ShardId(3);
+
+    fn at(partition: i32) -> TopicPartition {
+        TopicPartition { topic: TopicId([1; 16]), partition: PartitionId(partition) }
+    }
+
+    fn log_start(partition: i32) -> Effect {
+        Effect::LogStart { at: at(partition), offset: 1 }
+    }
+
+    #[test]
+    fn a_partition_wakes_its_own_waiters_and_nobody_elses() {
+        let wakes = Arc::new(Wakes::default());
+        let waiters: Vec<_> = (0..1000).map(|number| wakes.wait(SHARD, at(number))).collect();
+        let woken: Vec<_> = waiters.iter().map(Waiter::next).collect();
+        wakes.applied(SHARD, 1, &[log_start(500), log_start(7)]);
+        let woken = woken.into_iter().map(|it| it.now_or_never().is_some());
+        let woken: Vec<usize> =
+            woken.enumerate().filter(|(_, woken)| *woken).map(|(number, _)| number).collect();
+        assert_eq!(woken, [7, 500]);
+    }
+
+    #[test]
+    fn a_change_before_the_first_poll_is_not_missed_and_one_before_the_call_does_not_count() {
+        let wakes = Arc::new(Wakes::default());
+        let waiter = wakes.wait(SHARD, at(1));
+        wakes.applied(SHARD, 1, &[log_start(1)]);
+        let next = waiter.next();
+        assert!(waiter.next().now_or_never().is_none());
+        wakes.applied(SHARD, 2, &[log_start(1)]);
+        assert!(next.now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_change_of_leadership_wakes_the_whole_shard_and_no_other() {
+        let wakes = Arc::new(Wakes::default());
+        let (here, there) = (wakes.wait(SHARD, at(1)), wakes.wait(ShardId(4), at(2)));
+        let (a, b) = (here.next(), there.next());
+        wakes.leadership(SHARD, Leadership { leader: Some(NodeId(1)), term: 2, ready: false });
+        assert!(a.now_or_never().is_some());
+        assert!(b.now_or_never().is_none());
+        let a = here.next();
+        wakes.applied(SHARD, 1, &[Effect::LeaderChanged]);
+        assert!(a.now_or_never().is_some());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_partition_that_nobody_waits_for() {
+        let wakes = Arc::new(Wakes::default());
+        let (one, two) = (wakes.wait(SHARD, at(1)), wakes.wait(SHARD, at(1)));
+        drop(one);
+        let next = two.next();
+        wakes.applied(SHARD, 1, &[log_start(1)]);
+        assert!(next.now_or_never().is_some());
+        drop(two);
+        assert!(wakes.waiting().values().all(BTreeMap::is_empty));
     }
 }

@@ -149,7 +149,7 @@ section! {
         pending_bytes: Size = Size::mib(256), between(Size::mib(1), Size::gib(16));
         /// Most bytes of batches in one Raft entry, unless a single batch is larger; at most a quarter of a journal file.
         entry_bytes: Size = Size::kib(512), between(Size::kib(4), Size::mib(16));
-        /// Entries of one shard on the way at the same time. While all are, batches gather and travel together in the next.
+        /// Large entries of one shard on the way at once. Small ones go one by one; meanwhile batches gather for the next.
         entries_in_flight: u32 = 8, between(1, 1024);
     }
 }

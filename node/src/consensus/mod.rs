@@ -144,6 +144,15 @@ pub enum ProposeError {
     NotHere(ShardId),
 }
 
+/// Bytes that wait for the disks of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingBytes {
+    /// Of entries that the journal has not synced.
+    pub journal: usize,
+    /// Of committed batches that are in no segment yet.
+    pub segments: usize,
+}
+
 /// An applied proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
@@ -250,6 +259,14 @@ impl Consensus {
     pub fn peer_vitals(&self) -> Vec<(NodeId, Vitals)> {
         let heard = self.member.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.iter().map(|(node, vitals)| (*node, *vitals)).collect()
+    }
+
+    /// Bytes of this node that its disks have not taken yet.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> WaitingBytes {
+        let parts = &self.member.parts;
+        let (journal, segments) = (parts.journal.queued_bytes(), parts.store.pending_bytes());
+        WaitingBytes { journal, segments }
     }
 
     /// Tells peers whether this node has room for more data (S19).

@@ -172,6 +172,12 @@ impl ShardState {
         self.shard
     }
 
+    /// Term and replica of the leader whose entry was applied last: the leader that leader epochs count up to.
+    #[must_use]
+    pub fn last_leader(&self) -> Option<(u64, ReplicaId)> {
+        self.leaders.last
+    }
+
     /// One partition.
     #[must_use]
     pub fn partition(&self, at: TopicPartition) -> Option<PartitionView<'_>> {

@@ -71,28 +71,40 @@ pub(in crate::api) fn append(
     })
 }
 
-/// The partitions of a message of which a batch was refused at the door: later ones must not overtake it.
+/// The partitions of a message of which a batch was refused: later ones must not overtake it.
 #[derive(Debug, Default)]
 pub(in crate::api) struct Door {
     refused: BTreeSet<TopicPartition>,
 }
 
+/// A batch of a message that was handed over, or refused at once.
+#[derive(Debug)]
+pub(in crate::api) struct Passed<T> {
+    /// Whose order its receipt keeps; `None`: it named no partition.
+    pub(in crate::api) lane: Option<TopicPartition>,
+    /// What `take` gave, or why it was refused.
+    pub(in crate::api) taken: Result<T, Failure>,
+}
+
 impl Door {
-    /// Checks the next batch of the message.
-    pub(in crate::api) fn pass(
+    /// Checks the next batch of the message and hands it to `take`, which may refuse it too.
+    pub(in crate::api) fn pass<T>(
         &mut self,
         batch: v1::ProduceBatch,
         deadline: Instant,
-    ) -> Result<Append, Failure> {
+        take: impl FnOnce(Append) -> Result<T, Failure>,
+    ) -> Passed<T> {
         // A batch without a partition has no order that it could break.
         let lane = by_id(&batch.topic_id, batch.partition).ok();
         if lane.is_some_and(|at| self.refused.contains(&at)) {
-            return Err(refuse(
-                FailureCode::PrecedingFailed,
-                "an earlier batch of this partition in the same message was refused",
-            ));
+            let why = "an earlier batch of this partition in the same message was refused";
+            return Passed { lane, taken: Err(refuse(FailureCode::PrecedingFailed, why)) };
         }
-        append(batch, deadline).inspect_err(|_| self.refused.extend(lane))
+        let taken = append(batch, deadline).and_then(take);
+        if taken.is_err() {
+            self.refused.extend(lane);
+        }
+        Passed { lane, taken }
     }
 }
 
@@ -192,11 +204,24 @@ mod tests {
     async fn what_follows_a_refused_batch_of_its_partition_is_refused_with_it() {
         let (mut door, now) = (Door::default(), Instant::now());
         let empty = v1::ProduceBatch { batch: Bytes::new(), ..batch(Some(1)) };
-        assert!(door.pass(batch(Some(1)), now).is_ok());
-        assert!(door.pass(empty, now).is_err());
-        let failure = door.pass(batch(Some(1)), now).expect_err("its predecessor failed");
+        let mut pass = |batch| door.pass(batch, now, Ok).taken;
+        assert!(pass(batch(Some(1))).is_ok());
+        assert!(pass(empty).is_err());
+        let failure = pass(batch(Some(1))).expect_err("its predecessor failed");
         assert_eq!(failure.code, FailureCode::PrecedingFailed);
-        assert!(door.pass(batch(Some(2)), now).is_ok());
+        assert!(pass(batch(Some(2))).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_not_taken_stops_its_partition_as_one_that_is_not_legal() {
+        let (mut door, now) = (Door::default(), Instant::now());
+        let full = || Err::<(), _>(refuse(FailureCode::Overloaded, "full"));
+        let passed = door.pass(batch(Some(1)), now, |_| full());
+        assert_eq!(passed.lane.map(|at| at.partition.0), Some(1));
+        assert!(passed.taken.is_err());
+        let next = door.pass(batch(Some(1)), now, |_| -> Result<(), _> { panic!("overtaken") });
+        assert_eq!(next.taken.expect_err("with it").code, FailureCode::PrecedingFailed);
+        assert!(door.pass(batch(Some(2)), now, |_| Ok(())).taken.is_ok());
     }
 
     #[test]

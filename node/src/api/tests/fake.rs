@@ -17,7 +17,7 @@ use crate::api::admin::{
     Admin, Change, Committed, EpochEnd, Found, NamedTopic, NewConfigs, NewTopic, NodeState,
     NodeView, PartitionPlace, Problem, Spot, Topic, Verdict,
 };
-use crate::api::logs::{Append, Appended, Batches, Logs, Marks, ReadAt};
+use crate::api::logs::{Append, Appended, Appending, Batches, Logs, Marks, ReadAt};
 use crate::state::Receipt;
 use crate::state::batch::BatchHeader;
 use crate::state::command::CommitOffsets;
@@ -139,10 +139,9 @@ impl Fake {
 
 #[async_trait]
 impl Logs for Fake {
-    fn append(&self, append: Append) -> BoxFuture<'static, Result<Appended, Failure>> {
+    fn append(&self, append: Append) -> Result<Appending, Failure> {
         if !self.contents().logs.contains_key(&append.at) {
-            let failure = self.misplaced(FailureCode::NotLeader);
-            return async move { Err(failure) }.boxed();
+            return Err(self.misplaced(FailureCode::NotLeader));
         }
         let delay = self.contents().delays.pop_front().unwrap_or_default();
         let refusal = self.contents().refusals.pop_front().flatten();
@@ -151,7 +150,7 @@ impl Logs for Fake {
             None => Ok(self.write(append.at, &append.batch)),
         };
         self.changes.send_modify(|change| *change += 1);
-        async move {
+        let outcome = async move {
             sleep(delay).await;
             outcome.map(|base_offset| Appended {
                 receipt: Receipt {
@@ -167,8 +166,8 @@ impl Logs for Fake {
                 replicas: 3,
                 read_token: Bytes::new(),
             })
-        }
-        .boxed()
+        };
+        Ok(outcome.boxed())
     }
 
     async fn read(&self, read: ReadAt) -> Result<Batches, Failure> {

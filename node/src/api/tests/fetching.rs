@@ -295,3 +295,63 @@ async fn ten_thousand_cursors_wake_only_for_what_changed() {
     node.fake.put(0, &sized(10));
     assert_eq!(bytes(&stream.frames().await), 100_000);
 }
+
+fn patient(min_bytes: i32) -> v1::FetchControl {
+    v1::FetchControl {
+        add: vec![add(1, 0, 0), add(2, 1, 0)],
+        credit_bytes: 10_000,
+        max_wait_ms: Some(800),
+        min_bytes,
+        control_seq: 1,
+        ..v1::FetchControl::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_waits_for_the_bytes_that_it_asks_for() {
+    let _clean = clean();
+    let node = World::default().serve(1, &[0, 1]);
+    let mut stream = Stream::open(&node, patient(25)).await;
+    assert_eq!(stream.frame().await.data.len(), 2, "where the cursors stand is told at once");
+    let (begun, other) = (Instant::now(), node.clone());
+    tokio::spawn(async move {
+        for partition in [0, 1, 0] {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            other.fake.put(partition, &sized(10));
+        }
+    });
+    let frame = stream.frame().await;
+    assert_eq!(begun.elapsed(), Duration::from_millis(600));
+    let read: Vec<_> = frame.data.iter().map(|data| (data.cursor, data.next_offset)).collect();
+    assert_eq!(read, [(1, Some(1)), (2, Some(1)), (1, Some(2))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_holds_back_comes_at_its_time() {
+    let _clean = clean();
+    let node = World::default().serve(1, &[0, 1]);
+    let mut stream = Stream::open(&node, patient(1_000)).await;
+    stream.frame().await;
+    node.fake.put(0, &sized(10));
+    let begun = Instant::now();
+    assert_eq!(bytes(&[stream.frame().await]), 10);
+    assert_eq!(begun.elapsed(), Duration::from_millis(800));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_holds_back_of_a_cursor_comes_before_its_end_is_confirmed() {
+    let _clean = clean();
+    let node = World::default().serve(1, &[0, 1]);
+    let mut stream = Stream::open(&node, patient(1_000)).await;
+    stream.frame().await;
+    node.fake.put(0, &sized(10));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let grant = v1::FetchControl { credit_bytes: 5, ..Default::default() };
+    stream.control(grant).await;
+    assert!(timeout(Duration::from_millis(100), stream.frame()).await.is_err(), "still too little");
+    let end = v1::FetchControl { remove: vec![1], control_seq: 2, ..Default::default() };
+    stream.control(end).await;
+    let (held, confirmed) = (stream.frame().await, stream.frame().await);
+    assert_eq!((held.applied_control_seq, held.data[0].cursor), (1, 1));
+    assert_eq!((confirmed.applied_control_seq, confirmed.data.len()), (2, 0));
+}

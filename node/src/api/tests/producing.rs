@@ -67,6 +67,18 @@ async fn a_bad_batch_fails_alone_and_stops_what_follows_it_in_its_partition() {
     assert_eq!(node.fake.batches(0).len(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_the_node_does_not_take_stops_what_follows_it_in_its_partition() {
+    let _clean = clean();
+    let node = World::default().serve(1, &[0]);
+    let batches = vec![batch(1, 2), batch(2, 2), batch(3, 0)];
+    let answer = ProduceServiceClient::new(node.channel).produce(request(batches)).await;
+    let receipts = answer.expect("an answer").into_inner().receipts;
+    let expected =
+        [(1, Err(FailureCode::NotLeader)), (2, Err(FailureCode::PrecedingFailed)), (3, Ok(0))];
+    assert_eq!(outcomes(&receipts), expected);
+}
+
 /// Sends all of this, half-closes, and reads to the end.
 async fn stream_of(
     channel: tonic::transport::Channel,
@@ -181,4 +193,17 @@ async fn a_stream_with_its_window_full_stops_reading_until_something_is_decided(
         acknowledged += response.receipts.len();
     }
     assert_eq!(acknowledged, 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_on_a_stream_does_not_overtake_the_receipts_of_its_partition() {
+    let _clean = clean();
+    let node = World::default().serve(1, &[0, 1]);
+    node.fake.delay_appends(&[500]);
+    let empty = v1::ProduceBatch { batch: Bytes::new(), ..batch(2, 0) };
+    let requests = vec![request(vec![batch(1, 0), empty]), request(vec![batch(3, 1)])];
+    let responses = stream_of(node.channel, requests).await;
+    let receipts: Vec<_> = responses.into_iter().flat_map(|response| response.receipts).collect();
+    let tags: Vec<_> = receipts.iter().map(|receipt| receipt.tag).collect();
+    assert_eq!(tags, [3, 1, 2]);
 }

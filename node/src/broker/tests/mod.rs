@@ -1,0 +1,22 @@
+//! The data plane on one node in memory: a real journal, store and replica over a disk that can be made to hang, on a
+//! paused clock.
+
+mod appending;
+pub(super) mod bed;
+mod disk;
+mod leading;
+mod reading;
+mod refusing;
+
+/// Keeps planted bugs out of a test while it lives.
+pub(super) struct Clean {
+    #[cfg(feature = "mutants")]
+    _turn: std::sync::RwLockReadGuard<'static, ()>,
+}
+
+pub(super) fn clean() -> Clean {
+    Clean {
+        #[cfg(feature = "mutants")]
+        _turn: crate::mutants::seclude(),
+    }
+}
