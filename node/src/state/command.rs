@@ -9,7 +9,7 @@ use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId, TopicId, TopicPa
 pub enum Command {
     /// Append batches, each with a verdict of its own.
     Produce(Produce),
-    /// Partitions of a topic begin to live in this shard. Repeating it changes nothing.
+    /// Partitions of a topic begin to live in this shard. Repeating it changes nothing, nor does it for a deleted topic.
     OpenPartitions {
         /// The topic.
         topic: TopicId,
@@ -151,7 +151,7 @@ pub struct ShardEntry {
     pub shard: ShardId,
     /// Its replicas, voters all.
     pub replicas: Vec<ReplicaId>,
-    /// The one node that may initialize it while unborn, and its preferred leader.
+    /// The one node that may initialize it while unborn, and its preferred leader, which may change later.
     pub initializer: NodeId,
     /// Initialized, and its first entry committed (S12).
     pub born: bool,
@@ -226,6 +226,13 @@ pub enum CatalogCommand {
     DeleteTopic {
         /// The topic.
         topic: TopicId,
+    },
+    /// From now on another replica of a born shard is the preferred leader.
+    PreferLeader {
+        /// The shard.
+        shard: ShardId,
+        /// The node that prefers to lead it.
+        node: NodeId,
     },
     /// Give a node a run of producer ids.
     AllocateProducerIds {

@@ -9,6 +9,7 @@
 //! | `shard` | the whole state, one line per command |
 //! | `partitions`, `partition`, `batch`, `producer` | offsets, stamps, segments, idempotence |
 //! | `offsets` | committed offsets of groups |
+//! | `deleted` | topics that are gone, so that a late command does not bring them back |
 //! | `catalog`, `topic_config` | nodes, pools, topics and their configuration |
 //! | `slot` | group → slot |
 //! | `rows` | the state as rows of the tables, and back |
@@ -17,6 +18,7 @@ pub mod batch;
 pub mod catalog;
 pub mod codec;
 pub mod command;
+mod deleted;
 pub mod offsets;
 pub mod partition;
 mod partitions;

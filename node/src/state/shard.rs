@@ -7,11 +7,13 @@ use waymark_proto::ids::{PartitionId, ReplicaId, ShardId, TopicPartition};
 use super::batch::BatchSequence;
 use super::catalog::Catalog;
 use super::command::{CatalogCommand, Command, Produce};
+use super::deleted::Deleted;
 use super::offsets::{CommittedOffset, Offsets};
 use super::partition::{AppendAt, EpochEnd, PartitionView};
 use super::partitions::Partitions;
 use super::producer::{SequenceVerdict, check};
 use super::reply::{Effect, Receipt, Refusal, Reply};
+use crate::mutants;
 
 /// Where an entry stands in the shard's Raft log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,7 @@ pub struct ShardState {
     pub(super) leaders: Leaders,
     pub(super) partitions: Partitions,
     pub(super) offsets: Offsets,
+    pub(super) deleted: Deleted,
     /// Shard 0 has one, and no other.
     pub(super) catalog: Option<Catalog>,
 }
@@ -62,6 +65,7 @@ impl ShardState {
             leaders: Leaders::default(),
             partitions: Partitions::default(),
             offsets: Offsets::default(),
+            deleted: Deleted::default(),
             catalog: (shard == ShardId::CATALOG).then(Catalog::default),
         }
     }
@@ -104,6 +108,12 @@ impl ShardState {
     fn change(&mut self, at: EntryAt, command: Command, effects: &mut Vec<Effect>) -> Reply {
         match command {
             Command::Produce(produce) => self.produce(at, &produce, effects),
+            // The topic was deleted while the command was on its way.
+            Command::OpenPartitions { topic, .. }
+                if self.deleted.contains(topic) && !mutants::active("late-open-reopens") =>
+            {
+                Reply::Done
+            }
             Command::OpenPartitions { topic, settings, partitions } => {
                 let seen = self.leaders.seen;
                 let at = |partition| TopicPartition { topic, partition: PartitionId(partition) };
@@ -116,6 +126,7 @@ impl ShardState {
                 Reply::Done
             }
             Command::ClosePartitions { topic } => {
+                self.deleted.note(topic, at.index);
                 self.partitions.close(topic, effects);
                 Reply::Done
             }
@@ -135,7 +146,7 @@ impl ShardState {
                 self.offsets.forget_topic(topic);
                 Reply::Done
             }
-            Command::Catalog(command) => self.change_catalog(command, effects),
+            Command::Catalog(command) => self.change_catalog(at, command, effects),
         }
     }
 
@@ -151,12 +162,31 @@ impl ShardState {
         Reply::Produced(produce.items.iter().map(append).collect())
     }
 
-    fn change_catalog(&mut self, command: CatalogCommand, effects: &mut Vec<Effect>) -> Reply {
+    fn change_catalog(
+        &mut self,
+        at: EntryAt,
+        command: CatalogCommand,
+        effects: &mut Vec<Effect>,
+    ) -> Reply {
         let Some(catalog) = &mut self.catalog else {
             return Reply::Refused(Refusal::Misplaced("only shard 0 has a catalog"));
         };
         let before = catalog.metadata_version();
+        let goes = match &command {
+            // Its partitions would stay closed: the shards remember the id.
+            CatalogCommand::CreateTopic { topic, .. }
+                if self.deleted.contains(*topic) && catalog.topic(*topic).is_none() =>
+            {
+                let why = "a topic of this id was deleted, and ids are never used again".to_owned();
+                return Reply::Refused(Refusal::Invalid(why));
+            }
+            CatalogCommand::DeleteTopic { topic } => Some(*topic),
+            _ => None,
+        };
         let reply = catalog.apply(command).unwrap_or_else(Reply::Refused);
+        if let (Some(topic), Reply::Topic { .. }) = (goes, &reply) {
+            self.deleted.note(topic, at.index);
+        }
         if catalog.metadata_version() != before {
             effects.push(Effect::CatalogChanged);
         }

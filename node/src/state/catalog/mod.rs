@@ -112,6 +112,7 @@ impl Catalog {
             }
             CatalogCommand::AddPartitions { topic, total } => self.add_partitions(topic, total),
             CatalogCommand::DeleteTopic { topic } => self.delete_topic(topic),
+            CatalogCommand::PreferLeader { shard, node } => self.prefer_leader(shard, node),
             CatalogCommand::AllocateProducerIds { count, .. } => {
                 self.allocate_producer_ids(founding, count)
             }

@@ -101,4 +101,22 @@ impl Catalog {
         }
         Ok(Reply::Done)
     }
+
+    /// No metadata shows it, so that the version that watchers see stays. While a shard is unborn, one node alone may
+    /// initialize it (S12): that node must not change.
+    pub(super) fn prefer_leader(&mut self, shard: ShardId, node: NodeId) -> Result<Reply, Refusal> {
+        let entry = self.shards.get_mut(&shard).filter(|entry| entry.born);
+        let Some(entry) = entry else {
+            return Err(Refusal::Invalid(format!("shard {shard} is not born")));
+        };
+        if !entry.replicas.iter().any(|replica| replica.node == node) {
+            let why = format!("node {node} holds no replica of shard {shard}");
+            return Err(Refusal::Invalid(why));
+        }
+        if entry.initializer != node {
+            entry.initializer = node;
+            self.dirty.shards.insert(shard);
+        }
+        Ok(Reply::Done)
+    }
 }

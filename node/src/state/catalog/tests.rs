@@ -146,3 +146,21 @@ fn producer_ids_are_salted_and_never_given_twice() {
     catalog.next_producer = (1 << 40) - 999;
     assert!(catalog.apply(run).is_err(), "a run is whole or refused");
 }
+
+#[test]
+fn only_a_replica_of_a_born_shard_becomes_its_preferred_leader() {
+    let mut catalog = founded();
+    let prefer =
+        |shard, node| CatalogCommand::PreferLeader { shard: ShardId(shard), node: NodeId(node) };
+    assert!(
+        catalog.apply(prefer(1, 2)).is_err(),
+        "while it is unborn one node alone may initialize it"
+    );
+    catalog.apply(CatalogCommand::ShardBorn { shard: ShardId(1) }).unwrap();
+    let before = catalog.metadata_version();
+    assert_eq!(catalog.apply(prefer(1, 2)), Ok(Reply::Done));
+    assert_eq!(catalog.shard(ShardId(1)).unwrap().initializer, NodeId(2));
+    assert_eq!(catalog.metadata_version(), before);
+    assert!(catalog.apply(prefer(1, 9)).is_err());
+    assert!(catalog.apply(prefer(77, 1)).is_err());
+}

@@ -43,6 +43,9 @@ pub(super) fn to_stored(command: &CatalogCommand) -> Option<Kind> {
             let (node, count) = (node.0, *count);
             Kind::AllocateProducerIds(stored::AllocateProducerIds { node, count })
         }
+        CatalogCommand::PreferLeader { shard, node } => {
+            Kind::PreferLeader(stored::PreferLeader { shard: shard.0, node: node.0 })
+        }
         CatalogCommand::CreateTopic { .. } => Kind::CreateTopic(stored_create(command)?),
         CatalogCommand::AlterTopic { .. } => Kind::AlterTopic(stored_alter(command)?),
     })
@@ -125,6 +128,9 @@ pub(super) fn from_stored(kind: Kind) -> Result<CatalogCommand, DecodeError> {
             CatalogCommand::AddPartitions { topic: topic(&it.topic_id)?, total: it.total }
         }
         Kind::DeleteTopic(it) => CatalogCommand::DeleteTopic { topic: topic(&it.topic_id)? },
+        Kind::PreferLeader(it) => {
+            CatalogCommand::PreferLeader { shard: ShardId(it.shard), node: NodeId(it.node) }
+        }
         Kind::AllocateProducerIds(it) => {
             CatalogCommand::AllocateProducerIds { node: NodeId(it.node), count: it.count }
         }
@@ -165,6 +171,7 @@ impl fmt::Display for CatalogCommand {
                 write!(f, "raise topic {topic} to {total} partitions")
             }
             Self::DeleteTopic { topic } => write!(f, "delete topic {topic}"),
+            Self::PreferLeader { shard, node } => write!(f, "node {node} leads shard {shard}"),
             Self::AllocateProducerIds { node, count } => {
                 write!(f, "give node {node} {count} producer ids")
             }

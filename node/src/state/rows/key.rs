@@ -11,6 +11,7 @@ pub(super) const OFFSET: u8 = 4;
 pub(super) const CATALOG: u8 = 5;
 pub(super) const TOPIC: u8 = 6;
 pub(super) const SHARD_ENTRY: u8 = 7;
+pub(super) const DELETED: u8 = 8;
 
 /// A key being written.
 pub(super) struct KeyWriter(Vec<u8>);

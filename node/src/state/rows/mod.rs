@@ -11,10 +11,12 @@
 //! | 5 | – | the catalog's root | shard 0, from its founding |
 //! | 6 | topic | a topic | shard 0, until its deletion is done |
 //! | 7 | shard | a shard | shard 0 |
+//! | 8 | topic | a topic's deletion | until many others came after it |
 //!
 //! Tags from 64 on are not the state's.
 
 mod catalog;
+mod deleted;
 mod key;
 mod leaders;
 mod offset;
@@ -74,6 +76,7 @@ impl ShardState {
             topic::drain(state, &mut rows);
             shard_entry::drain(state, &mut rows);
         }
+        deleted::drain(&mut self.deleted, &mut rows);
         rows
     }
 
@@ -102,6 +105,7 @@ impl ShardState {
             (key::LEADERS, _) => leaders::load(&mut self.leaders, key, value),
             (key::PARTITION, _) => partition::load(&mut self.partitions, key, value),
             (key::PRODUCER, _) => producer::load(&mut self.partitions, key, value),
+            (key::DELETED, _) => deleted::load(&mut self.deleted, key, value),
             (key::OFFSET, _) => offset::load(&mut self.offsets, key, value),
             (key::CATALOG, Some(state)) => catalog::load(state, key, value),
             (key::TOPIC, Some(state)) => topic::load(state, key, value),

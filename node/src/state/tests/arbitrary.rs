@@ -191,6 +191,9 @@ fn of_catalog() -> impl Strategy<Value = Command> {
         2 => alter,
         2 => add,
         2 => any_topic().prop_map(|topic| CatalogCommand::DeleteTopic { topic }),
+        1 => (0_u32..9, 1_u32..5).prop_map(|(shard, node)| {
+            CatalogCommand::PreferLeader { shard: ShardId(shard), node: NodeId(node) }
+        }),
         1 => (1_u32..4, -1_i32..1_000).prop_map(|(node, count)| {
             CatalogCommand::AllocateProducerIds { node: NodeId(node), count }
         }),

@@ -11,7 +11,7 @@ pub(in crate::state) mod arbitrary;
 
 use self::arbitrary::without_bugs;
 use crate::state::batch::BatchHeader;
-use crate::state::command::{Command, CommitOffsets};
+use crate::state::command::{CatalogCommand, Command, CommitOffsets};
 use crate::state::reply::{Effect, Refusal, Reply};
 use crate::state::shard::{EntryAt, ShardState};
 
@@ -95,6 +95,46 @@ fn random_commits_of_one_member_never_go_back() {
     runner().run(&sequences, commits_of_a_member_never_go_back).unwrap();
 }
 
+/// Once a topic's partitions were closed, none of them is opened again, whatever comes late.
+fn closed_topics_stay_closed(log: Log) -> TestCaseResult {
+    let mut state = ShardState::new(ShardId(1));
+    let mut closed = std::collections::BTreeSet::new();
+    for (at, command) in log {
+        if let Command::ClosePartitions { topic } = &command {
+            closed.insert(*topic);
+        }
+        state.apply(at, command);
+        prop_assert!(state.partitions().all(|(at, _)| !closed.contains(&at.topic)));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_topic_that_was_deleted_is_neither_opened_late_nor_created_again() {
+    let _alone = without_bugs();
+    let mut state = ShardState::new(ShardId::CATALOG);
+    let at = |index| EntryAt { index, term: 1, leader: Default::default() };
+    let create = || CatalogCommand::CreateTopic {
+        topic: arbitrary::topic(1),
+        name: "a".to_owned(),
+        partitions: 1,
+        replication: 3,
+        configs: Vec::new(),
+        time_ms: 1,
+    };
+    let delete = CatalogCommand::DeleteTopic { topic: arbitrary::topic(1) };
+    let gone = CatalogCommand::TopicStep { topic: arbitrary::topic(1), version: 2 };
+    for (index, command) in
+        (1..).zip([arbitrary::found(3), arbitrary::pool(3, 1), create(), delete, gone])
+    {
+        let applied = state.apply(at(index), Command::Catalog(command));
+        assert!(!matches!(applied.reply, Reply::Refused(_)), "{:?}", applied.reply);
+    }
+    let again = state.apply(at(9), Command::Catalog(create()));
+    assert!(matches!(again.reply, Reply::Refused(Refusal::Invalid(_))), "{:?}", again.reply);
+    assert!(runner().run(&arbitrary::log(arbitrary::command()), closed_topics_stay_closed).is_ok());
+}
+
 proptest! {
     #[test]
     fn equal_logs_give_equal_states_effects_and_rows(log in arbitrary::log(arbitrary::command())) {
@@ -150,6 +190,13 @@ mod planted_bugs {
         let _bug = crate::mutants::plant("epoch-from-zero-skipped");
         let logs = arbitrary::log(arbitrary::produce());
         assert!(runner().run(&logs, appends_are_once_and_in_order).is_err());
+    }
+
+    #[test]
+    fn opening_a_closed_topic_late_is_caught() {
+        let _bug = crate::mutants::plant("late-open-reopens");
+        let logs = arbitrary::log(arbitrary::command());
+        assert!(runner().run(&logs, closed_topics_stay_closed).is_err());
     }
 
     #[test]
