@@ -67,10 +67,11 @@ impl Running {
             draining: draining.clone(),
         });
         let routes = routes.add_service(health_service);
+        health::begin(&reporter).await;
         let clients = Door::open("client", Purpose::Client, routes, doors.client);
         let background = CancellationToken::new();
-        let reporting = health::report(reporter, consensus.clone());
-        let upkeep = async move { futures::join!(reporting, broker.run()) };
+        tokio::spawn(health::report(reporter, (node, consensus.clone()), draining.clone()));
+        let upkeep = async move { broker.run().await };
         tokio::spawn(background.clone().run_until_cancelled_owned(upkeep));
         Ok(Self { consensus, journal, store, clients, peers, draining, background })
     }
@@ -105,8 +106,8 @@ impl Running {
     /// Takes everything down: clients first, so that nothing new comes; the peers' door last, because handing over
     /// leaderships needs them.
     async fn stop(mut self) {
-        self.background.cancel();
         self.draining.cancel();
+        self.background.cancel();
         self.clients.close(GOODBYE).await;
         if timeout(HAND_OVER, self.consensus.shutdown()).await.is_err() {
             tracing::warn!("stopping without the last checkpoints");
