@@ -1,16 +1,18 @@
 //! The topic service: each item of a list is checked, asked for and answered by itself, in order. The catalog's leader is
 //! found by the layer below, so that any node answers.
 
+use std::collections::BTreeMap;
+
 use futures::future::join_all;
 use tonic::{Request, Response, Status};
 use waymark_proto::failure::Failure;
-use waymark_proto::ids::TopicPartition;
+use waymark_proto::ids::{TopicId, TopicPartition};
 use waymark_proto::v1;
 use waymark_proto::v1::topic_service_client::TopicServiceClient;
 use waymark_proto::v1::topic_service_server::TopicService;
 
 use super::Api;
-use super::admin::{Change, NewConfigs, Topic};
+use super::admin::{Change, NewConfigs, PartitionPlace, Stand, Topic};
 use super::call::Call;
 use super::convert::fields::{count, optional, timeout, topic};
 use super::convert::topics::{
@@ -21,6 +23,9 @@ use super::naming::bounded;
 use super::refusal::invalid;
 use super::spread::ask_leaders;
 use super::status::whole_call;
+
+/// Where partitions stand at their leaders.
+type Stands = BTreeMap<TopicPartition, Stand>;
 
 #[async_trait::async_trait]
 impl TopicService for Api {
@@ -89,20 +94,25 @@ impl TopicService for Api {
         &self,
         request: Request<v1::DescribeTopicsRequest>,
     ) -> Result<Response<v1::DescribeTopicsResponse>, Status> {
+        let call = Call::of(&request);
         let request = request.into_inner();
         bounded(request.topics.len())?;
         let each = request.topics.into_iter().map(|given| async move {
-            match self.named(Some(&given)).await {
-                Ok(topic) => self.described(&topic),
-                Err(failure) => v1::TopicDescription {
-                    name: given.name,
-                    topic_id: given.topic_id,
-                    failure: Some(failure.into()),
-                    ..v1::TopicDescription::default()
-                },
-            }
+            self.named(Some(&given)).await.map_err(|failure| (given, failure))
         });
-        let topics = join_all(each).await;
+        let named = join_all(each).await;
+        let ids: Vec<TopicId> = named.iter().flatten().map(|topic| topic.id).collect();
+        let stands = self.admin().stands(&ids, call.deadline).await;
+        let described = named.into_iter().map(|topic| match topic {
+            Ok(topic) => self.described(&topic, &stands),
+            Err((given, failure)) => v1::TopicDescription {
+                name: given.name,
+                topic_id: given.topic_id,
+                failure: Some(failure.into()),
+                ..v1::TopicDescription::default()
+            },
+        });
+        let topics = described.collect();
         Ok(Response::new(v1::DescribeTopicsResponse { topics, ..Default::default() }))
     }
 
@@ -123,7 +133,8 @@ impl TopicService for Api {
         page.truncate(size);
         let last = page.last().filter(|_| more);
         let next_page_token = last.map_or_else(String::new, |place| page_token(place.partition));
-        let partitions = page.into_iter().map(|place| self.placed(&topic, place)).collect();
+        let stands = self.admin().stands(&[topic.id], call.deadline).await;
+        let partitions = page.into_iter().map(|place| placed(&topic, place, &stands)).collect();
         Ok(Response::new(v1::ListPartitionsResponse {
             topic: Some(topic_ref(&topic)),
             partitions,
@@ -221,9 +232,9 @@ impl TopicService for Api {
 }
 
 impl Api {
-    fn described(&self, topic: &Topic) -> v1::TopicDescription {
+    fn described(&self, topic: &Topic, stands: &Stands) -> v1::TopicDescription {
         let places = self.admin().places(topic.id);
-        let partitions = places.into_iter().map(|place| self.placed(topic, place)).collect();
+        let partitions = places.into_iter().map(|place| placed(topic, place, stands)).collect();
         let v1::TopicRef { name, topic_id } = topic_ref(topic);
         v1::TopicDescription {
             name,
@@ -233,15 +244,6 @@ impl Api {
             internal: false,
             failure: None,
         }
-    }
-
-    fn placed(
-        &self,
-        topic: &Topic,
-        place: super::admin::PartitionPlace,
-    ) -> v1::PartitionDescription {
-        let at = TopicPartition { topic: topic.id, partition: place.partition };
-        partition_description(place, self.logs().marks(at))
     }
 
     /// Words are added to and taken from what is set now, so such a change holds only while that is still set.
@@ -287,6 +289,11 @@ impl Api {
             },
         }
     }
+}
+
+fn placed(topic: &Topic, place: PartitionPlace, stands: &Stands) -> v1::PartitionDescription {
+    let at = TopicPartition { topic: topic.id, partition: place.partition };
+    partition_description(place, stands.get(&at).copied())
 }
 
 /// `None` is the high watermark.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use waymark_proto::failure::Failure;
 use waymark_proto::ids::{NodeId, PartitionId, TopicId, TopicPartition};
 
+pub use crate::consensus::Stand;
 use crate::state::command::CommitOffsets;
 
 /// A topic by name, by id or by both; both must agree.
@@ -113,6 +114,8 @@ pub struct NodeState {
     pub leaders: i32,
     /// Replicas of partitions that it holds.
     pub replicas: i32,
+    /// The version of its software; empty while it does not answer.
+    pub version: String,
 }
 
 /// Something an operator should know of.
@@ -216,6 +219,14 @@ pub trait Admin: Send + Sync + Debug + 'static {
 
     /// Where the partitions of a topic live, in order.
     fn places(&self, topic: TopicId) -> Vec<PartitionPlace>;
+
+    /// Where the partitions of topics stand, as their leaders tell: those that answer before the deadline, and in any case
+    /// soon.
+    async fn stands(
+        &self,
+        topics: &[TopicId],
+        deadline: Instant,
+    ) -> BTreeMap<TopicPartition, Stand>;
 
     /// Raises a log start; `None`: to the high watermark. At the leader. Returns the log start.
     async fn delete_records(

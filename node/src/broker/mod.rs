@@ -3,30 +3,31 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `logs`, `admin` | what the services ask for |
+//! | `logs`, `admin`, `administration` | what the services ask for |
 //! | `place` | which shard, and whether this node may serve it |
 //! | `door` | checks of a batch |
 //! | `lane` | coalescing: small batches of a shard travel in one entry |
 //! | `data` | appending and reading |
-//! | `topics`, `offsets`, `overview` | administration |
-//! | `steps` | topics on their way through the shards |
+//! | `topics` | finding and changing topics, and their way through the shards |
+//! | `offsets` | places in partitions, and what groups have committed |
+//! | `cluster` | who is alive and leads, what is wrong, whether replicas are the same |
 //! | `retention` | which records go by age and by size |
 //! | `barrier` | reads that must be fresh share their rounds |
 //! | `wake` | readers that wait |
 //! | `refusal` | the state's words as failures |
 
 pub mod admin;
+mod administration;
 mod barrier;
+mod cluster;
 mod data;
 mod door;
 mod lane;
 pub mod logs;
 mod offsets;
-mod overview;
 mod place;
 mod refusal;
 mod retention;
-mod steps;
 mod topics;
 mod wake;
 
@@ -36,6 +37,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use waymark_proto::ids::{NodeId, ShardId};
 
@@ -43,7 +45,9 @@ use crate::consensus::{ConfiguredNode, Consensus};
 use crate::env::Env;
 
 use barrier::Barriers;
+use cluster::Told;
 use lane::Lane;
+use topics::Barrier;
 pub use wake::Wakes;
 
 /// Limits of the broker.
@@ -62,6 +66,10 @@ pub struct BrokerOptions {
     pub default_replication: u32,
     /// Shards for each node in a pool that has to be made.
     pub shards_per_node: u32,
+    /// How often a leader looks whether segments may go.
+    pub retention_interval: Duration,
+    /// A producer that appended nothing for this long is forgotten.
+    pub producer_idle: Duration,
 }
 
 /// Requests of clients, on this node. A clone is the same.
@@ -82,8 +90,9 @@ struct Core {
     pending: AtomicUsize,
     lanes: Mutex<BTreeMap<ShardId, Arc<Lane>>>,
     barriers: Arc<Barriers>,
-    /// What the leaders of shards elsewhere last said: which nodes are up to date.
-    in_sync: Mutex<BTreeMap<ShardId, Vec<NodeId>>>,
+    /// What peers told last, by node.
+    told: Mutex<BTreeMap<NodeId, Told>>,
+    barrier: Barrier,
     /// The run of producer ids that this node hands out of: next, and the end.
     producer_ids: tokio::sync::Mutex<(i64, i64)>,
 }
@@ -108,18 +117,19 @@ impl Broker {
             pending: AtomicUsize::new(0),
             lanes: Mutex::default(),
             barriers: Arc::default(),
-            in_sync: Mutex::default(),
+            told: Mutex::default(),
+            barrier: Barrier::default(),
             producer_ids: tokio::sync::Mutex::new((0, 0)),
         };
         Self { core: Arc::new(core) }
     }
 
-    /// Finishes what a leader of the catalog left undone, asks around how replicas are, and gives old records up, for as long
-    /// as it is polled.
+    /// Carries topics through the shards, asks around how replicas are, and gives old records up, for as long as it is polled.
     pub async fn run(&self) {
         futures::join!(
-            steps::repeat_unfinished(&self.core),
-            overview::ask_leaders(&self.core),
+            topics::driver::drive(&self.core),
+            cluster::survey::ask_peers(&self.core),
+            cluster::survey::tell_metadata(&self.core),
             retention::keep(&self.core),
         );
     }

@@ -125,13 +125,12 @@ impl Core {
         shard.ok_or_else(|| no_leader("there are no shards for groups yet"))
     }
 
+    /// No replica is here: what the leader told of itself counts, else any replica knows more than this node.
     fn elsewhere(&self, shard: ShardId, code: FailureCode) -> Failure {
-        let replica = self.catalog(|catalog| {
-            catalog.shard(shard).and_then(|it| it.replicas.first().map(|id| id.node))
-        });
-        match replica {
-            Ok(Some(node)) => self.led_by(node, code),
-            _ => no_leader("no leader is known"),
+        let place = self.shard_places().remove(&shard).unwrap_or_default();
+        match place.leader.or_else(|| place.voters.first().copied()) {
+            Some(node) => self.led_by(node, code),
+            None => no_leader("no leader is known"),
         }
     }
 

@@ -10,31 +10,28 @@ use tokio::time::{Instant, sleep};
 use waymark_proto::ids::{NodeId, ShardId, TopicPartition};
 
 use super::Core;
-use crate::consensus::{Shard, Vitals};
+use crate::consensus::{Heard, Shard};
 use crate::mutants;
 use crate::state::{Command, PartitionSettings};
 use crate::storage::shard_store::SegmentInfo;
 
-/// How often a leader looks whether segments may go. Kafka looks as often.
-const LOOK_AGAIN: Duration = Duration::from_secs(300);
-/// A producer that appended nothing for this long is forgotten (CONTRACT §4).
-const PRODUCER_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Forgetting idle producers an hour late costs little; an entry of every idle shard each few minutes would not.
-const PRODUCERS_AGAIN: Duration = Duration::from_secs(60 * 60);
+/// Forgetting idle producers a little late costs little; an entry of every idle shard each few minutes would not.
+const PRODUCER_LOOKS_PER_IDLE_TIME: u32 = 24;
 const PROPOSAL_TIME: Duration = Duration::from_secs(10);
 
 /// Looks at the partitions that this node leads, for ever.
 pub(super) async fn keep(core: &Arc<Core>) {
     let mut producers_seen: BTreeMap<ShardId, Instant> = BTreeMap::new();
     loop {
-        sleep(LOOK_AGAIN).await;
+        sleep(core.options.retention_interval).await;
         let own_ms = core.env.clock.now_ms();
-        let clock = agreed_clock(own_ms, &core.consensus.peer_vitals(), core.nodes.len());
+        let clock = agreed_clock(own_ms, &core.consensus.peers_heard(), core.nodes.len());
         let shards = core.consensus.shards().into_iter();
         for shard in shards.filter(|shard| shard.leadership().ready) {
             retain(&shard, clock).await;
             if let Some(now_ms) = clock {
-                forget_producers(&shard, now_ms, &mut producers_seen).await;
+                let idle = core.options.producer_idle;
+                forget_producers(&shard, (now_ms, idle), &mut producers_seen).await;
             }
         }
     }
@@ -64,13 +61,17 @@ async fn retain(shard: &Shard, clock: Option<i64>) {
     }
 }
 
-async fn forget_producers(shard: &Shard, now_ms: i64, seen: &mut BTreeMap<ShardId, Instant>) {
+async fn forget_producers(
+    shard: &Shard,
+    (now_ms, idle): (i64, Duration),
+    seen: &mut BTreeMap<ShardId, Instant>,
+) {
     let last = *seen.entry(shard.id()).or_insert_with(Instant::now);
     let empty = shard.read(|state| state.partitions().next().is_none());
-    if empty || last.elapsed() < PRODUCERS_AGAIN {
+    if empty || last.elapsed() < idle / PRODUCER_LOOKS_PER_IDLE_TIME {
         return;
     }
-    let idle_ms = i64::try_from(PRODUCER_IDLE.as_millis()).unwrap_or(i64::MAX);
+    let idle_ms = i64::try_from(idle.as_millis()).unwrap_or(i64::MAX);
     let last_append_before_ms = now_ms.saturating_sub(idle_ms);
     let deadline = Instant::now() + PROPOSAL_TIME;
     match shard.propose(Command::ExpireProducers { last_append_before_ms }, deadline).await {
@@ -80,11 +81,11 @@ async fn forget_producers(shard: &Shard, now_ms: i64, seen: &mut BTreeMap<ShardI
 }
 
 /// The latest time that a majority of all nodes has reached, by their own clocks; `None` while fewer are known.
-fn agreed_clock(own_ms: i64, peers: &[(NodeId, Vitals)], nodes: usize) -> Option<i64> {
+fn agreed_clock(own_ms: i64, peers: &[(NodeId, Heard)], nodes: usize) -> Option<i64> {
     if mutants::active("retention-by-own-clock") {
         return Some(own_ms);
     }
-    let mut clocks: Vec<i64> = peers.iter().map(|(_, vitals)| vitals.clock_ms).collect();
+    let mut clocks: Vec<i64> = peers.iter().map(|(_, heard)| heard.vitals.clock_ms).collect();
     clocks.push(own_ms);
     clocks.sort_unstable_by(|a, b| b.cmp(a));
     // With the clocks from the latest down, the one at place m − 1 has m − 1 others at or beyond it.
@@ -120,6 +121,7 @@ fn new_log_start(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consensus::Vitals;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -136,9 +138,12 @@ mod tests {
         }
     }
 
-    fn told(clocks: &[i64]) -> Vec<(NodeId, Vitals)> {
-        let vitals = |clock_ms: &i64| Vitals { clock_ms: *clock_ms, has_room: true };
-        (2..).map(NodeId).zip(clocks.iter().map(vitals)).collect()
+    fn told(clocks: &[i64]) -> Vec<(NodeId, Heard)> {
+        let heard = |clock_ms: &i64| {
+            let vitals = Vitals { clock_ms: *clock_ms, has_room: true };
+            Heard { vitals, at: Instant::now() }
+        };
+        (2..).map(NodeId).zip(clocks.iter().map(heard)).collect()
     }
 
     fn settings(bytes: Option<i64>, ms: Option<i64>) -> PartitionSettings {

@@ -9,7 +9,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 use waymark_proto::ids::{ShardId, TopicPartition};
 
-use crate::consensus::{ApplyObserver, Leadership};
+use crate::consensus::{ApplyObserver, Leadership, LedShard};
 use crate::state::Effect;
 
 /// Low bits of a metadata version: leaders; above them the catalog's own version.
@@ -30,15 +30,25 @@ type Spots = BTreeMap<TopicPartition, Spot>;
 pub struct Wakes {
     /// By shard: its leadership concerns all who wait in it.
     waiting: Mutex<BTreeMap<ShardId, Spots>>,
+    /// Rises with each entry and each change of leader of the catalog: for who waits for its changes, which are few.
+    catalog: watch::Sender<u64>,
     /// The last term heard of, by shard.
     terms: Mutex<BTreeMap<ShardId, u64>>,
     /// Rises the same way on every node, so that a client may compare what different nodes say.
     metadata: watch::Sender<i64>,
+    /// Something that the metadata shows may have changed.
+    due: Notify,
 }
 
 impl Default for Wakes {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), terms: Mutex::default(), metadata: watch::channel(0).0 }
+        Self {
+            waiting: Mutex::default(),
+            catalog: watch::channel(0).0,
+            terms: Mutex::default(),
+            metadata: watch::channel(0).0,
+            due: Notify::new(),
+        }
     }
 }
 
@@ -56,8 +66,34 @@ impl Wakes {
         Waiter { wakes: Arc::clone(self), shard, at, notify }
     }
 
+    /// Changes of the catalog here, and of its leader, from now on.
+    pub(super) fn catalog(&self) -> watch::Receiver<u64> {
+        self.catalog.subscribe()
+    }
+
     pub(super) fn metadata(&self) -> watch::Receiver<i64> {
         self.metadata.subscribe()
+    }
+
+    /// Resolves when the metadata has to be looked at again.
+    pub(super) async fn metadata_due(&self) {
+        self.due.notified().await;
+    }
+
+    /// Peers told what they lead: all that is known of shards without a replica here.
+    pub(super) fn note_led(&self, led: &[LedShard]) {
+        for led in led {
+            self.note_term(led.shard, led.term * 2 + 1);
+        }
+    }
+
+    fn note_term(&self, shard: ShardId, seen: u64) {
+        let mut terms = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = terms.entry(shard).or_default();
+        if seen > *known {
+            *known = seen;
+            self.due.notify_one();
+        }
     }
 
     /// Sums what is known into one number that never falls while terms and the catalog only rise.
@@ -113,6 +149,12 @@ fn partition_of(effect: &Effect) -> Option<TopicPartition> {
 
 impl ApplyObserver for Wakes {
     fn applied(&self, shard: ShardId, _: u64, effects: &[Effect]) {
+        if shard == ShardId::CATALOG {
+            self.catalog.send_modify(|changes| *changes += 1);
+        }
+        if effects.contains(&Effect::CatalogChanged) {
+            self.due.notify_one();
+        }
         let waiting = self.waiting();
         let Some(spots) = waiting.get(&shard).filter(|spots| !spots.is_empty()) else { return };
         // A new leader is a new leader epoch of every partition.
@@ -125,12 +167,10 @@ impl ApplyObserver for Wakes {
     }
 
     fn leadership(&self, shard: ShardId, now: Leadership) {
-        {
-            let mut terms = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
-            // A leader that is known counts more than a term without one.
-            let seen = now.term * 2 + u64::from(now.leader.is_some());
-            let known = terms.entry(shard).or_default();
-            *known = seen.max(*known);
+        // A leader that is known counts more than a term without one.
+        self.note_term(shard, now.term * 2 + u64::from(now.leader.is_some()));
+        if shard == ShardId::CATALOG {
+            self.catalog.send_modify(|changes| *changes += 1);
         }
         let waiting = self.waiting();
         let spots = waiting.get(&shard).into_iter().flat_map(BTreeMap::values);

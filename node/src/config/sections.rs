@@ -151,6 +151,12 @@ section! {
         entry_bytes: Size = Size::kib(512), between(Size::kib(4), Size::mib(16));
         /// Large entries of one shard on the way at once. Small ones go one by one; meanwhile batches gather for the next.
         entries_in_flight: u32 = 8, between(1, 1024);
+        /// How often the leader of a partition looks whether its oldest segments may go, by age or by size. Kafka looks as
+        /// often.
+        retention_interval: Duration = secs(300), between(ms(100), secs(24 * 3600));
+        /// A producer that appended nothing for this long is forgotten: its next batch must begin a new sequence. Each one
+        /// costs memory until then.
+        producer_idle: Duration = secs(24 * 3600), between(secs(60), secs(90 * 24 * 3600));
     }
 }
 

@@ -15,7 +15,7 @@ use super::identity::Identity;
 use super::member::Member;
 use super::network::{HelloAnswer, PeerError};
 
-const ASK_PAUSE: Duration = Duration::from_millis(100);
+const ASK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Compares the disk with the configuration; sets the cluster if the disk knows one.
 pub(super) async fn recognise_disk(member: &Member) -> Result<(), StartError> {
@@ -94,10 +94,9 @@ async fn found(member: &Member) -> Result<ClusterId, StartError> {
 async fn offer(member: &Member, cluster: ClusterId) -> Result<(), StartError> {
     let mut waiting = member.peers();
     while !waiting.is_empty() {
-        let mut answers = Vec::new();
-        for node in &waiting {
-            answers.push(member.network.offer_cluster(*node, cluster).await);
-        }
+        let offers =
+            waiting.iter().map(|node| member.network.offer_cluster(*node, cluster).boxed());
+        let answers = join_all(offers).await;
         let mut left = Vec::new();
         for (node, answer) in waiting.into_iter().zip(answers) {
             match answer {

@@ -9,9 +9,11 @@ use tokio::time::Instant;
 use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
 
 use super::member::Member;
-use super::network::{HelloAnswer, Inspection, Look, PeerHost, ReplicaDoor, SegmentFiles, Vitals};
+use super::network::{
+    HelloAnswer, Inspection, Look, PeerHost, Question, ReplicaDoor, SegmentFiles, Survey, Vitals,
+};
 use super::shard::Shard;
-use super::{Committed, ProposeError};
+use super::{Committed, Heard, ProposeError, standing};
 
 /// This node, as its peers see it.
 #[derive(Debug, Clone)]
@@ -55,39 +57,32 @@ impl PeerHost for Host {
         }
     }
 
+    async fn survey(&self, question: Question, deadline: Instant) -> Survey {
+        standing::answer(&self.0, &question, deadline).await
+    }
+
+    async fn read_index(&self, shard: ShardId, deadline: Instant) -> Result<u64, ProposeError> {
+        let replica = self.0.shard(shard).ok_or(ProposeError::NotHere(shard))?;
+        replica.read_index(deadline).await
+    }
+
     fn vitals(&self) -> Vitals {
         self.0.vitals_now()
     }
 
     fn heard(&self, node: NodeId, vitals: Vitals) {
-        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, vitals);
+        let heard = Heard { vitals, at: Instant::now() };
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, heard);
     }
 }
 
-/// Replicas that lag by fewer entries than this are in sync: what is on the way while records flow.
-const IN_SYNC: u64 = 256;
-
 /// Looks at a replica of this node.
 pub(super) async fn inspect(shard: &Shard, look: Look) -> Inspection {
-    let leads = shard.leadership().leader == Some(shard.replica().node);
-    let mut seen = Inspection { here: true, leads, ..Inspection::default() };
-    if leads {
-        let applied = shard.applied_index().unwrap_or(0);
-        let followers = shard.progress().into_iter();
-        let level = followers.filter(|(_, at)| at.is_some_and(|at| at + IN_SYNC >= applied));
-        seen.in_sync = std::iter::once(shard.replica().node)
-            .chain(level.map(|(replica, _)| replica.node))
-            .collect();
-        seen.in_sync.sort_unstable();
-    }
-    let Some(at) = look.at else { return seen };
+    let at = look.at;
     let marks =
         shard.read(|state| state.partition(at).map(|view| (view.log_start, view.next_offset)));
-    let Some((log_start, high_watermark)) = marks else {
-        seen.here = false;
-        return seen;
-    };
-    (seen.log_start, seen.high_watermark) = (log_start, high_watermark);
+    let Some((log_start, high_watermark)) = marks else { return Inspection::default() };
+    let mut seen = Inspection { here: true, log_start, high_watermark, digest: None };
     if let Some((from, to)) = look.digest_of {
         let digest = shard.store().digest(at, from, to).await;
         seen.digest = Some(digest.map_err(|error| error.to_string()));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
 
 use super::member::Member;
@@ -11,7 +11,8 @@ use super::shard::Shard;
 use crate::state::command::NodeEntry;
 use crate::state::{CatalogCommand, Command, Reply};
 
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Only while a cluster is being founded, so it may be short: clients wait for the end of it.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PROPOSAL_TIME: Duration = Duration::from_secs(5);
 /// The high part of producer ids has this many bits.
 const SALT_BITS: u32 = 23;
@@ -19,27 +20,35 @@ const SALT_BITS: u32 = 23;
 /// Returns once the catalog is complete, as seen here.
 pub(super) async fn complete_catalog(member: &Member) {
     loop {
-        if let Some(shard0) = member.shard(ShardId::CATALOG) {
-            let missing = missing(member, &shard0);
-            match missing {
-                None => return,
-                Some(command) if shard0.leadership().ready => add(&shard0, command).await,
-                Some(_) => {}
-            }
+        let Some(shard0) = member.shard(ShardId::CATALOG) else {
+            sleep(LOOK_AGAIN).await;
+            continue;
+        };
+        let mut leadership = shard0.watch_leadership();
+        let leads = leadership.borrow_and_update().ready;
+        let Some(command) = missing(member, &shard0) else { return };
+        if leads && add(&shard0, command).await {
+            continue;
         }
-        sleep(LOOK_AGAIN).await;
+        let _changed_or_not = timeout(LOOK_AGAIN, leadership.changed()).await;
     }
 }
 
-async fn add(shard0: &Shard, command: CatalogCommand) {
+/// True once it is applied here.
+async fn add(shard0: &Shard, command: CatalogCommand) -> bool {
     let deadline = Instant::now() + PROPOSAL_TIME;
     match shard0.propose(Command::Catalog(command), deadline).await {
-        Ok(committed) => {
-            if let Reply::Refused(refusal) = committed.reply {
+        Ok(committed) => match committed.reply {
+            Reply::Refused(refusal) => {
                 tracing::error!(%refusal, "the catalog refuses its founding");
+                false
             }
+            _ => true,
+        },
+        Err(error) => {
+            tracing::warn!(%error, "the catalog is not complete yet");
+            false
         }
-        Err(error) => tracing::warn!(%error, "the catalog is not complete yet"),
     }
 }
 

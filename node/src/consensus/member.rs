@@ -14,7 +14,7 @@ use waymark_proto::ids::{ClusterId, NodeId, ShardId};
 use super::identity::Identity;
 use super::network::{Network, Vitals};
 use super::shard::Shard;
-use super::{ConfiguredNode, ConsensusOptions, Parts};
+use super::{ConfiguredNode, ConsensusOptions, Heard, Parts};
 
 pub(super) struct Member {
     pub(super) node: NodeId,
@@ -38,7 +38,7 @@ pub(super) struct Member {
     pub(super) stopping: CancellationToken,
     /// S19: this node has room for more data.
     pub(super) has_room: AtomicBool,
-    pub(super) heard: Mutex<BTreeMap<NodeId, Vitals>>,
+    pub(super) heard: Mutex<BTreeMap<NodeId, Heard>>,
 }
 
 impl Debug for Member {

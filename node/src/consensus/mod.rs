@@ -6,10 +6,10 @@
 //! |---|---|
 //! | `types`, `membership` | openraft's words and ours |
 //! | `log`, `machine`, `snapshot` | the traits that openraft drives, over journal, state and store |
-//! | `shard`, `propose` | proposals and their outcomes |
+//! | `shard`, `propose`, `read_index` | proposals and their outcomes, and reads that must see them |
 //! | `leadership`, `checkpointer`, `balancer` | what runs beside each replica |
-//! | `identity`, `formation`, `keeper`, `runner` | birth of a cluster, and which replicas run here (S12) |
-//! | `network`, `host` | the other nodes |
+//! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
+//! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -27,6 +27,7 @@ use crate::storage::raft_record::LogId;
 use crate::storage::shard_store::Store;
 
 mod balancer;
+mod birth;
 mod checkpointer;
 mod formation;
 mod host;
@@ -39,15 +40,17 @@ mod member;
 pub mod membership;
 pub mod network;
 mod propose;
+mod read_index;
 mod runner;
 mod shard;
 mod shard_config;
 pub mod snapshot;
+mod standing;
 pub mod types;
 
 pub use identity::Identity;
 pub use keeper::spread_pool;
-pub use network::{Inspection, Look, NetworkOptions, Vitals};
+pub use network::{Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
 pub use shard::{Done, Shard};
 
 use member::Member;
@@ -166,6 +169,15 @@ pub struct Committed {
     pub replicas: u32,
 }
 
+/// When a peer was heard of last, and what it told.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    /// What it told.
+    pub vitals: Vitals,
+    /// When that arrived, by this node's own clock, which does not jump: the peer's may be wrong.
+    pub at: Instant,
+}
+
 /// All replicas that run on this node. A clone is the same.
 #[derive(Debug, Clone)]
 pub struct Consensus {
@@ -228,7 +240,42 @@ impl Consensus {
         propose::anywhere(&self.member, shard, &command.encode(), deadline).await
     }
 
-    /// Looks at a node's replica of a shard: this node's, or another's within the deadline.
+    /// The index that a read must have applied to see everything committed to the shard before the call (S14).
+    ///
+    /// # Errors
+    /// When no leader with a quorum was found in time.
+    pub async fn read_index_anywhere(
+        &self,
+        shard: ShardId,
+        deadline: Instant,
+    ) -> Result<u64, ProposeError> {
+        read_index::anywhere(&self.member, shard, deadline).await
+    }
+
+    /// The shards that this node leads and serves.
+    #[must_use]
+    pub fn led(&self) -> Vec<LedShard> {
+        standing::led(&self.member)
+    }
+
+    /// Asks a node, this one or another, what it is, leads and holds.
+    ///
+    /// # Errors
+    /// When the node does not answer in time; the text says why.
+    pub async fn survey(
+        &self,
+        node: NodeId,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Survey, String> {
+        if node == self.member.node {
+            return Ok(standing::answer(&self.member, question, deadline).await);
+        }
+        let asked = self.member.network.survey(node, question, deadline).await;
+        asked.map_err(|error| error.to_string())
+    }
+
+    /// Looks at a node's replica of a partition: this node's, or another's within the deadline.
     ///
     /// # Errors
     /// When the node does not answer; the text says why.
@@ -254,11 +301,11 @@ impl Consensus {
         self.member.network.routes(Arc::new(host::Host(Arc::clone(&self.member))))
     }
 
-    /// What each peer last told of its clock and its room (S18, S19), sorted by node.
+    /// What each peer last told of its clock and its room (S18, S19), and when; sorted by node.
     #[must_use]
-    pub fn peer_vitals(&self) -> Vec<(NodeId, Vitals)> {
+    pub fn peers_heard(&self) -> Vec<(NodeId, Heard)> {
         let heard = self.member.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.iter().map(|(node, vitals)| (*node, *vitals)).collect()
+        heard.iter().map(|(node, heard)| (*node, *heard)).collect()
     }
 
     /// Bytes of this node that its disks have not taken yet.

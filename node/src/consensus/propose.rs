@@ -71,7 +71,12 @@ async fn remote(
 }
 
 /// Whom to ask: the hint of the last refusal, the leader as the local replica knows it, else the replicas in turn.
-fn target(member: &Member, shard: ShardId, hint: Option<NodeId>, round: usize) -> Option<NodeId> {
+pub(super) fn target(
+    member: &Member,
+    shard: ShardId,
+    hint: Option<NodeId>,
+    round: usize,
+) -> Option<NodeId> {
     let local = member.shard(shard).and_then(|it| it.leadership().leader);
     if let Some(leader) = hint.or(local) {
         return Some(leader);

@@ -1,27 +1,26 @@
 //! Owns which replicas run on this node: those that the local catalog places here. Starts them, bears the unborn ones that
 //! this node may initialize (S12), and restarts from disk what has died. Never moves a replica.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt, stream};
-use openraft::EmptyNode;
 use openraft::errors::Fatal;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId};
 
+use super::birth;
 use super::checkpointer::Checkpointer;
 use super::leadership;
 use super::log::RaftLog;
 use super::machine::{Ground, Machine};
 use super::member::Member;
-use super::propose;
 use super::shard::Shard;
 use super::types::{Raft, RaftNode};
 use crate::state::command::ShardEntry;
-use crate::state::{CatalogCommand, Command};
 
 /// Replicas started at the same time: each reads its checkpoint and the end of its log.
 const STARTS_AT_ONCE: usize = 8;
@@ -33,7 +32,6 @@ const RESTART_PAUSE_MOST: Duration = Duration::from_secs(30);
 const MOST_RESTARTS: u32 = 5;
 /// Living this long ends a row of restarts.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-const PROPOSAL_TIME: Duration = Duration::from_secs(5);
 
 /// Starts shard 0, then follows the catalog for ever.
 pub(super) async fn run(member: &Arc<Member>) {
@@ -46,6 +44,8 @@ pub(super) async fn run(member: &Arc<Member>) {
         replication: u32::try_from(member.nodes.len()).unwrap_or(u32::MAX),
     };
     ensure(member, &catalog).await;
+    let mut births = FuturesUnordered::new();
+    let mut announcing: BTreeSet<ShardId> = BTreeSet::new();
     loop {
         let Some(shard0) = member.shard(ShardId::CATALOG) else {
             sleep(LOOK_AGAIN).await;
@@ -61,9 +61,16 @@ pub(super) async fn run(member: &Arc<Member>) {
         };
         stream::iter(placed.clone()).for_each_concurrent(STARTS_AT_ONCE, start).await;
         for entry in placed.iter().filter(|it| !it.born && it.initializer == member.node) {
-            announce_birth(member, entry.shard).await;
+            if announcing.insert(entry.shard) {
+                births.push(birth::announce(member, entry.shard));
+            }
         }
         tokio::select! {
+            Some(again) = births.next(), if !births.is_empty() => {
+                if let Some(shard) = again {
+                    announcing.remove(&shard);
+                }
+            }
             () = member.catalog_changed.notified() => {}
             () = sleep(LOOK_AGAIN) => {}
         }
@@ -87,16 +94,20 @@ async fn ensure(member: &Arc<Member>, entry: &ShardEntry) {
             started.insert(entry.shard, Arc::clone(&urged));
             urged
         };
+        let key = ReplicaKey { shard: entry.shard, incarnation: replica.incarnation };
+        let lived = member.parts.journal.keys().contains(&key);
         match open(member, entry.shard, replica).await {
             Ok(shard) => {
-                let keeper = Arc::clone(member);
-                tokio::spawn(keep(keeper, shard, urged));
+                tokio::spawn(keep(Arc::clone(member), shard, urged));
+                if lived {
+                    tokio::spawn(birth::awaken(Arc::clone(member), entry.clone()));
+                }
             }
             Err(reason) => return member.fail(reason),
         }
     }
     if !entry.born && entry.initializer == member.node {
-        initialize(member, entry).await;
+        birth::initialize(member, entry).await;
     }
 }
 
@@ -162,33 +173,5 @@ async fn keep(member: Arc<Member>, first: Shard, urged: Arc<Notify>) {
             Ok(shard) => shard,
             Err(reason) => return member.fail(reason),
         };
-    }
-}
-
-/// Only while nothing of the shard is here: a replica that ever voted or wrote must not begin again.
-async fn initialize(member: &Member, entry: &ShardEntry) {
-    let Some(shard) = member.shard(entry.shard) else { return };
-    let raft = &shard.core.raft;
-    if !matches!(raft.is_initialized().await, Ok(false)) {
-        return;
-    }
-    let members: BTreeMap<RaftNode, EmptyNode> =
-        entry.replicas.iter().map(|id| (RaftNode(*id), EmptyNode {})).collect();
-    match raft.initialize(members).await {
-        Ok(()) => tracing::info!(shard = %entry.shard, "shard initialized"),
-        Err(error) => tracing::warn!(shard = %entry.shard, %error, "shard not initialized"),
-    }
-}
-
-/// A shard is born once its first entry is committed.
-async fn announce_birth(member: &Arc<Member>, shard: ShardId) {
-    if member.shard(shard).is_none_or(|it| it.applied_index().is_none()) {
-        return;
-    }
-    let command = Command::Catalog(CatalogCommand::ShardBorn { shard });
-    let deadline = Instant::now() + PROPOSAL_TIME;
-    let told = propose::anywhere(member, ShardId::CATALOG, &command.encode(), deadline).await;
-    if let Err(error) = told {
-        tracing::debug!(%shard, %error, "birth not recorded yet");
     }
 }

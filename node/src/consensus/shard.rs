@@ -199,6 +199,15 @@ impl Shard {
         }
     }
 
+    /// The index that a read anywhere must have applied to see all that was committed before the call. At the leader.
+    ///
+    /// # Errors
+    /// As [`Shard::read_barrier`].
+    pub async fn read_index(&self, deadline: Instant) -> Result<u64, ProposeError> {
+        self.read_barrier(deadline).await?;
+        Ok(self.applied_index().unwrap_or(0))
+    }
+
     /// Followers and their last matched index, on the leader; empty elsewhere.
     #[must_use]
     pub fn progress(&self) -> Vec<(ReplicaId, Option<u64>)> {

@@ -51,6 +51,8 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
         default_partitions: i32::try_from(config.cluster.partitions).unwrap_or(i32::MAX),
         default_replication: config.cluster.replication,
         shards_per_node: config.cluster.shards_per_node,
+        retention_interval: broker.retention_interval,
+        producer_idle: broker.producer_idle,
     }
 }
 

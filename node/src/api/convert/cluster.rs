@@ -37,7 +37,7 @@ pub(in crate::api) fn node_status(state: NodeState) -> v1::NodeStatus {
         alive: state.alive,
         leaders: state.leaders,
         replicas: state.replicas,
-        version: String::new(),
+        version: state.version,
     }
 }
 

@@ -8,8 +8,7 @@ use waymark_proto::ids::TopicId;
 use waymark_proto::v1;
 
 use super::fields::{count, known, or_default, topic_id, topic_name};
-use crate::api::admin::{NewTopic, PartitionPlace, Topic};
-use crate::api::logs::Marks;
+use crate::api::admin::{NewTopic, PartitionPlace, Stand, Topic};
 use crate::api::refusal::{invalid, missing, refuse};
 use crate::state::topic_config::{TOPIC_KEYS, TopicKey, ValueKind};
 
@@ -180,23 +179,24 @@ pub(in crate::api) fn topic_result(
     }
 }
 
-/// Where a partition lives and, where this node leads it, where it stands.
+/// Where a partition lives and, if its leader told, where it stands.
 pub(in crate::api) fn partition_description(
     place: PartitionPlace,
-    marks: Option<Marks>,
+    stand: Option<Stand>,
 ) -> v1::PartitionDescription {
     let wire = partition_metadata(place);
+    let told_epoch = stand.map_or(0, |stand| stand.leader_epoch);
     v1::PartitionDescription {
         partition: wire.partition,
         leader: wire.leader,
-        leader_epoch: wire.leader_epoch,
+        leader_epoch: wire.leader_epoch.max(told_epoch),
         voters: wire.voters,
         in_sync: wire.in_sync,
         offline: wire.offline,
         learners: wire.learners,
-        log_start_offset: marks.map(|marks| marks.log_start),
-        high_watermark: marks.map(|marks| marks.high_watermark),
-        size_bytes: None,
+        log_start_offset: stand.map(|stand| stand.log_start),
+        high_watermark: stand.map(|stand| stand.high_watermark),
+        size_bytes: stand.map(|stand| i64::try_from(stand.bytes).unwrap_or(i64::MAX)),
     }
 }
 

@@ -15,7 +15,7 @@ use waymark_proto::ids::{NodeId, PartitionId, TopicId, TopicPartition};
 
 use crate::api::admin::{
     Admin, Change, Committed, EpochEnd, Found, NamedTopic, NewConfigs, NewTopic, NodeState,
-    NodeView, PartitionPlace, Problem, Spot, Topic, Verdict,
+    NodeView, PartitionPlace, Problem, Spot, Stand, Topic, Verdict,
 };
 use crate::api::logs::{Append, Appended, Appending, Batches, Logs, Marks, ReadAt};
 use crate::state::Receipt;
@@ -264,6 +264,10 @@ impl Admin for Fake {
                 ..PartitionPlace::default()
             })
             .collect()
+    }
+
+    async fn stands(&self, _: &[TopicId], _: Instant) -> BTreeMap<TopicPartition, Stand> {
+        BTreeMap::new()
     }
 
     async fn delete_records(

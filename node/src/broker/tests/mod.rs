@@ -3,6 +3,7 @@
 
 mod appending;
 pub(super) mod bed;
+pub(super) mod catalog;
 mod disk;
 mod leading;
 mod reading;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waymark_proto::ids::{NodeId, PartitionId, ShardId, TopicId, TopicPartition};
+use waymark_proto::ids::{PartitionId, ShardId, TopicId, TopicPartition};
 use waymark_proto::peer;
 
 use super::wire::{self, Malformed};
@@ -12,8 +12,8 @@ use super::wire::{self, Malformed};
 pub struct Look {
     /// The shard.
     pub shard: ShardId,
-    /// A partition; `None`: only the shard.
-    pub at: Option<TopicPartition>,
+    /// The partition.
+    pub at: TopicPartition,
     /// Offsets of which a digest is wanted: from, to.
     pub digest_of: Option<(i64, i64)>,
 }
@@ -21,7 +21,7 @@ pub struct Look {
 /// What a replica holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// The shard, and the partition if one was asked for, is here.
+    /// The partition is here.
     pub here: bool,
     /// The partition's first offset.
     pub log_start: i64,
@@ -29,18 +29,14 @@ pub struct Inspection {
     pub high_watermark: i64,
     /// The digest, or why there is none.
     pub digest: Option<Result<[u8; 16], String>>,
-    /// On the leader: nodes whose replicas are up to date, itself included.
-    pub in_sync: Vec<NodeId>,
-    /// This node leads the shard.
-    pub leads: bool,
 }
 
 pub(super) fn request(look: Look, left: Duration) -> peer::InspectRequest {
     peer::InspectRequest {
         shard: look.shard.0,
-        at: look.at.map(|at| peer::TopicPartition {
-            topic_id: at.topic.0.to_vec().into(),
-            partition: at.partition.0,
+        at: Some(peer::TopicPartition {
+            topic_id: look.at.topic.0.to_vec().into(),
+            partition: look.at.partition.0,
         }),
         digest_of: look.digest_of.map(|(from, to)| peer::DigestRange { from, to }),
         timeout_ms: wire::millis(left),
@@ -48,13 +44,11 @@ pub(super) fn request(look: Look, left: Duration) -> peer::InspectRequest {
 }
 
 pub(super) fn look(request: &peer::InspectRequest) -> Result<Look, Malformed> {
-    let at = request.at.as_ref().map(|at| {
-        let topic = TopicId::from_slice(&at.topic_id).map_err(|_| Malformed("a topic id"))?;
-        Ok(TopicPartition { topic, partition: PartitionId(at.partition) })
-    });
+    let at = request.at.as_ref().ok_or(Malformed("a partition"))?;
+    let topic = TopicId::from_slice(&at.topic_id).map_err(|_| Malformed("a topic id"))?;
     Ok(Look {
         shard: ShardId(request.shard),
-        at: at.transpose()?,
+        at: TopicPartition { topic, partition: PartitionId(at.partition) },
         digest_of: request.digest_of.as_ref().map(|range| (range.from, range.to)),
     })
 }
@@ -70,8 +64,6 @@ pub(super) fn response(seen: Inspection) -> peer::InspectResponse {
         log_start: seen.log_start,
         high_watermark: seen.high_watermark,
         digest: digest.into(),
-        in_sync: seen.in_sync.into_iter().map(|node| node.0).collect(),
-        leads: seen.leads,
         failed,
     }
 }
@@ -87,7 +79,5 @@ pub(super) fn inspection(answer: peer::InspectResponse) -> Inspection {
         log_start: answer.log_start,
         high_watermark: answer.high_watermark,
         digest,
-        in_sync: answer.in_sync.into_iter().map(NodeId).collect(),
-        leads: answer.leads,
     }
 }

@@ -40,6 +40,7 @@ mod pull;
 mod service;
 mod source;
 mod stream;
+mod survey;
 mod throttle;
 pub mod wire;
 
@@ -146,6 +147,7 @@ pub struct Vitals {
 }
 
 pub use inspect::{Inspection, Look};
+pub use survey::{LedShard, Question, Stand, Survey};
 
 /// The replicas behind the peer service.
 #[async_trait]
@@ -165,10 +167,20 @@ pub trait PeerHost: Send + Sync + 'static {
         command: Bytes,
         deadline: Instant,
     ) -> Result<Committed, ProposeError>;
-    /// Looks at this node's replica of a shard.
+    /// Looks at this node's replica of a partition.
     async fn inspect(&self, look: Look) -> Inspection {
         let _ = look;
         Inspection::default()
+    }
+    /// What this node is, leads and holds.
+    async fn survey(&self, question: Question, deadline: Instant) -> Survey {
+        let _ = (question, deadline);
+        Survey::default()
+    }
+    /// The index that a read must have applied, if the replica here leads with a quorum.
+    async fn read_index(&self, shard: ShardId, deadline: Instant) -> Result<u64, ProposeError> {
+        let _ = deadline;
+        Err(ProposeError::NotHere(shard))
     }
     /// What this node tells with heartbeats.
     fn vitals(&self) -> Vitals {
@@ -290,7 +302,7 @@ impl Network {
             .map_err(|error| PeerError::Unanswered { node, reason: error.to_string() })
     }
 
-    /// Looks at another node's replica of a shard.
+    /// Looks at another node's replica of a partition.
     ///
     /// # Errors
     /// When it does not answer in time.

@@ -23,7 +23,8 @@ use super::link::{Links, Shared};
 use super::pull::{Job, Progress, Pulls};
 use super::throttle::Throttle;
 use super::wire::{self, Malformed, Route};
-use super::{PeerHost, heartbeat, inspect, outcome, source};
+use super::{PeerHost, heartbeat, inspect, outcome, source, survey};
+use crate::consensus::ProposeError;
 use crate::consensus::membership::decode_stored_membership;
 use crate::consensus::types::C;
 
@@ -271,4 +272,33 @@ impl Peer for PeerService {
         let seen = seen.map_err(|_| Status::deadline_exceeded("the inspection took too long"))?;
         Ok(Response::new(inspect::response(seen)))
     }
+
+    async fn survey(
+        &self,
+        request: Request<peer::SurveyRequest>,
+    ) -> Result<Response<peer::SurveyResponse>, Status> {
+        self.shared.admit_member(request.metadata())?;
+        let request = request.into_inner();
+        let question = survey::question(&request).map_err(malformed)?;
+        let told = self.host.survey(question, after(request.timeout_ms)).await;
+        Ok(Response::new(survey::response(told, self.host.vitals())))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<peer::ReadIndexRequest>,
+    ) -> Result<Response<peer::ReadIndexResponse>, Status> {
+        self.shared.admit_member(request.metadata())?;
+        let request = request.into_inner();
+        let asked = self.host.read_index(ShardId(request.shard), after(request.timeout_ms)).await;
+        let leader = match &asked {
+            Err(ProposeError::NotLeader { leader, .. }) => leader.map(|node| node.0),
+            _ => None,
+        };
+        Ok(Response::new(peer::ReadIndexResponse { index: asked.ok(), leader }))
+    }
+}
+
+fn after(timeout_ms: u32) -> Instant {
+    Instant::now() + Duration::from_millis(u64::from(timeout_ms))
 }

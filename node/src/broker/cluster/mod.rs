@@ -1,0 +1,20 @@
+//! The cluster as this node sees it: where everything is, how it feels, and whether its replicas are the same. Answers from
+//! what this node knows, which its peers refresh.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `survey` | asking peers; who is alive |
+//! | `places` | leaders, voters and who keeps up, by partition |
+//! | `nodes` | nodes and their load, coordinators |
+//! | `transfer` | moving a leadership |
+//! | `problems` | what is wrong |
+//! | `verify` | comparing replicas (S21) |
+
+mod nodes;
+mod places;
+mod problems;
+pub(super) mod survey;
+mod transfer;
+mod verify;
+
+pub(super) use survey::Told;

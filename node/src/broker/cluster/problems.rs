@@ -1,0 +1,147 @@
+//! Owns saying what is wrong, by name: nodes that are silent, full or have another time, and partitions without a leader or
+//! with replicas that do not keep up. Never repairs anything.
+
+use std::collections::BTreeMap;
+
+use waymark_proto::failure::Failure;
+use waymark_proto::ids::{NodeId, ShardId};
+
+use super::places::ShardPlace;
+use crate::broker::Core;
+use crate::broker::admin::Problem;
+use crate::state::catalog::Catalog;
+
+/// Retention by age and timestamps go wrong by as much as clocks differ; what a peer told may have been on the way for long.
+const LARGEST_SKEW_MS: i64 = 2_000;
+
+/// What a node told of itself, as seen now.
+#[derive(Debug, Clone, Copy)]
+struct Health {
+    /// Its clock's lead over this node's, ms.
+    skew_ms: i64,
+    has_room: bool,
+}
+
+impl Core {
+    /// What is wrong just now.
+    pub(in crate::broker) fn problems(&self) -> Result<Vec<Problem>, Failure> {
+        let places = self.shard_places();
+        let nodes = self.nodes.iter().map(|it| it.node);
+        let silent: Vec<NodeId> = nodes.filter(|node| !self.is_alive(*node)).collect();
+        let mut problems = of_nodes(&silent, &self.heard_health());
+        if places.get(&ShardId::CATALOG).is_none_or(|place| place.leader.is_none()) {
+            let message = "it has no leader: topics cannot be created or changed".to_owned();
+            problems.push(Problem { subject: "catalog".to_owned(), message });
+        }
+        problems.extend(self.catalog(|catalog| of_topics(catalog, &places))?);
+        Ok(problems)
+    }
+
+    fn heard_health(&self) -> Vec<(NodeId, Health)> {
+        let own_ms = self.env.clock.now_ms();
+        let heard = self.consensus.peers_heard().into_iter();
+        let health = heard.map(|(node, heard)| {
+            let age_ms = i64::try_from(heard.at.elapsed().as_millis()).unwrap_or(i64::MAX);
+            let now_there = heard.vitals.clock_ms.saturating_add(age_ms);
+            let skew_ms = now_there.saturating_sub(own_ms);
+            (node, Health { skew_ms, has_room: heard.vitals.has_room })
+        });
+        health.collect()
+    }
+}
+
+fn of_nodes(silent: &[NodeId], heard: &[(NodeId, Health)]) -> Vec<Problem> {
+    let about =
+        |node: &NodeId, message: String| Problem { subject: format!("node {node}"), message };
+    let mut problems: Vec<Problem> =
+        silent.iter().map(|node| about(node, "it does not answer".to_owned())).collect();
+    for (node, health) in heard.iter().filter(|(node, _)| !silent.contains(node)) {
+        if !health.has_room {
+            problems.push(about(node, "it has no room for more data".to_owned()));
+        }
+        if health.skew_ms.abs() > LARGEST_SKEW_MS {
+            let skew = health.skew_ms;
+            let message = format!("its clock differs by {skew} ms from that of this node");
+            problems.push(about(node, message));
+        }
+    }
+    problems
+}
+
+/// One problem for each topic and kind: a lost node concerns thousands of partitions.
+fn of_topics(catalog: &Catalog, places: &BTreeMap<ShardId, ShardPlace>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for topic in catalog.topics() {
+        let placed: Vec<(i32, Option<&ShardPlace>)> = (0..)
+            .zip(&topic.partition_shards)
+            .map(|(number, shard)| (number, places.get(shard)))
+            .collect();
+        let numbers = |wrong: &dyn Fn(&ShardPlace) -> bool| -> Vec<i32> {
+            let bad = placed.iter().filter(|(_, place)| place.is_none_or(wrong));
+            bad.map(|(number, _)| *number).collect()
+        };
+        let leaderless = numbers(&|place| place.leader.is_none());
+        let behind = numbers(&|place| place.in_sync.len() < place.voters.len());
+        for (which, what) in [
+            (leaderless, "without a leader: they take no records"),
+            (behind, "with fewer replicas in sync than they should have"),
+        ] {
+            if let Some(first) = which.first() {
+                let subject = format!("{}/{first}", topic.name);
+                let message = format!("{} of {} partitions are {what}", which.len(), placed.len());
+                problems.push(Problem { subject, message });
+            }
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::tests::catalog::catalog_with;
+
+    fn everywhere(catalog: &Catalog, place: &ShardPlace) -> BTreeMap<ShardId, ShardPlace> {
+        catalog.shards().map(|it| (it.shard, place.clone())).collect()
+    }
+
+    fn well() -> ShardPlace {
+        let all = vec![NodeId(1), NodeId(2)];
+        let (voters, in_sync) = (all.clone(), all);
+        ShardPlace { leader: Some(NodeId(1)), voters, in_sync, offline: Vec::new() }
+    }
+
+    #[test]
+    fn a_cluster_that_is_well_has_no_problem() {
+        let catalog = catalog_with(&["a"]);
+        assert_eq!(of_topics(&catalog, &everywhere(&catalog, &well())), vec![]);
+        let close = [(NodeId(2), Health { skew_ms: 500, has_room: true })];
+        assert_eq!(of_nodes(&[], &close), vec![]);
+    }
+
+    #[test]
+    fn partitions_without_a_leader_are_named_once_for_a_topic() {
+        let catalog = catalog_with(&["a"]);
+        let lost = ShardPlace { leader: None, ..well() };
+        let problems = of_topics(&catalog, &everywhere(&catalog, &lost));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].subject, "a/0");
+        assert!(problems[0].message.starts_with("3 of 3 partitions"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_replica_that_does_not_keep_up_is_a_problem() {
+        let catalog = catalog_with(&["a"]);
+        let behind = ShardPlace { in_sync: vec![NodeId(1)], ..well() };
+        assert_eq!(of_topics(&catalog, &everywhere(&catalog, &behind)).len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_is_silent_full_or_of_another_time_is_named() {
+        let full = (NodeId(2), Health { skew_ms: 0, has_room: false });
+        let ahead = (NodeId(3), Health { skew_ms: 50_000, has_room: true });
+        let problems = of_nodes(&[NodeId(4)], &[full, ahead]);
+        let subjects: Vec<&str> = problems.iter().map(|it| it.subject.as_str()).collect();
+        assert_eq!(subjects, ["node 4", "node 2", "node 3"]);
+    }
+}

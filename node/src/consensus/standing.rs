@@ -1,0 +1,75 @@
+//! Owns what this node says of the shards that it leads: who keeps up, and where their partitions stand. As of now, from
+//! what is applied and what openraft measures; it asks nobody.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use waymark_proto::ids::{NodeId, PartitionId, ShardId, TopicId, TopicPartition};
+
+use super::member::Member;
+use super::network::{LedShard, Question, Stand, Survey};
+use super::shard::Shard;
+
+/// Replicas that lag by fewer entries than this are in sync: what is on the way while records flow.
+const IN_SYNC: u64 = 256;
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Answers a peer, or this node itself.
+pub(super) async fn answer(member: &Member, question: &Question, deadline: Instant) -> Survey {
+    if let Some(index) = question.catalog {
+        await_catalog(member, index, deadline).await;
+    }
+    let stands = question.topics.iter().flat_map(|topic| stands(member, *topic)).collect();
+    Survey { version: env!("CARGO_PKG_VERSION").to_owned(), led: led(member), stands }
+}
+
+/// A peer that just committed something waits here for the moment that the news needs to arrive.
+async fn await_catalog(member: &Member, index: u64, deadline: Instant) {
+    let seen = || member.shard(ShardId::CATALOG).and_then(|it| it.applied_index());
+    while seen() < Some(index) && Instant::now() < deadline {
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The shards that this node leads and serves.
+pub(super) fn led(member: &Member) -> Vec<LedShard> {
+    let ready = member.all_shards().into_iter().filter(|shard| shard.leadership().ready);
+    ready.map(|shard| led_shard(&shard)).collect()
+}
+
+fn led_shard(shard: &Shard) -> LedShard {
+    let applied = shard.applied_index().unwrap_or(0);
+    let close = |matched: Option<u64>| matched.is_some_and(|it| it + IN_SYNC >= applied);
+    let followers = shard.progress().into_iter().filter(|(_, matched)| close(*matched));
+    let mut in_sync: Vec<NodeId> = followers.map(|(id, _)| id.node).collect();
+    in_sync.push(shard.replica().node);
+    in_sync.sort_unstable();
+    LedShard { shard: shard.id(), term: shard.leadership().term, in_sync }
+}
+
+/// Where the partitions of a topic stand that this node leads.
+fn stands(member: &Member, topic: TopicId) -> Vec<Stand> {
+    let hosting = member.shard(ShardId::CATALOG).and_then(|shard0| {
+        shard0.read(|state| state.catalog()?.topic(topic).map(|it| it.by_shard()))
+    });
+    let here = hosting.into_iter().flatten().filter_map(|(shard, numbers)| {
+        let shard = member.shard(shard).filter(|it| it.leadership().ready)?;
+        Some(numbers.into_iter().filter_map(move |number| {
+            stand(&shard, TopicPartition { topic, partition: PartitionId(number) })
+        }))
+    });
+    here.flatten().collect()
+}
+
+fn stand(shard: &Shard, at: TopicPartition) -> Option<Stand> {
+    let marks = |view: crate::state::PartitionView<'_>| Stand {
+        at,
+        leader_epoch: view.leader_epoch,
+        log_start: view.log_start,
+        high_watermark: view.next_offset,
+        bytes: 0,
+    };
+    let stand = shard.read(|state| state.partition(at).map(marks))?;
+    let bytes = shard.store().segments(at).iter().map(|segment| segment.bytes).sum();
+    Some(Stand { bytes, ..stand })
+}
