@@ -69,6 +69,11 @@ impl Cluster {
         usize::try_from(node).unwrap() - 1
     }
 
+    /// Where a node serves clients.
+    pub(crate) fn address(&self, node: u32) -> String {
+        format!("127.0.0.1:{}", self.ports[self.at(node)].0)
+    }
+
     fn path(&self, name: String) -> PathBuf {
         self.folder.path().join(name)
     }
