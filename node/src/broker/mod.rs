@@ -39,7 +39,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use waymark_proto::ids::{NodeId, ShardId};
+use waymark_proto::ids::{NodeId, ShardId, TopicPartition};
 
 use crate::consensus::{ConfiguredNode, Consensus};
 use crate::env::Env;
@@ -92,6 +92,8 @@ struct Core {
     barriers: Arc<Barriers>,
     /// What peers told last, by node.
     told: Mutex<BTreeMap<NodeId, Told>>,
+    /// Leader epochs of partitions without a replica here.
+    epochs: Mutex<BTreeMap<TopicPartition, i32>>,
     barrier: Barrier,
     /// The run of producer ids that this node hands out of: next, and the end.
     producer_ids: tokio::sync::Mutex<(i64, i64)>,
@@ -118,6 +120,7 @@ impl Broker {
             lanes: Mutex::default(),
             barriers: Arc::default(),
             told: Mutex::default(),
+            epochs: Mutex::default(),
             barrier: Barrier::default(),
             producer_ids: tokio::sync::Mutex::new((0, 0)),
         };

@@ -117,6 +117,7 @@ fn config_entry(topic: &Topic, key: &TopicKey) -> v1::ConfigEntry {
         key: key.name.to_owned(),
         value: Some(set.map_or(key.default, String::as_str).to_owned()),
         source: source.into(),
+        default_value: key.default.to_owned(),
         value_type: kind.to_owned(),
         range: key.range.to_owned(),
         doc: key.doc.to_owned(),
@@ -256,6 +257,7 @@ mod tests {
         let set: Vec<_> =
             entries.iter().filter(|e| e.source() == v1::ConfigSource::Topic).collect();
         assert_eq!((set.len(), set[0].value.as_deref()), (1, Some("5")));
+        assert_eq!(set[0].default_value, "604800000", "a week");
         let unknown = config_entries(&topic(&[]), &["nonsense".to_owned()]);
         assert_eq!(unknown.expect_err("no such key").code, FailureCode::InvalidConfig);
     }

@@ -48,10 +48,16 @@ impl Core {
         }
         let mut epochs = BTreeMap::new();
         for (shard, numbers) in numbers {
-            let Some(shard) = self.consensus.shard(shard) else { continue };
+            let at = |number| TopicPartition { topic, partition: PartitionId(number) };
+            let Some(shard) = self.consensus.shard(shard) else {
+                let told =
+                    numbers.into_iter().map(|number| (number, self.epoch_elsewhere(at(number))));
+                epochs.extend(told);
+                continue;
+            };
             shard.read(|state| {
                 for number in numbers {
-                    let at = TopicPartition { topic, partition: PartitionId(number) };
+                    let at = at(number);
                     if let Some(partition) = state.partition(at) {
                         epochs.insert(number, partition.leader_epoch);
                     }

@@ -1,7 +1,7 @@
 //! Owns asking peers what they are and lead, and what follows from their answers: who is alive, and that metadata changed.
 //! A peer is alive while it was heard of lately by this node's own timer; what its clock shows plays no part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,14 @@ pub(in crate::broker) struct Told {
     pub(super) version: String,
 }
 
+/// What has no replica here: its topics, and how far their shards' leaderships are known. While that stays the same, so do
+/// their leader epochs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Elsewhere {
+    topics: Vec<TopicId>,
+    terms: BTreeMap<ShardId, u64>,
+}
+
 /// Asks peers what they lead, for ever.
 pub(in crate::broker) async fn ask_peers(core: &Arc<Core>) {
     let mut cluster = core.consensus.cluster_id();
@@ -36,9 +44,18 @@ pub(in crate::broker) async fn ask_peers(core: &Arc<Core>) {
     if cluster.wait_for(Option::is_some).await.is_err() {
         return;
     }
+    let mut asked = Elsewhere::default();
     loop {
         let began = Instant::now();
-        core.ask_all_peers(&Question::default(), began + ANSWER_TIME).await;
+        let elsewhere = core.elsewhere_now();
+        let topics = if elsewhere == asked { Vec::new() } else { elsewhere.topics.clone() };
+        let question = Question { topics, catalog: None };
+        let answers = core.ask_all_peers(&question, began + ANSWER_TIME).await;
+        if elsewhere != asked {
+            let stands = answers.iter().flat_map(|survey| &survey.stands);
+            core.note_epochs(&elsewhere.topics, stands);
+            asked = elsewhere;
+        }
         let pause = if core.knows_all_leaders() { ASK_AGAIN } else { ASK_SOON };
         sleep_until(began + pause).await;
     }
@@ -73,6 +90,40 @@ impl Core {
         let told = Told { at: Instant::now(), led, version };
         self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(node, told);
         Some(survey)
+    }
+
+    fn elsewhere_now(&self) -> Elsewhere {
+        let here: BTreeSet<ShardId> =
+            self.consensus.shards().iter().map(crate::consensus::Shard::id).collect();
+        let topics = self.catalog(|catalog| {
+            let away = catalog
+                .topics()
+                .filter(|topic| topic.partition_shards.iter().any(|shard| !here.contains(shard)));
+            away.map(|topic| topic.id).collect()
+        });
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut terms = BTreeMap::new();
+        for led in told.values().flat_map(|told| &told.led).filter(|it| !here.contains(&it.shard)) {
+            let known = terms.entry(led.shard).or_insert(led.term);
+            *known = led.term.max(*known);
+        }
+        Elsewhere { topics: topics.unwrap_or_default(), terms }
+    }
+
+    /// Notes leader epochs elsewhere. An older answer never lowers one, and a leader that is silent takes none away.
+    fn note_epochs<'a>(&self, topics: &[TopicId], stands: impl Iterator<Item = &'a Stand>) {
+        let mut known = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|at, _| topics.contains(&at.topic));
+        for stand in stands {
+            let epoch = known.entry(stand.at).or_insert(stand.leader_epoch);
+            *epoch = stand.leader_epoch.max(*epoch);
+        }
+    }
+
+    /// The leader epoch of a partition without a replica here, as its leader told last.
+    pub(super) fn epoch_elsewhere(&self, at: TopicPartition) -> i32 {
+        let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        epochs.get(&at).copied().unwrap_or(0)
     }
 
     /// Where the partitions of topics stand at their leaders, of all leaders that answer in time.
