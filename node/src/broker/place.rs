@@ -99,7 +99,7 @@ impl Core {
     ) -> Failure {
         if let Some(hint) = &mut failure.leader {
             let epoch = self.consensus.shard(shard).and_then(|it| self.leader_epoch(&it, at));
-            hint.leader_epoch = epoch.unwrap_or(0);
+            hint.leader_epoch = epoch.unwrap_or_else(|| self.epoch_elsewhere(at));
         }
         failure
     }

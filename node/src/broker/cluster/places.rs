@@ -26,45 +26,24 @@ impl Core {
         });
         let shards = shards.unwrap_or_default();
         let places = self.shard_places();
-        let epochs = self.leader_epochs(topic, &shards);
         let place = |(number, shard): (i32, &ShardId)| {
+            let at = TopicPartition { topic, partition: PartitionId(number) };
+            let replica = self.consensus.shard(*shard);
+            let epoch = match &replica {
+                Some(replica) => self.leader_epoch(replica, at).unwrap_or(0),
+                None => self.epoch_elsewhere(at),
+            };
             let place = places.get(shard).cloned().unwrap_or_default();
             PartitionPlace {
-                partition: PartitionId(number),
+                partition: at.partition,
                 leader: place.leader,
-                leader_epoch: epochs.get(&number).copied().unwrap_or(0),
+                leader_epoch: epoch,
                 voters: place.voters,
                 in_sync: place.in_sync,
                 offline: place.offline,
             }
         };
         (0..).zip(&shards).map(place).collect()
-    }
-
-    fn leader_epochs(&self, topic: TopicId, shards: &[ShardId]) -> BTreeMap<i32, i32> {
-        let mut numbers: BTreeMap<ShardId, Vec<i32>> = BTreeMap::new();
-        for (number, shard) in (0..).zip(shards) {
-            numbers.entry(*shard).or_default().push(number);
-        }
-        let mut epochs = BTreeMap::new();
-        for (shard, numbers) in numbers {
-            let at = |number| TopicPartition { topic, partition: PartitionId(number) };
-            let Some(shard) = self.consensus.shard(shard) else {
-                let told =
-                    numbers.into_iter().map(|number| (number, self.epoch_elsewhere(at(number))));
-                epochs.extend(told);
-                continue;
-            };
-            shard.read(|state| {
-                for number in numbers {
-                    let at = at(number);
-                    if let Some(partition) = state.partition(at) {
-                        epochs.insert(number, partition.leader_epoch);
-                    }
-                }
-            });
-        }
-        epochs
     }
 
     /// Every shard of the catalog, and the catalog's own.

@@ -121,7 +121,7 @@ impl Core {
     }
 
     /// The leader epoch of a partition without a replica here, as its leader told last.
-    pub(super) fn epoch_elsewhere(&self, at: TopicPartition) -> i32 {
+    pub(in crate::broker) fn epoch_elsewhere(&self, at: TopicPartition) -> i32 {
         let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         epochs.get(&at).copied().unwrap_or(0)
     }

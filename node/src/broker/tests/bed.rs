@@ -56,6 +56,8 @@ pub(in crate::broker) fn limits() -> BrokerOptions {
         default_partitions: 4,
         default_replication: 1,
         shards_per_node: 1,
+        retention_interval: Duration::from_secs(300),
+        producer_idle: Duration::from_secs(24 * 3600),
     }
 }
 
