@@ -6,7 +6,7 @@ use waymark_tests::process::Simulation;
 use waymark_tests::scenario::Scenario;
 
 /// Seeds per scenario: few enough for every change.
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 3;
 /// A planted bug must be caught within so many seeds.
 const CAUGHT_WITHIN: u64 = 6;
 
@@ -61,6 +61,11 @@ fn promises_hold_while_leaders_are_cut_off() {
 #[test]
 fn promises_hold_when_all_nodes_lose_power_at_once() {
     promises_hold_through(Scenario::PowerLossAll);
+}
+
+#[test]
+fn promises_hold_after_a_birth_under_faults() {
+    promises_hold_through(Scenario::Birth);
 }
 
 #[test]
