@@ -23,27 +23,30 @@ impl Dial for SimDial {
     }
 }
 
-/// The wall clock of the simulated world; all hosts agree on it.
+/// The wall clock of one host of the simulated world.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SimClock;
+pub struct SimClock {
+    /// How far it is wrong, milliseconds.
+    pub ahead_ms: i64,
+}
 
 impl SimClock {
     /// Outside of hosts, where only dropped values look, it shows the epoch.
-    fn unix_ms() -> i64 {
+    fn unix_ms(self) -> i64 {
         let since_epoch = turmoil::since_epoch().unwrap_or_default();
-        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).saturating_add(self.ahead_ms)
     }
 }
 
 impl waymark_node::env::Clock for SimClock {
     fn now_ms(&self) -> i64 {
-        Self::unix_ms()
+        self.unix_ms()
     }
 }
 
 impl waymark_client::Clock for SimClock {
     fn now_ms(&self) -> i64 {
-        Self::unix_ms()
+        self.unix_ms()
     }
 }
 

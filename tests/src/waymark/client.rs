@@ -53,7 +53,7 @@ impl WaymarkClient {
             .request_timeout(ATTEMPT)
             .retry_backoff(Duration::from_millis(20), Duration::from_millis(200))
             .dial(Arc::new(SimDial))
-            .clock(Arc::new(SimClock))
+            .clock(Arc::new(SimClock::default()))
             .seed(self.seed);
         config.api_timeout = OPERATION;
         let client = Client::connect(config).await?;

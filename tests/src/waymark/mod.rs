@@ -37,11 +37,15 @@ const LOSSES: [Crash; 3] = [Crash::LoseAll, Crash::TornPrefix, Crash::Shuffle];
 /// A sync of a disk that is slow, longer than an election takes.
 const SLOW: Range<Duration> = Duration::from_millis(300)..Duration::from_secs(2);
 
+/// Wall clocks are wrong by up to this; no promise depends on them.
+const CLOCK_ERROR_MS: i64 = 60_000;
+
 /// One machine: its disk, and the node on it while it lives.
 #[derive(Debug)]
 struct Machine {
     disk: SimDisk,
     sync_latency: Range<Duration>,
+    clock: SimClock,
     /// Its syncs fail, so that its node has to stop (S4).
     doomed: AtomicBool,
     /// Set by each start, taken by each power cut: nothing of a dead node may be kept alive.
@@ -53,8 +57,9 @@ impl Machine {
         let disk = SimDisk::new(random.random());
         let slowest = Duration::from_micros(random.random_range(1_000..25_000));
         let sync_latency = Duration::from_micros(200)..slowest;
-        let replicas = Mutex::default();
-        let machine = Self { disk, sync_latency, doomed: AtomicBool::new(false), replicas };
+        let clock = SimClock { ahead_ms: random.random_range(-CLOCK_ERROR_MS..=CLOCK_ERROR_MS) };
+        let (doomed, replicas) = (AtomicBool::new(false), Mutex::default());
+        let machine = Self { disk, sync_latency, clock, doomed, replicas };
         machine.set_disk(DiskCondition::Healthy);
         machine
     }
@@ -103,7 +108,7 @@ pub struct Waymark {
 }
 
 impl Waymark {
-    /// As many machines with empty disks. The seed decides how fast the disks are and how the nodes are configured.
+    /// As many machines with empty disks. The seed decides how fast the disks are, how wrong the clocks are, and how the nodes are configured.
     #[must_use]
     pub fn new(nodes: u32, seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
@@ -126,7 +131,7 @@ impl Subject for Waymark {
         let config = settings::of(&seat, self.seed);
         Box::pin(async move {
             let env = Env {
-                clock: Arc::new(SimClock),
+                clock: Arc::new(machine.clock),
                 random: Arc::new(Random::seeded(seat.seed)),
                 disk: Arc::new(machine.disk.attach()),
                 tables: Arc::new(MemoryTables::default()),
