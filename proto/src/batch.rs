@@ -22,6 +22,13 @@ const LOG_APPEND_TIME: i16 = 0x08;
 const CONTROL: i16 = 0x20;
 /// The largest batch, decompressed: a small batch must not be able to fill the memory.
 const MAX_DECOMPRESSED: usize = 64 << 20;
+/// Most memory of all records that one call gives out, their structures counted: seven bytes make a record of a hundred.
+const MAX_DECODED: usize = 256 << 20;
+/// Length, attributes, two deltas, two fields and the count of headers take a byte each at least.
+const LEAST_RECORD: usize = 7;
+/// Two lengths.
+const LEAST_HEADER: usize = 2;
+const TOO_MUCH: BadBatch = BadBatch("its records take too much memory");
 
 /// One record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,14 +105,42 @@ pub fn encode(
 /// Takes whole batches, back to back, apart. Control batches are left out.
 ///
 /// # Errors
-/// When the bytes are not whole batches, or what is in them is not records.
-pub fn decode(mut batches: Bytes) -> Result<Vec<PlainRecord>, BadBatch> {
+/// When the bytes are not whole batches, what is in them is not records, or a batch takes more than 64 MiB once
+/// decompressed, or all records together more than 256 MiB of memory: fewer batches at a time may help then.
+pub fn decode(batches: Bytes) -> Result<Vec<PlainRecord>, BadBatch> {
+    decode_within(batches, MAX_DECODED)
+}
+
+fn decode_within(mut batches: Bytes, most: usize) -> Result<Vec<PlainRecord>, BadBatch> {
     let mut records = Vec::new();
+    let mut room = Room(most);
     while !batches.is_empty() {
         let batch = split(&mut batches)?;
-        decode_one(batch, &mut records)?;
+        decode_one(batch, &mut room, &mut records)?;
     }
     Ok(records)
+}
+
+/// Memory that may still be taken.
+struct Room(usize);
+
+impl Room {
+    /// Takes what so many structures and bytes need, before they are made.
+    fn take<T>(&mut self, count: usize, bytes: usize) -> Result<(), BadBatch> {
+        let size = count.checked_mul(size_of::<T>()).and_then(|size| size.checked_add(bytes));
+        let left = size.and_then(|size| self.0.checked_sub(size));
+        self.0 = left.ok_or(TOO_MUCH)?;
+        Ok(())
+    }
+}
+
+/// How many there are by their own word, which is worth no more than the bytes behind it.
+fn counted(count: i32, least: usize, bytes: &Bytes) -> Result<usize, BadBatch> {
+    let count = usize::try_from(count).map_err(|_| BadBatch("a negative count"))?;
+    if count > bytes.len() / least {
+        return Err(BadBatch("a count that its bytes cannot hold"));
+    }
+    Ok(count)
 }
 
 /// Takes the first batch off.
@@ -120,7 +155,11 @@ fn split(batches: &mut Bytes) -> Result<Bytes, BadBatch> {
     Ok(batches.split_to(whole))
 }
 
-fn decode_one(mut batch: Bytes, records: &mut Vec<PlainRecord>) -> Result<(), BadBatch> {
+fn decode_one(
+    mut batch: Bytes,
+    room: &mut Room,
+    records: &mut Vec<PlainRecord>,
+) -> Result<(), BadBatch> {
     let crc = crc32c::crc32c(&batch[CRC_FROM..]);
     let base_offset = batch.get_i64();
     batch.advance(8);
@@ -141,9 +180,12 @@ fn decode_one(mut batch: Bytes, records: &mut Vec<PlainRecord>) -> Result<(), Ba
     }
     let codec = Compression::from_bits(attributes & CODEC_BITS)
         .ok_or(BadBatch("an unknown compression"))?;
-    let mut body = codec.decompress(batch, MAX_DECOMPRESSED)?;
+    let mut body = codec.decompress(batch, MAX_DECOMPRESSED.min(room.0))?;
+    let count = counted(count, LEAST_RECORD, &body)?;
+    room.take::<PlainRecord>(count, body.len())?;
+    records.reserve(count);
     for _ in 0..count {
-        let mut record = get_record(&mut body, base_offset, base_timestamp)?;
+        let mut record = get_record(&mut body, (base_offset, base_timestamp), room)?;
         if attributes & LOG_APPEND_TIME != 0 {
             record.timestamp_ms = max_timestamp;
         }
@@ -176,8 +218,8 @@ fn put_record(
 
 fn get_record(
     body: &mut Bytes,
-    base_offset: i64,
-    base_timestamp: i64,
+    (base_offset, base_timestamp): (i64, i64),
+    room: &mut Room,
 ) -> Result<PlainRecord, BadBatch> {
     let length =
         usize::try_from(get_varint(body)?).map_err(|_| BadBatch("a record of negative length"))?;
@@ -190,11 +232,15 @@ fn get_record(
     let offset = base_offset.wrapping_add(i64::from(get_varint(&mut record)?));
     let key = get_bytes(&mut record)?;
     let value = get_bytes(&mut record)?;
-    let count = get_varint(&mut record)?;
-    let mut headers = Vec::new();
+    let count = counted(get_varint(&mut record)?, LEAST_HEADER, &record)?;
+    room.take::<(Bytes, Option<Bytes>)>(count, 0)?;
+    let mut headers = Vec::with_capacity(count);
     for _ in 0..count {
         let key = get_bytes(&mut record)?.ok_or(BadBatch("a header without a key"))?;
         headers.push((key, get_bytes(&mut record)?));
+    }
+    if !record.is_empty() {
+        return Err(BadBatch("bytes after a record's headers"));
     }
     Ok(PlainRecord { key, value, headers, timestamp_ms, offset })
 }

@@ -37,6 +37,23 @@ fn numbered(mut records: Vec<PlainRecord>) -> Vec<PlainRecord> {
     records
 }
 
+/// A batch around records as they are, so many by its own word, under a right CRC.
+fn batch_of(body: &[u8], codec: u8, count: i32) -> Bytes {
+    let mut batch = vec![0; HEADER_LEN];
+    batch.extend_from_slice(body);
+    let length = i32::try_from(batch.len() - 12).expect("small");
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    batch[16] = 2;
+    batch[22] = codec;
+    batch[57..61].copy_from_slice(&count.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.into()
+}
+
+/// A record without key, value and headers.
+const LEAST: [u8; LEAST_RECORD] = [12, 0, 0, 0, 1, 1, 0];
+
 proptest! {
     #[test]
     fn every_codec_gives_the_records_back(
@@ -71,16 +88,7 @@ proptest! {
         codec in 0..8u8,
         count in any::<i32>(),
     ) {
-        let mut batch = vec![0; HEADER_LEN];
-        batch.extend_from_slice(&body);
-        let length = i32::try_from(batch.len() - 12).expect("small");
-        batch[8..12].copy_from_slice(&length.to_be_bytes());
-        batch[16] = 2;
-        batch[22] = codec;
-        batch[57..61].copy_from_slice(&count.to_be_bytes());
-        let crc = crc32c::crc32c(&batch[21..]);
-        batch[17..21].copy_from_slice(&crc.to_be_bytes());
-        let _ = decode(batch.into());
+        let _ = decode(batch_of(&body, codec, count));
     }
 }
 
@@ -100,4 +108,46 @@ fn a_small_batch_cannot_fill_the_memory() {
     let batch = encode(&[large], Compression::Zstd, None).expect("one record");
     assert!(batch.len() < 1 << 20);
     assert_eq!(decode(batch), Err(BadBatch("too large once decompressed")));
+}
+
+#[test]
+fn a_count_is_worth_no_more_than_the_bytes_behind_it() {
+    assert_eq!(decode(batch_of(&LEAST, 0, 1)).map(|records| records.len()), Ok(1));
+    let beyond = BadBatch("a count that its bytes cannot hold");
+    assert_eq!(decode(batch_of(&LEAST, 0, 2)), Err(beyond.clone()));
+    assert_eq!(decode(batch_of(&LEAST, 0, i32::MAX)), Err(beyond.clone()));
+    assert_eq!(decode(batch_of(&LEAST, 0, -1)), Err(BadBatch("a negative count")));
+    let headers = [12, 0, 0, 0, 1, 1, 2];
+    assert_eq!(decode(batch_of(&headers, 0, 1)), Err(beyond));
+    let negative = [12, 0, 0, 0, 1, 1, 1];
+    assert_eq!(decode(batch_of(&negative, 0, 1)), Err(BadBatch("a negative count")));
+}
+
+#[test]
+fn what_follows_the_last_header_or_the_last_record_is_refused() {
+    let long = [14, 0, 0, 0, 1, 1, 0, 9];
+    let after_headers = BadBatch("bytes after a record's headers");
+    assert_eq!(decode(batch_of(&long, 0, 1)), Err(after_headers));
+    let two = [LEAST, LEAST].concat();
+    assert_eq!(decode(batch_of(&two, 0, 1)), Err(BadBatch("bytes after its records")));
+    assert_eq!(decode(batch_of(&LEAST, 0, 0)), Err(BadBatch("bytes after its records")));
+}
+
+#[test]
+fn a_small_batch_of_millions_of_records_is_refused_before_they_are_made() {
+    let count = 8_000_000;
+    let body = Compression::Zstd.compress(LEAST.repeat(count).into()).expect("compressible");
+    assert!(body.len() < 1 << 16);
+    let count = i32::try_from(count).expect("fits");
+    assert_eq!(decode(batch_of(&body, 4, count)), Err(TOO_MUCH));
+}
+
+#[test]
+fn all_batches_of_a_call_share_its_memory() {
+    let one = batch_of(&LEAST.repeat(100), 0, 100);
+    let need = 100 * (size_of::<PlainRecord>() + LEAST.len());
+    assert_eq!(decode_within(one.clone(), need).map(|records| records.len()), Ok(100));
+    let two = Bytes::from([&one[..], &one[..]].concat());
+    assert_eq!(decode_within(two.clone(), 2 * need - 1), Err(TOO_MUCH));
+    assert_eq!(decode_within(two, 2 * need).map(|records| records.len()), Ok(200));
 }
