@@ -50,6 +50,7 @@ impl Replica {
             known.partitions = believed(&files);
             known.checkpoint = checkpoint;
         }
+        replica.check_newest(&files).await?;
         Ok(replica)
     }
 
@@ -152,28 +153,30 @@ impl Replica {
         self.write_in_turn(1).await?;
         self.shelf.tables.write(self.key, &cut.rows).map_err(tables_error)?;
         let rows = self.shelf.tables.scan(self.key, &[]).map_err(tables_error)?;
-        let files = self.files_of(&rows);
+        let extents: Extents = rows.iter().filter_map(extent_of).collect();
+        let files = self.files_of(&extents);
         if !mutants::active("checkpoint-without-sync") {
             self.sync().await?;
         }
         if mutants::active("unlink-before-checkpoint") {
-            self.retire(&files).await;
+            self.retire(&extents).await;
         }
         let encoded = manifest::encode(self.key, &cut, &rows, &files);
         let checkpoint = self.publish(encoded).await?;
-        self.retire(&files).await;
+        if !mutants::active("never-unlink") {
+            self.retire(&extents).await;
+        }
         Ok(checkpoint)
     }
 
     /// The files that hold what the rows speak of: later appends may have reached them already.
-    fn files_of(&self, rows: &Rows) -> Files {
+    fn files_of(&self, extents: &Extents) -> Files {
         let known = self.known();
-        let extents = rows.iter().filter_map(|(key, value)| PartitionExtent::of(key, value));
-        let files = extents.map(|row| {
-            let partition = known.partitions.get(&row.at);
+        let files = extents.iter().map(|(at, row)| {
+            let partition = known.partitions.get(at);
             let segments = partition.into_iter().flat_map(|it| it.segments.iter());
-            let extents = segments.filter_map(|segment| extent(segment, &row));
-            (row.at, extents.collect())
+            let extents = segments.filter_map(|segment| extent(segment, row));
+            (*at, extents.collect())
         });
         files.collect()
     }
@@ -240,16 +243,21 @@ impl Replica {
     }
 
     /// Takes what the newest checkpoint does not name out of sight, and removes it unless a pull holds it (S7).
-    pub(super) async fn retire(&self, files: &Files) {
-        let doomed = {
+    async fn retire(&self, extents: &Extents) {
+        {
             let mut known = self.known();
-            let gone = self.take_unnamed(&mut known, files);
+            let gone = self.take_unnamed(&mut known, extents);
             known.doomed.extend(gone);
-            if self.holds.load(Ordering::SeqCst) > 0 {
-                return;
-            }
-            std::mem::take(&mut known.doomed)
-        };
+        }
+        self.remove_doomed().await;
+    }
+
+    /// Removes what nothing names any more, unless a pull holds it.
+    pub(super) async fn remove_doomed(&self) {
+        if self.holds.load(Ordering::SeqCst) > 0 {
+            return;
+        }
+        let doomed = std::mem::take(&mut self.known().doomed);
         for gone in doomed {
             let removed = match &gone {
                 Doomed::File(path) => self.shelf.disk.remove(path).await,
@@ -262,18 +270,17 @@ impl Replica {
         }
     }
 
-    fn take_unnamed(&self, known: &mut Known, files: &Files) -> Vec<Doomed> {
+    fn take_unnamed(&self, known: &mut Known, extents: &Extents) -> Vec<Doomed> {
         let mut doomed = Vec::new();
         known.partitions.retain(|at, partition| {
-            let Some(extents) = files.get(at) else {
+            let Some(row) = extents.get(at) else {
                 if partition.closed {
                     self.forget_handles(partition.segments.iter());
                     doomed.push(Doomed::Folder(self.partition_folder(*at)));
                 }
                 return !partition.closed;
             };
-            let first = extents.first().map_or(i64::MIN, |extent| extent.base);
-            while partition.segments.front().is_some_and(|it| it.sealed && it.next <= first) {
+            while partition.segments.front().is_some_and(|it| passed(it, row)) {
                 let gone = partition.segments.pop_front();
                 self.forget_handles(gone.iter());
                 doomed.extend(gone.map(|it| Doomed::File(self.path(*at, it.base))));
@@ -305,6 +312,20 @@ impl Drop for OwedNames<'_> {
             self.replica.known().new_names.extend(folders);
         }
     }
+}
+
+/// Where the log of each partition stood at a cut.
+type Extents = BTreeMap<TopicPartition, PartitionExtent>;
+
+fn extent_of((key, value): &(Vec<u8>, Vec<u8>)) -> Option<(TopicPartition, PartitionExtent)> {
+    PartitionExtent::of(key, value).map(|row| (row.at, row))
+}
+
+/// Nothing of it is left above the log start, and nothing will be added: a log without a byte begins anew, one with some
+/// still grows its last segment.
+fn passed(segment: &Segment, row: &PartitionExtent) -> bool {
+    let grows = row.segment_bytes > 0 && segment.base >= row.segment_base;
+    segment.next <= row.log_start && !grows
 }
 
 /// A segment as far as a row speaks of it.

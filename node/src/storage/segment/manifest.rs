@@ -104,7 +104,11 @@ pub(super) fn decode(encoded: Bytes) -> Result<Manifest, Unreadable> {
             TopicId::from_slice(&partition.topic_id).map_err(|_| Unreadable("a topic id"))?;
         let at = TopicPartition { topic, partition: PartitionId(partition.partition) };
         let segments: Option<Vec<FileExtent>> = partition.segments.iter().map(extent).collect();
-        files.insert(at, segments.ok_or(Unreadable("the extent of a segment"))?);
+        let segments = segments.ok_or(Unreadable("the extent of a segment"))?;
+        if segments.windows(2).any(|pair| pair[0].next > pair[1].base) {
+            return Err(Unreadable("segments out of order"));
+        }
+        files.insert(at, segments);
     }
     let checkpoint = Checkpoint {
         encoded,

@@ -8,9 +8,11 @@
 //! | `replica` | files of a replica: opening, appending, writing |
 //! | `reader` | batches by offset, by time, as a digest |
 //! | `manifest` | bytes of a checkpoint |
+//! | `check` | a whole run of frames, at start and after a pull |
 //! | `checkpoint` | making a cut durable, recovery, removing files |
 //! | `pull` | what a follower lacks, and taking it over |
 
+mod check;
 mod checkpoint;
 mod frame;
 mod manifest;

@@ -81,10 +81,11 @@ impl Segment {
         mark(&mut self.marks, (offset, position), interval);
     }
 
-    /// A position at or before the batch that holds an offset.
-    pub(super) fn position_before(&self, offset: i64) -> u64 {
+    /// Where a batch begins, at or before the one that holds an offset: its first offset and its position.
+    pub(super) fn begin_before(&self, offset: i64) -> (i64, u64) {
         let after = self.marks.partition_point(|mark| mark.offset <= offset);
-        after.checked_sub(1).map_or(0, |at| self.marks[at].position)
+        let mark = after.checked_sub(1).and_then(|at| self.marks.get(at));
+        mark.map_or((self.base, 0), |mark| (mark.offset, mark.position))
     }
 }
 

@@ -1,26 +1,29 @@
 //! Owns the taking side of a manifest (S9): which bytes are lacking, where pulled ones go, and the switch. What was pulled
 //! counts for nothing until the manifest is installed. Never talks to another node.
 
-use bytes::Bytes;
+use std::collections::BTreeSet;
+
+use bytes::{Buf, Bytes};
 use waymark_proto::ids::TopicPartition;
 
+use super::check::Run;
 use super::checkpoint::believed;
-use super::frame::{Decoded, decode};
 use super::manifest::{self, FileExtent, Files, Manifest};
 use super::replica::{Doomed, Replica, io_error};
 use crate::mutants;
 use crate::storage::disk::OpenMode;
 use crate::storage::shard_store::{Checkpoint, MissingRange, StoreError};
 
-/// Bytes of one look while frames are checked.
-const LOOK: usize = 1 << 20;
-
 /// Bytes of one segment that a pull brought.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pulled {
+    /// Where a frame begins.
     from: u64,
     to: u64,
-    checked: bool,
+    /// Up to here they were found right.
+    checked: u64,
+    /// The end of the file as far as pulls made it, what was thrown away since counted.
+    reached: u64,
 }
 
 impl Replica {
@@ -65,6 +68,13 @@ impl Replica {
         known.pulled.get(&(at, base)).map_or(believed, |it| it.to.max(believed))
     }
 
+    /// Bytes of a segment that the log brought and that stand in its file.
+    fn written(&self, at: TopicPartition, base: i64) -> u64 {
+        let known = self.known();
+        let segment = known.partitions.get(&at).and_then(|it| it.segment(base));
+        segment.map_or(0, |it| it.written)
+    }
+
     /// Whether the pulled bytes are whole frames; if not, they are forgotten and pulled again.
     async fn check_pulled(
         &self,
@@ -72,74 +82,54 @@ impl Replica {
         extent: &FileExtent,
     ) -> Result<bool, StoreError> {
         let pulled = self.known().pulled.get(&(at, extent.base)).copied();
-        let Some(pulled) = pulled.filter(|it| !it.checked) else { return Ok(true) };
+        let Some(pulled) = pulled.filter(|it| it.checked < extent.bytes) else { return Ok(true) };
+        let first = (pulled.from == 0).then_some(extent.base);
+        let run = Run { from: pulled.from, to: extent.bytes, first, next: extent.next };
         let good = mutants::active("install-without-verify")
-            || self.frames_are_good(at, extent, pulled.from).await?;
+            || self.flaw_in((at, extent.base), run).await?.is_none();
         let mut known = self.known();
-        if good {
-            if let Some(entry) = known.pulled.get_mut(&(at, extent.base)) {
-                entry.checked = true;
+        if let Some(entry) = known.pulled.get_mut(&(at, extent.base)) {
+            if good {
+                entry.checked = extent.bytes;
+            } else {
+                (entry.to, entry.checked) = (entry.from, entry.from);
             }
-        } else {
-            known.pulled.remove(&(at, extent.base));
         }
         Ok(good)
-    }
-
-    async fn frames_are_good(
-        &self,
-        at: TopicPartition,
-        extent: &FileExtent,
-        from: u64,
-    ) -> Result<bool, StoreError> {
-        let path = self.path(at, extent.base);
-        let file = self.shelf.disk.open(&path, OpenMode::Read).await.map_err(io_error(&path))?;
-        let (mut position, mut least) = (from, LOOK);
-        while position < extent.bytes {
-            let left = usize::try_from(extent.bytes - position).unwrap_or(usize::MAX);
-            let bytes = file.read_at(position, least.min(left)).await.map_err(io_error(&path))?;
-            let mut used = 0;
-            loop {
-                match decode(&bytes[used..]) {
-                    Decoded::Whole(stored) => used += stored.len,
-                    Decoded::Short(need) => {
-                        least = need.max(LOOK);
-                        break;
-                    }
-                    Decoded::Damaged(_) => return Ok(false),
-                }
-            }
-            if used == 0 && bytes.len() == left {
-                return Ok(false);
-            }
-            position += used as u64;
-        }
-        Ok(true)
     }
 
     pub(in crate::storage) async fn write_pulled(
         &self,
         range: &MissingRange,
-        data: Bytes,
+        mut data: Bytes,
     ) -> Result<(), StoreError> {
         let (at, base) = (range.at, range.base_offset);
         let (folder, path) = (self.partition_folder(at), self.path(at, base));
-        let len = data.len() as u64;
+        let _turn = self.io.lock().await;
+        // The log may have brought some of it meanwhile: unverified bytes must not take the place of good ones.
+        let from = range.from_byte.max(self.written(at, base));
+        let known = usize::try_from(from - range.from_byte).unwrap_or(usize::MAX);
+        if known >= data.len() {
+            return Ok(());
+        }
+        data.advance(known);
+        let to = from + data.len() as u64;
         let disk = &self.shelf.disk;
         disk.create_dir(&folder).await.map_err(io_error(&folder))?;
         let file = disk.open(&path, OpenMode::Write).await.map_err(io_error(&path))?;
-        file.write_at(range.from_byte, vec![data]).await.map_err(io_error(&path))?;
-        let (from, to) = (range.from_byte, range.from_byte + len);
+        file.write_at(from, vec![data]).await.map_err(io_error(&path))?;
         let mut known = self.known();
         known.new_names.insert(folder);
         known.new_names.insert(self.folder());
-        let fresh = Pulled { from, to, checked: false };
+        let fresh = Pulled { from, to, checked: from, reached: to };
         let entry = known.pulled.entry((at, base)).or_insert(fresh);
-        if entry.to == from {
-            (entry.to, entry.checked) = (to, false);
-        } else if entry.to < from || from < entry.from {
-            *entry = fresh;
+        if (entry.from..=entry.to).contains(&from) {
+            entry.to = entry.to.max(to);
+            entry.checked = entry.checked.min(from);
+        } else {
+            *entry = Pulled { reached: entry.reached, ..fresh };
         }
+        entry.reached = entry.reached.max(to);
         Ok(())
     }
 
@@ -174,39 +164,56 @@ impl Replica {
         self.sync().await?;
         let checkpoint = self.publish(encoded).await?;
         self.refill(&manifest.rows)?;
-        let gone = {
-            let mut known = self.known();
-            let before = std::mem::replace(&mut known.partitions, believed(&manifest.files));
-            known.pulled.clear();
-            for partition in before.values() {
-                self.forget_handles(partition.segments.iter());
-            }
-            before
-        };
-        let mut doomed = Vec::new();
-        for (at, partition) in &gone {
-            match manifest.files.get(at) {
-                None => doomed.push(Doomed::Folder(self.partition_folder(*at))),
-                Some(extents) => {
-                    let first = extents.first().map_or(i64::MAX, |extent| extent.base);
-                    let old = partition.segments.iter().filter(|it| it.base < first);
-                    doomed.extend(old.map(|it| Doomed::File(self.path(*at, it.base))));
-                }
-            }
-        }
-        self.known().doomed.extend(doomed);
-        self.retire(&manifest.files).await;
+        self.switch(&manifest.files);
+        self.remove_doomed().await;
         Ok(checkpoint)
     }
 
+    /// From here on the manifest's files are what is known. What was here or was pulled for an older manifest, and has no
+    /// name in this one, goes.
+    fn switch(&self, files: &Files) {
+        let mut known = self.known();
+        let before = std::mem::replace(&mut known.partitions, believed(files));
+        let pulled = std::mem::take(&mut known.pulled);
+        for partition in before.values() {
+            self.forget_handles(partition.segments.iter());
+        }
+        let held = before.iter().flat_map(|(at, partition)| {
+            partition.segments.iter().map(move |segment| (*at, segment.base))
+        });
+        let there: BTreeSet<(TopicPartition, i64)> = held.chain(pulled.into_keys()).collect();
+        let mut folders = BTreeSet::new();
+        for (at, base) in there {
+            match files.get(&at) {
+                None => {
+                    folders.insert(at);
+                }
+                Some(extents) if extents.iter().any(|extent| extent.base == base) => {}
+                Some(_) => known.doomed.push(Doomed::File(self.path(at, base))),
+            }
+        }
+        let folders = folders.into_iter().map(|at| Doomed::Folder(self.partition_folder(at)));
+        known.doomed.extend(folders);
+    }
+
+    /// What was pulled is durable afterwards, and ends where the manifest says: more may have come for a newer one.
     async fn sync_pulled(&self, files: &Files) -> Result<(), StoreError> {
-        let pulled: Vec<(TopicPartition, i64)> = self.known().pulled.keys().copied().collect();
-        for (at, base) in pulled.into_iter().filter(|(at, _)| files.contains_key(at)) {
-            let path = self.path(at, base);
-            let file =
-                self.shelf.disk.open(&path, OpenMode::Write).await.map_err(io_error(&path))?;
-            self.shelf.synced(file.sync().await).map_err(io_error(&path))?;
+        for (at, extents) in files {
+            for extent in extents {
+                self.sync_one(*at, extent).await?;
+            }
         }
         Ok(())
+    }
+
+    async fn sync_one(&self, at: TopicPartition, extent: &FileExtent) -> Result<(), StoreError> {
+        let pulled = self.known().pulled.get(&(at, extent.base)).copied();
+        let Some(pulled) = pulled else { return Ok(()) };
+        let path = self.path(at, extent.base);
+        let file = self.shelf.disk.open(&path, OpenMode::Write).await.map_err(io_error(&path))?;
+        if pulled.reached > extent.bytes {
+            file.set_len(extent.bytes).await.map_err(io_error(&path))?;
+        }
+        self.shelf.synced(file.sync().await).map_err(io_error(&path))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use waymark_proto::ids::TopicPartition;
 
+use super::check::astray;
 use super::frame::{Decoded, Frame, Place, batch_len, decode};
 use super::replica::{Replica, io_error};
 use crate::storage::disk::{DiskFile, OpenMode};
@@ -20,8 +21,17 @@ const STEP: usize = 1 << 20;
 enum Spot {
     /// In memory: all that waits from the offset on.
     Waiting(Vec<Frame>),
-    /// In the file of the segment with this base, between two positions.
-    Written { base: i64, from: u64, to: u64 },
+    /// In a file.
+    Written(Stretch),
+}
+
+/// Bytes of the segment with this base, between two positions; at the first one stands the batch with this offset.
+#[derive(Clone, Copy)]
+struct Stretch {
+    base: i64,
+    offset: i64,
+    from: u64,
+    to: u64,
 }
 
 /// What a read has gathered.
@@ -70,13 +80,18 @@ impl Replica {
                     };
                     gathered.take(place, &[&frame.0.stamp, &frame.0.body])
                 }),
-                Some(Spot::Written { base, from, to }) => {
+                Some(Spot::Written(stretch)) => {
                     let before = gathered.next;
-                    let goes_on = self.read_file((at, base), (from, to), &mut gathered).await?;
+                    let outcome = self.read_file(at, stretch, &mut gathered).await;
+                    if outcome.is_err() {
+                        // The log start may have passed it meanwhile, and its file is gone.
+                        self.spot(at, before)?;
+                    }
+                    let goes_on = outcome?;
                     if goes_on && gathered.next == before {
-                        let path = self.path(at, base);
+                        let path = self.path(at, stretch.base);
                         let what = format!("offset {before} is not where it must be");
-                        return Err(StoreError::Damaged { path, offset: from, what });
+                        return Err(StoreError::Damaged { path, offset: stretch.from, what });
                     }
                     goes_on
                 }
@@ -101,55 +116,63 @@ impl Replica {
             let from = segment.pending.partition_point(|it| it.0.next_offset <= offset);
             return Ok(Some(Spot::Waiting(segment.pending.range(from..).cloned().collect())));
         }
-        let from = segment.position_before(offset);
-        Ok(Some(Spot::Written { base: segment.base, from, to: segment.written }))
+        let (offset, from) = segment.begin_before(offset);
+        let stretch = Stretch { base: segment.base, offset, from, to: segment.written };
+        Ok(Some(Spot::Written(stretch)))
     }
 
     /// Reads on in a file; `false`: the read is over.
     async fn read_file(
         &self,
-        (at, base): (TopicPartition, i64),
-        (from, to): (u64, u64),
+        at: TopicPartition,
+        Stretch { base, offset: mut expected, from, to }: Stretch,
         gathered: &mut Gathered,
     ) -> Result<bool, StoreError> {
         let path = self.path(at, base);
         let file = self.file(at, base, OpenMode::Read).await?;
+        let damaged =
+            |offset: u64, what: String| StoreError::Damaged { path: path.clone(), offset, what };
         let mut position = from;
         let mut least = LOOK;
         while position < to {
             let room = gathered.most.saturating_sub(gathered.bytes.len()).min(STEP);
-            let bytes = look(&file, &path, (position, to), room.max(least)).await?;
+            let asked = left(position, to).min(room.max(least));
+            let bytes = look(&file, &path, position, asked).await?;
             let mut used = 0;
             loop {
+                let here = position + used as u64;
                 match decode(&bytes[used..]) {
                     Decoded::Whole(stored) => {
-                        let here = position + used as u64;
-                        self.saw((at, base), stored.place.base_offset, here);
+                        let found = stored.place.base_offset;
+                        if found != expected {
+                            return Err(damaged(here, astray(found, expected)));
+                        }
+                        self.saw((at, base), found, here);
+                        expected = stored.place.next_offset;
                         if !gathered.take(stored.place, &[stored.batch]) {
                             return Ok(false);
                         }
                         used += stored.len;
                     }
+                    Decoded::Short(need) if here < to && need > left(here, to) => {
+                        return Err(damaged(here, "it ends inside a frame".to_owned()));
+                    }
                     Decoded::Short(need) => {
                         least = need.max(LOOK);
                         break;
                     }
-                    Decoded::Damaged(what) => {
-                        let offset = position + used as u64;
-                        return Err(StoreError::Damaged { path, offset, what: what.to_owned() });
-                    }
+                    Decoded::Damaged(what) => return Err(damaged(here, what.to_owned())),
                 }
             }
-            if used == 0 && position + bytes.len() as u64 >= to {
-                let what = "it ends inside a frame".to_owned();
-                return Err(StoreError::Damaged { path, offset: position, what });
+            if used == 0 && bytes.len() < asked {
+                return Err(damaged(position, "it is shorter than what was written".to_owned()));
             }
             position += used as u64;
         }
         Ok(true)
     }
 
-    fn saw(&self, (at, base): (TopicPartition, i64), offset: i64, position: u64) {
+    pub(super) fn saw(&self, (at, base): (TopicPartition, i64), offset: i64, position: u64) {
         let mut known = self.known();
         let segment = known.partitions.get_mut(&at).and_then(|it| it.segment_mut(base));
         if let Some(segment) = segment {
@@ -211,14 +234,18 @@ impl Replica {
     }
 }
 
+/// Bytes from a position on.
+pub(super) fn left(position: u64, to: u64) -> usize {
+    usize::try_from(to.saturating_sub(position)).unwrap_or(usize::MAX)
+}
+
 async fn look(
     file: &Arc<dyn DiskFile>,
     path: &str,
-    (position, to): (u64, u64),
-    len: usize,
+    position: u64,
+    asked: usize,
 ) -> Result<Bytes, StoreError> {
-    let left = usize::try_from(to - position).unwrap_or(usize::MAX);
-    let bytes = file.read_at(position, len.min(left)).await.map_err(io_error(path))?;
+    let bytes = file.read_at(position, asked).await.map_err(io_error(path))?;
     if bytes.is_empty() {
         let what = "it is shorter than what was written".to_owned();
         return Err(StoreError::Damaged { path: path.to_owned(), offset: position, what });

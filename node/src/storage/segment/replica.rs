@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -20,6 +20,9 @@ use crate::storage::tables::TableEngine;
 /// One write takes about this much of a segment that has more.
 const WRITE: u64 = 4 << 20;
 
+/// Bytes of segments that a node reads through at start, the newest first: a second or so.
+const CHECK_AT_START: u64 = 512 << 20;
+
 /// What all replicas of a node share.
 #[derive(Debug)]
 pub(in crate::storage) struct Shelf {
@@ -34,6 +37,8 @@ pub(in crate::storage) struct Shelf {
     pub(in crate::storage) enough: Arc<Notify>,
     /// Files kept open.
     open: AtomicUsize,
+    /// Bytes of segments that may still be read through while replicas open.
+    pub(super) check_at_start: AtomicU64,
     /// Set once, by a sync that failed: what it covered may pass for clean and be lost, so that no later sync proves
     /// anything, and no checkpoint is written before a restart has read the disk again (S4).
     sync_failed: AtomicBool,
@@ -53,6 +58,7 @@ impl Shelf {
             room: Notify::new(),
             enough: Arc::default(),
             open: AtomicUsize::new(0),
+            check_at_start: AtomicU64::new(CHECK_AT_START),
             sync_failed: AtomicBool::new(false),
         }
     }
