@@ -197,7 +197,7 @@ impl Logs {
                     return Err(format!("{} keeps a segment below {}", log.at(), log.start));
                 }
             }
-            for at in log.dead().filter(|at| !shard.segments(*at).is_empty()) {
+            if let Some(at) = log.dead().find(|at| !shard.segments(*at).is_empty()) {
                 return Err(format!("{at} was deleted and has segments"));
             }
         }
