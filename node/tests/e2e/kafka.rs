@@ -74,7 +74,7 @@ fn of_the_producer(batch: &Bytes) -> Bytes {
 
 async fn topic_id(channel: Channel) -> Bytes {
     let topic = TopicRef { name: TOPIC.to_owned(), ..TopicRef::default() };
-    let request = DescribeTopicsRequest { topics: vec![topic], ..DescribeTopicsRequest::default() };
+    let request = DescribeTopicsRequest { topics: vec![topic] };
     let answer = TopicServiceClient::new(channel).describe_topics(request).await.unwrap();
     answer.into_inner().topics.remove(0).topic_id
 }
