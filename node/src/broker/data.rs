@@ -131,6 +131,16 @@ impl Broker {
         Ok(Taken { place: core.enqueue(shard.id(), waiting), told })
     }
 
+    /// The answer to a batch of a partition that this node has not heard of.
+    fn refused_later(&self, at: TopicPartition, deadline: Instant) -> Appending {
+        let core = self.core.clone();
+        async move {
+            let missing = timeout_at(deadline, core.missing(at)).await;
+            Err(missing.unwrap_or_else(|_| expired()))
+        }
+        .boxed()
+    }
+
     /// A planted bug's receipt: the offset that the batch would get if nothing else came before it.
     fn early_receipt(&self, at: TopicPartition, header: Option<BatchHeader>) -> Appended {
         let now = self.marks(at).unwrap_or_default();
@@ -172,7 +182,10 @@ impl Logs for Broker {
     fn append(&self, batch: Append) -> Result<Appending, Failure> {
         let (at, deadline) = (batch.at, batch.deadline);
         let early = mutants::active("ack-before-commit").then(|| BatchHeader::read(&batch.batch));
-        let Taken { place, told } = self.take(batch)?;
+        let Taken { place, told } = match self.take(batch) {
+            Err(_) if !self.core.knows(at) => return Ok(self.refused_later(at, deadline)),
+            taken => taken?,
+        };
         if let Some(header) = early {
             let receipt = self.early_receipt(at, header);
             return Ok(async move { Ok(receipt) }.boxed());
@@ -191,7 +204,7 @@ impl Logs for Broker {
 
     async fn read(&self, at: ReadAt) -> Result<Batches, Failure> {
         let core = &self.core;
-        let shard = core.serving_partition(at.at)?;
+        let shard = core.serving_known(at.at).await?;
         let mut marks = core.look(&shard, &at)?;
         if at.offset > marks.high_watermark {
             core.confirm_leader(&shard).await?;

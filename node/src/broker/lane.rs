@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::{ShardId, TopicPartition};
 
@@ -25,6 +26,9 @@ pub(super) type Outcome = Result<Appended, Failure>;
 
 /// An entry of this part of the largest goes at once, even while others are on their way.
 const LARGE: usize = 4;
+/// The next entry waits no longer than this for the last one: it may be on its way for as long as a leader without a quorum
+/// believes in itself, and what is sent after it is refused at once.
+const STALE: Duration = Duration::from_millis(500);
 
 /// A batch that waits for its turn.
 #[derive(Debug)]
@@ -55,14 +59,18 @@ struct Queue {
     bytes: usize,
     /// Entries on their way.
     in_flight: usize,
+    /// When the last of them was sent.
+    sent: Option<Instant>,
 }
 
 impl Queue {
     /// Whether an entry should go now.
     fn is_due(&self, options: &BrokerOptions) -> bool {
+        if self.waiting.is_empty() || self.in_flight >= options.entries_in_flight {
+            return false;
+        }
         let large = self.bytes >= options.entry_bytes / LARGE;
-        let most = if large { options.entries_in_flight } else { 1 };
-        !self.waiting.is_empty() && self.in_flight < most
+        self.in_flight == 0 || large || self.sent.is_some_and(|sent| sent.elapsed() >= STALE)
     }
 
     /// The batches of the next entry, at least one if any waits.
@@ -120,6 +128,7 @@ impl Lane {
             return None;
         }
         queue.in_flight += 1;
+        queue.sent = Some(Instant::now());
         Some(queue.take(options.entry_bytes))
     }
 
@@ -129,6 +138,17 @@ impl Lane {
         queue.in_flight -= 1;
         if queue.is_due(options) {
             self.due.notify_one();
+        }
+    }
+
+    /// Waits until an entry may be due.
+    async fn turn(&self) {
+        let landing = self.queue().in_flight > 0;
+        let due = self.due.notified();
+        if landing {
+            let _ = timeout(STALE, due).await;
+        } else {
+            due.await;
         }
     }
 
@@ -195,7 +215,7 @@ async fn drive(core: Weak<Core>, shard: ShardId, lane: Arc<Lane>) {
             Some(taken) => send(&alive, shard, &lane, taken).await,
             None => {
                 drop(alive);
-                lane.due.notified().await;
+                lane.turn().await;
             }
         }
     }
@@ -318,6 +338,20 @@ mod tests {
         assert_eq!(sizes(lane.take(&options)), None);
         lane.landed(&options);
         assert_eq!(sizes(lane.take(&options)), Some(vec![20, 30]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_that_does_not_land_holds_the_next_one_back_for_a_while_only() {
+        let (lane, options) = (Lane::default(), options());
+        lane.push(waiting(10), &options);
+        lane.turn().await;
+        lane.take(&options).expect("the first one");
+        lane.push(waiting(20), &options);
+        assert_eq!(sizes(lane.take(&options)), None);
+        lane.turn().await;
+        assert_eq!(sizes(lane.take(&options)), Some(vec![20]));
+        lane.push(waiting(30), &options);
+        assert_eq!(sizes(lane.take(&options)), None, "nor does a stuck shard fill with entries");
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ impl Core {
         spot: Spot,
         leader_epoch: Option<i32>,
     ) -> Result<Found, Failure> {
-        let shard = self.serving_partition(at)?;
+        let shard = self.serving_known(at).await?;
         if !matches!(spot, Spot::Earliest) {
             self.confirm_leader(&shard).await?;
         }
@@ -48,7 +48,7 @@ impl Core {
         epoch: i32,
         leader_epoch: Option<i32>,
     ) -> Result<Option<EpochEnd>, Failure> {
-        let shard = self.serving_partition(at)?;
+        let shard = self.serving_known(at).await?;
         // A deposed leader would tell an epoch that has ended as the newest, and its own end as the end (S14).
         self.confirm_leader(&shard).await?;
         let (now, end) = shard.read(|state| {
@@ -66,7 +66,7 @@ impl Core {
         before: Option<i64>,
         deadline: Instant,
     ) -> Result<i64, Failure> {
-        let shard = self.serving_partition(at)?;
+        let shard = self.serving_known(at).await?;
         let end = shard.read(|state| state.partition(at).map(|view| view.next_offset));
         let end = end.ok_or_else(|| no_leader("the partition is not open yet"))?;
         let items = vec![(at, before.unwrap_or(end))];

@@ -57,6 +57,36 @@ impl Core {
         self.serving(shard).map_err(|failure| self.with_epoch(shard, at, failure))
     }
 
+    /// As [`Core::serving_partition`]; that a partition does not exist is only said behind a barrier, because this node may
+    /// not have heard of it yet.
+    pub(super) async fn serving_known(&self, at: TopicPartition) -> Result<Shard, Failure> {
+        match self.serving_partition(at) {
+            Err(_) if !self.knows(at) => Err(self.missing(at).await),
+            known => known,
+        }
+    }
+
+    /// Whether the catalog here lists a partition; without a catalog nothing can be said.
+    pub(super) fn knows(&self, at: TopicPartition) -> bool {
+        let listed = |catalog: &Catalog| catalog.topic(at.topic)?.shard_of(at.partition);
+        self.catalog(|catalog| listed(catalog).is_some()).unwrap_or(true)
+    }
+
+    /// Why a partition that is not in the catalog here cannot be served.
+    pub(super) async fn missing(&self, at: TopicPartition) -> Failure {
+        if let Err(failure) = self.catalog_barrier(Instant::now() + CONFIRM_PATIENCE).await {
+            return failure;
+        }
+        if self.knows(at) {
+            return no_leader("this node has only just heard of the partition");
+        }
+        let topic = self.catalog(|catalog| catalog.topic(at.topic).is_some());
+        match topic {
+            Ok(true) => failure(FailureCode::PartitionNotFound, "no such partition"),
+            _ => failure(FailureCode::TopicNotFound, "no such topic"),
+        }
+    }
+
     /// Returns once a quorum still follows this leader and it has applied all that was committed before. One that was
     /// deposed and does not know it yet holds an older end of the log: told as "out of range", a reset policy would repeat
     /// or skip records (S14). Callers of a shard share its rounds.

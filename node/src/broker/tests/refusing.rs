@@ -5,9 +5,9 @@ use waymark_proto::batch::ProducerStamp;
 use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::{PartitionId, TopicId, TopicPartition};
 
-use super::bed::{Bed, at, batch, limits, sized, to};
+use super::bed::{Bed, batch, from, limits, sized, to};
 use super::clean;
-use crate::broker::logs::Append;
+use crate::broker::logs::{Append, ReadAt};
 
 async fn refusal(bed: &Bed, append: Append) -> Failure {
     bed.append(append).await.expect_err("it must be refused")
@@ -52,7 +52,7 @@ async fn where_the_leaders_time_counts_the_records_own_does_not() {
     let future = forged(35, &i64::MAX.to_be_bytes());
     let appended = bed.append(to(0, future)).await.expect("its time is replaced");
     assert!(appended.log_append_time);
-    let read = bed.read(super::bed::from(0, 0)).await.expect("stored");
+    let read = bed.read(from(0, 0)).await.expect("stored");
     assert_eq!(read.bytes[35..43], super::bed::NOON.to_be_bytes());
     let crc = crc32c::crc32c(&read.bytes[21..]).to_be_bytes();
     assert_eq!(read.bytes[17..21], crc);
@@ -104,6 +104,8 @@ async fn conditions_and_places_that_do_not_hold_are_told_apart() {
     assert_eq!(refusal(&bed, to(9, batch(1, None))).await.code, FailureCode::PartitionNotFound);
     let stranger = TopicPartition { topic: TopicId([9; 16]), partition: PartitionId(0) };
     let nowhere = Append { at: stranger, ..to(0, batch(1, None)) };
-    assert_eq!(refusal(&bed, nowhere).await.code, FailureCode::NoLeader);
-    assert_eq!(at(0).partition, PartitionId(0));
+    assert_eq!(refusal(&bed, nowhere).await.code, FailureCode::TopicNotFound);
+    let nowhere = ReadAt { at: stranger, ..from(0, 0) };
+    let failure = bed.read(nowhere).await.expect_err("no such topic");
+    assert_eq!(failure.code, FailureCode::TopicNotFound);
 }
