@@ -50,8 +50,9 @@ impl Checkpointer {
         }
     }
 
-    /// `urged`: the journal needs this replica's oldest entries gone.
-    pub(super) async fn run(mut self, urged: &Notify) {
+    /// `urged`: the journal needs this replica's oldest entries gone. Returns why there can be no further checkpoint: the
+    /// journal would grow until the disk is full, so the node must stop (S4).
+    pub(super) async fn run(mut self, urged: &Notify) -> String {
         let mut due = Instant::now() + self.interval;
         loop {
             let applied = &self.shard.core.applied;
@@ -67,6 +68,9 @@ impl Checkpointer {
             }
             if let Err(error) = self.checkpoint(give_all_up).await {
                 tracing::error!(shard = %self.shard.id(), %error, "checkpoint failed, the one before stays in force");
+                if self.shard.store().sync_failed() {
+                    return format!("shard {}: {error}", self.shard.id());
+                }
                 sleep(RETRY_PAUSE).await;
             }
         }

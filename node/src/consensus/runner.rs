@@ -154,7 +154,7 @@ async fn keep(member: Arc<Member>, first: Shard, urged: Arc<Notify>) {
         let checkpointer = Checkpointer::new(shard.clone(), &member.options);
         let died = tokio::select! {
             () = member.stopping.cancelled() => return,
-            () = checkpointer.run(&urged) => return,
+            reason = checkpointer.run(&urged) => return member.fail(reason),
             died = leadership::publish(&shard) => died,
         };
         if member.stopping.is_cancelled() || matches!(died, Fatal::Stopped) {

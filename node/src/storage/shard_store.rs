@@ -324,6 +324,13 @@ impl ShardStore {
     pub async fn write_checkpoint(&self, cut: Cut) -> Result<Checkpoint, StoreError> {
         self.replica.write_checkpoint(cut).await
     }
+
+    /// A sync of segments has failed, so no checkpoint will ever be written before a restart (S4).
+    #[must_use]
+    pub fn sync_failed(&self) -> bool {
+        self.replica.sync_failed()
+    }
+
     /// What of a manifest's segments is not here yet (S9).
     ///
     /// # Errors

@@ -157,18 +157,25 @@ impl Pulls {
         let files = self.host.store(running.route.shard).ok_or("the replica is not here")?;
         let patience = self.links.shared.options.pull_stall * PATIENCE;
         let mut progressed = Instant::now();
+        let mut least = u64::MAX;
+        // Who is asked first: the leader, and after it whoever follows the one that gave what was refused.
+        let mut turn = 0;
         loop {
             let missing = files.missing(&running.manifest).await;
             let mut missing = missing.map_err(|error| error.to_string())?;
             if missing.is_empty() {
                 return Ok(());
             }
-            missing.truncate(MOST_RANGES);
-            if self.pull_round(running, files.as_ref(), &missing).await {
-                progressed = Instant::now();
+            let left = missing.iter().map(|range| range.to_byte - range.from_byte).sum();
+            if left < least {
+                (least, progressed) = (left, Instant::now());
             } else if progressed.elapsed() > patience {
                 return Err("no node gives what is missing".to_owned());
             } else {
+                turn += 1;
+            }
+            missing.truncate(MOST_RANGES);
+            if !self.pull_round((running, turn), files.as_ref(), &missing).await {
                 sleep(RETRY_PAUSE).await;
             }
             if running.replaced.is_cancelled() {
@@ -177,16 +184,20 @@ impl Pulls {
         }
     }
 
-    /// Asks one node after the other, the leader first, until one gave something; whether one did.
+    /// Asks one node after the other, from the leader on or so many turns after it, until one gave something; whether one
+    /// did.
     async fn pull_round(
         &self,
-        running: &Running,
+        (running, turn): (&Running, usize),
         files: &dyn SegmentFiles,
         missing: &[MissingRange],
     ) -> bool {
         let leader = running.route.from.node;
         let others = self.links.others().filter(|node| *node != leader);
-        for source in std::iter::once(leader).chain(others) {
+        let mut sources: Vec<NodeId> = std::iter::once(leader).chain(others).collect();
+        let first = turn % sources.len();
+        sources.rotate_left(first);
+        for source in sources {
             let before = pulled(running);
             let outcome = self.pull_from(source, running, files, missing).await;
             if let Err(reason) = outcome {

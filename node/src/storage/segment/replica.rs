@@ -137,6 +137,10 @@ pub(super) fn io_error(path: &str) -> impl Fn(io::Error) -> StoreError {
 }
 
 impl Replica {
+    pub(in crate::storage) fn sync_failed(&self) -> bool {
+        self.shelf.trusted().is_err()
+    }
+
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -140,10 +140,13 @@ pub(super) fn at() -> TopicPartition {
     TopicPartition { topic: TopicId([3; 16]), partition: PartitionId(0) }
 }
 
+/// What a segment must hold.
+fn fill(base: i64, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i as i64 + base).to_le_bytes()[0]).collect()
+}
+
 impl FakeFiles {
     pub(super) fn holding(segments: &[(i64, usize)]) -> Self {
-        let fill =
-            |base: i64, len: usize| (0..len).map(|i| (i as i64 + base).to_le_bytes()[0]).collect();
         let segments = segments.iter().map(|(base, len)| (*base, fill(*base, *len))).collect();
         Self { segments: Mutex::new(segments), ..Self::default() }
     }
@@ -159,11 +162,15 @@ impl FakeFiles {
 #[async_trait]
 impl SegmentFiles for FakeFiles {
     async fn missing(&self, manifest: &Bytes) -> Result<Vec<MissingRange>, StoreError> {
-        let segments = self.segments.lock().unwrap();
+        let mut segments = self.segments.lock().unwrap();
         let mut missing = Vec::new();
         for row in manifest.chunks_exact(16) {
             let base_offset = i64::from_le_bytes(row[..8].try_into().unwrap());
             let to_byte = u64::from_le_bytes(row[8..].try_into().unwrap());
+            let whole = usize::try_from(to_byte).unwrap();
+            segments.retain(|base, bytes| {
+                *base != base_offset || bytes.len() < whole || *bytes == fill(*base, whole)
+            });
             let from_byte = segments.get(&base_offset).map_or(0, |bytes| bytes.len() as u64);
             if from_byte < to_byte {
                 missing.push(MissingRange { at: at(), base_offset, from_byte, to_byte });

@@ -66,6 +66,19 @@ async fn a_pull_survives_the_loss_of_its_source() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_whose_segment_is_rotten_does_not_hold_the_pull_for_ever() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let leader = give_files(nodes.node(1), FakeFiles::holding(&SEGMENTS));
+    leader.segments.lock().unwrap().get_mut(&0).unwrap()[7] ^= 1;
+    let other = give_files(nodes.node(3), FakeFiles::holding(&SEGMENTS));
+    let target = give_files(nodes.node(2), FakeFiles::default());
+    nodes.node(2).replica(0);
+    send(&nodes, 1, leader.manifest()).await.unwrap();
+    assert_eq!(*target.segments.lock().unwrap(), *other.segments.lock().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_call_joins_the_pull_and_the_newest_vote_installs() {
     let _sound = sound();
     let nodes = Nodes::start(&NetworkOptions::default());
