@@ -27,7 +27,7 @@ enum Command {
     Dev(dev::Arguments),
     Demo(demo::Arguments),
     #[command(flatten)]
-    Client(cli::Call),
+    Client(Box<cli::Call>),
 }
 
 /// A command that did not do what it was asked; the text says why and, where it can, what to do.
@@ -47,7 +47,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Node(arguments) => node::run(&arguments),
         Command::Dev(arguments) => dev::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
-        Command::Client(call) => return cli::run(call),
+        Command::Client(call) => return cli::run(*call),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

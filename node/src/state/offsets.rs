@@ -1,7 +1,7 @@
 //! Owns the committed offsets of the shard's groups (CONTRACT §0.4–0.6). Never checks an offset against a partition:
 //! that partition lives in another shard (S16), and a lower offset is legal after a seek.
 //!
-//! The seam for group membership: [`Offsets::commit`] takes a command whose right to commit has been decided. Whether
+//! The seam for group membership: `Offsets::commit` takes a command whose right to commit has been decided. Whether
 //! the member owns the partition in this generation will be asked before it, by a module that owns membership.
 
 use std::collections::{BTreeMap, BTreeSet};
