@@ -37,7 +37,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts three nodes with these settings besides their own, and waits until they serve.
     pub(crate) async fn start(settings: &'static str) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = Self::alone();
         let mut held = Vec::new();
         let mut port = || {
             let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -59,6 +59,11 @@ impl Cluster {
         }
         cluster.ready().await;
         cluster
+    }
+
+    /// Keeps every other cluster away for as long as it is held.
+    pub(crate) fn alone() -> MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = u32> + use<> {

@@ -5,6 +5,7 @@
 
 mod admin;
 mod cluster;
+mod commands;
 mod formation;
 mod kafka;
 mod kill;
