@@ -44,6 +44,17 @@ async fn the_stalled_disk_catches_an_ack_before_the_commit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn segments_that_cannot_be_synced_stop_the_node() {
+    let _clean = clean();
+    let bed = Bed::start().await;
+    assert_eq!(bed.base_of(to(0, batch(2, None))).await, Ok(0));
+    bed.disk.fail_syncs();
+    let reason = timeout(Duration::from_secs(120), bed.consensus.fatal()).await;
+    let reason = reason.expect("a node that must stop: its journal could never be trimmed again");
+    assert!(reason.contains("sick disk"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn batches_of_all_partitions_that_wait_travel_in_one_entry_in_order() {
     let _clean = clean();
     let bed = Bed::start().await;

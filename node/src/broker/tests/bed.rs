@@ -66,7 +66,7 @@ pub(in crate::broker) fn limits() -> BrokerOptions {
 pub(in crate::broker) struct Bed {
     pub(in crate::broker) broker: Broker,
     pub(in crate::broker) disk: Arc<MemoryDisk>,
-    consensus: Consensus,
+    pub(in crate::broker) consensus: Consensus,
     journal: Journal,
     store: Store,
     _upkeep: AbortOnDropHandle<()>,

@@ -1,7 +1,9 @@
-//! A disk in memory that forgets nothing, with a gate in front of the journal's writes.
+//! A disk in memory that forgets nothing, with a gate in front of the journal's writes and syncs of the others that fail on
+//! demand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -17,16 +19,23 @@ type Content = Arc<Mutex<Vec<u8>>>;
 pub(in crate::broker) struct MemoryDisk {
     files: Mutex<BTreeMap<String, Content>>,
     stalled: watch::Sender<bool>,
+    /// Syncs of what is not the journal's fail.
+    sick: Arc<AtomicBool>,
 }
 
 impl MemoryDisk {
     pub(super) fn new() -> Self {
-        Self { files: Mutex::default(), stalled: watch::channel(false).0 }
+        Self { files: Mutex::default(), stalled: watch::channel(false).0, sick: Arc::default() }
     }
 
     /// Lets the journal's writes hang, or go on.
     pub(in crate::broker) fn stall(&self, stalled: bool) {
         self.stalled.send_replace(stalled);
+    }
+
+    /// From here on segments and checkpoints cannot be synced.
+    pub(in crate::broker) fn fail_syncs(&self) {
+        self.sick.store(true, Ordering::Relaxed);
     }
 
     fn files(&self) -> MutexGuard<'_, BTreeMap<String, Content>> {
@@ -47,7 +56,7 @@ impl Disk for MemoryDisk {
         }
         let content = Arc::clone(files.entry(path.to_owned()).or_default());
         let gate = path.starts_with("journal/").then(|| self.stalled.subscribe());
-        Ok(Arc::new(MemoryFile { content, gate }))
+        Ok(Arc::new(MemoryFile { content, gate, sick: Arc::clone(&self.sick) }))
     }
 
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -95,7 +104,9 @@ impl Disk for MemoryDisk {
 #[derive(Debug)]
 struct MemoryFile {
     content: Content,
+    /// The journal's files only.
     gate: Option<watch::Receiver<bool>>,
+    sick: Arc<AtomicBool>,
 }
 
 impl MemoryFile {
@@ -156,6 +167,9 @@ impl DiskFile for MemoryFile {
     }
 
     async fn sync(&self) -> io::Result<()> {
+        if self.gate.is_none() && self.sick.load(Ordering::Relaxed) {
+            return Err(io::Error::other("a sick disk"));
+        }
         self.passed().await;
         Ok(())
     }
