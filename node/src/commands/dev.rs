@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    runtime()?.block_on(develop(arguments))
+    runtime(0)?.block_on(develop(arguments))
 }
 
 async fn develop(arguments: Arguments) -> Result<(), Failure> {

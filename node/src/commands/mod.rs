@@ -58,8 +58,11 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// A runtime for commands that only wait.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+/// A runtime with so many threads; 0 for half of the processors.
+fn runtime(threads: u32) -> Result<tokio::runtime::Runtime, Failure> {
+    let half = || std::thread::available_parallelism().map_or(1, |all| all.get() / 2);
+    let threads = usize::try_from(threads).ok().filter(|threads| *threads > 0).unwrap_or_else(half);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let built = builder.worker_threads(threads.max(1)).enable_all().build();
     built.map_err(|error| Failure::because("cannot start", error))
 }

@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = read(arguments)?;
     telemetry::start(&config.log)?;
     process::raise_open_files();
-    runtime()?.block_on(async {
+    runtime(config.node.threads)?.block_on(async {
         let asked = process::asked_to_stop()?;
         let orphaned = arguments.until_stdin_closes.then(process::stdin_closed).transpose()?;
         let orphaned = OptionFuture::from(orphaned);

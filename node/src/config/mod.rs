@@ -221,6 +221,11 @@ impl Config {
                     .to_owned(),
             );
         }
+        if consensus.heartbeat >= consensus.election_min {
+            return contradiction(
+                "consensus.heartbeat is not below consensus.election_min: its answer would have no time".to_owned(),
+            );
+        }
         if journal.flush_bytes.0 > journal.file_bytes.0 / 4 {
             return contradiction(
                 "journal.flush_bytes is more than a quarter of journal.file_bytes".to_owned(),

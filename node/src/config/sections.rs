@@ -21,6 +21,10 @@ section! {
         id: u32 = 1, between(1, 1_000_000);
         /// The data directory, relative to the working directory. Created when missing; one process at a time may use it.
         data: String = "waymark-data".to_owned(), not_empty();
+        /// Threads that run the node's tasks, beside those that wait for disks; 0 for half of the processors, at least one.
+        /// The kernel's work for network and disks takes the other half, and a record that passes through fewer threads
+        /// waits for fewer wake-ups.
+        threads: u32 = 0, between(0, 1024);
     }
 }
 
@@ -57,7 +61,7 @@ section! {
         file_bytes: Size = Size::mib(64), between(Size::mib(1), Size::gib(1));
         /// Bytes of recent entries kept in memory for replication, apply and reads, for all shards together. Followers
         /// further behind are served from disk.
-        cache_bytes: Size = Size::mib(64), between(Size::mib(1), Size::gib(16));
+        cache_bytes: Size = Size::mib(128), between(Size::mib(1), Size::gib(16));
         /// Most bytes of one flush, at most a quarter of a file. One write and one sync of 1 MiB take about half a
         /// millisecond; larger ones only delay whoever comes next.
         flush_bytes: Size = Size::mib(1), between(Size::kib(64), Size::mib(64));
@@ -75,6 +79,9 @@ section! {
         segment_write_bytes: Size = Size::kib(256), between(Size::kib(4), Size::mib(64));
         /// … or once the oldest of them has waited this long.
         segment_write_after: Duration = ms(200), between(ms(1), secs(60));
+        /// A segment is synced ahead of the checkpoint once so many of its bytes are not. What is left to the checkpoint is
+        /// synced in one go, and the journal's syncs wait behind it: 2 MiB take a disk one or two milliseconds.
+        segment_sync_bytes: Size = Size::mib(2), between(Size::kib(64), Size::gib(1));
         /// Committed bytes of the whole node that may wait for their segments; beyond it apply waits.
         pending_bytes: Size = Size::mib(64), between(Size::mib(1), Size::gib(16));
         /// Segment files kept open. The limit of open files of the process must be higher.
@@ -93,12 +100,12 @@ section! {
         /// `election_max` and then starts an election. Lower values end an outage earlier, but a slow disk or a busy
         /// processor passes for a dead leader.
         election_min: Duration = ms(500), between(ms(20), secs(60));
-        /// See `election_min`. With the defaults a killed leader is replaced after 1.4 to 1.8 s.
+        /// See `election_min`. With the defaults a killed leader is replaced after 1.4 to 1.9 s.
         election_max: Duration = ms(900), between(ms(40), secs(120));
         /// Most bytes of entries in one append request to a follower; one entry always fits.
         append_bytes: Size = Size::mib(1), between(Size::kib(64), Size::mib(16));
         /// A shard is checkpointed at the latest after this many bytes of journal: what a restart has to apply again.
-        checkpoint_bytes: Size = Size::mib(256), between(Size::mib(1), Size::gib(16));
+        checkpoint_bytes: Size = Size::mib(64), between(Size::mib(1), Size::gib(16));
         /// … or this long after something was applied.
         checkpoint_interval: Duration = secs(30), between(ms(100), secs(3600));
         /// Bytes of entries kept in the journal below the checkpoint. A follower that lags by less goes on from the
@@ -120,9 +127,12 @@ section! {
         append_idle: Duration = secs(2), between(ms(100), secs(60));
         /// Append streams of one node that are served at the same time; one for each shard that it leads.
         append_streams: u32 = 4096, between(1, 65_536);
+        /// A follower learns of a commit with the next entries, or after this long if none follow. It bounds how far what a
+        /// follower has applied is behind.
+        commit_gather: Duration = ms(2), between(ms(1), ms(100));
         /// A heartbeat waits this long for those of other shards, to travel with them. It also delays reads that must see
         /// the latest commit.
-        heartbeat_gather: Duration = ms(5), between(ms(1), ms(100));
+        heartbeat_gather: Duration = ms(1), between(ms(1), ms(100));
         /// Shortest pause before a broken connection is tried again.
         reconnect_min: Duration = ms(50), between(ms(1), secs(60));
         /// Longest pause before a broken connection is tried again.

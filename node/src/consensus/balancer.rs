@@ -15,8 +15,6 @@ use super::member::Member;
 use super::shard::Shard;
 use super::types::{C, RaftNode};
 
-/// The journal may hold this many times the bytes of a checkpoint before its oldest holders are urged.
-const JOURNAL_FACTOR: u64 = 2;
 const RECLAIM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Moves leaders back for ever.
@@ -104,12 +102,15 @@ pub(super) async fn hand_over(shard: &Shard) -> bool {
     }
 }
 
-/// Urges the replicas that hold the oldest journal file to checkpoint, once the journal has grown (S3, S6).
+/// Urges the replicas that hold the oldest journal file to checkpoint, once the journal has grown beyond what all replicas
+/// keep when each checkpoints in its turn (S3, S6).
 pub(super) async fn reclaim_journal(member: &Arc<Member>) {
-    let cap = member.options.checkpoint_bytes.saturating_mul(JOURNAL_FACTOR);
+    let most = member.options.checkpoint_bytes.saturating_mul(2);
+    let most = most.saturating_add(member.options.kept_bytes);
     loop {
         sleep(RECLAIM_PAUSE).await;
-        if member.parts.journal.disk_bytes() <= cap {
+        let shards = member.all_shards().len() as u64;
+        if member.parts.journal.disk_bytes() <= most.saturating_mul(shards.max(1)) {
             continue;
         }
         let started = member.started.lock().unwrap_or_else(PoisonError::into_inner);

@@ -61,6 +61,9 @@ impl Checkpointer {
                 () = applied.checkpoint_due.notified() => false,
                 () = sleep_until(due) => false,
                 () = urged.notified() => true,
+                () = self.shard.store().until_sync_fails() => {
+                    return format!("shard {}: segments cannot be synced", self.shard.id());
+                }
             };
             due = Instant::now() + self.interval;
             if self.shard.applied_index() == self.last && !give_all_up {

@@ -10,10 +10,9 @@ use super::shard::Shard;
 use super::types::C;
 use crate::mutants;
 
-/// Publishes until the replica ends; returns why it did. `metrics().running_state` alone does not tell: after a panic it
-/// says that all is well, but its sender is gone.
+/// Publishes until the replica ends; returns why it did. `metrics().running_state` alone does not tell that it has: after a
+/// panic it says that all is well, but its senders are gone.
 pub(super) async fn publish(shard: &Shard) -> Fatal<C> {
-    let mut metrics = shard.core.raft.metrics();
     let mut changes = shard.core.raft.server_metrics();
     let mut leading = shard.core.applied.leading.subscribe();
     loop {
@@ -29,16 +28,14 @@ pub(super) async fn publish(shard: &Shard) -> Fatal<C> {
         };
         set(shard, now);
         tokio::select! {
+            // Fails once the replica's task has ended, however it did. The other metrics change with every entry.
             changed = changes.changed() => if changed.is_err() { break },
-            changed = metrics.changed() => {
-                if changed.is_err() || metrics.borrow_watched().running_state.is_err() { break }
-            }
             _ = leading.changed() => {}
         }
     }
     let term = shard.leadership().term;
     set(shard, Leadership { leader: None, term, ready: false });
-    let ended = metrics.borrow_watched().running_state.clone();
+    let ended = shard.core.raft.metrics().borrow_watched().running_state.clone();
     ended.err().unwrap_or(Fatal::Panicked)
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Member {
     /// The first reason wins.
     fatal: watch::Sender<Option<String>>,
     pub(super) stopping: CancellationToken,
+    /// Every replica has stopped: what leaders owe their followers until then ends too.
+    pub(super) ended: CancellationToken,
     /// S19: this node has room for more data.
     pub(super) has_room: AtomicBool,
     pub(super) heard: Mutex<BTreeMap<NodeId, Heard>>,
@@ -71,6 +73,7 @@ impl Member {
             catalog_changed: Arc::new(Notify::new()),
             fatal: watch::channel(None).0,
             stopping: CancellationToken::new(),
+            ended: CancellationToken::new(),
             has_room: AtomicBool::new(true),
             heard: Mutex::default(),
         }

@@ -7,7 +7,8 @@
 //! | `types`, `membership` | openraft's words and ours |
 //! | `log`, `machine`, `snapshot` | the traits that openraft drives, over journal, state and store |
 //! | `shard`, `propose`, `read_index` | proposals and their outcomes, and reads that must see them |
-//! | `leadership`, `checkpointer`, `balancer` | what runs beside each replica |
+//! | `leadership`, `checkpointer` | what runs beside each replica |
+//! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
 
@@ -40,6 +41,7 @@ mod member;
 pub mod membership;
 pub mod network;
 mod propose;
+mod pulse;
 mod read_index;
 mod runner;
 mod shard;
@@ -205,6 +207,12 @@ impl Consensus {
             let stopping = running.stopping.clone();
             stopping.run_until_cancelled(Box::pin(run(&running))).await;
         });
+        // A task of its own: opening a replica may keep the other one busy for longer than followers are patient.
+        let beating = Arc::clone(&member);
+        tokio::spawn(async move {
+            let ended = beating.ended.clone();
+            ended.run_until_cancelled(pulse::beat(&beating)).await;
+        });
         Ok(Self { member })
     }
 
@@ -337,6 +345,7 @@ impl Consensus {
             }
         }
         join_all(shards.iter().map(|shard| shard.core.raft.shutdown())).await;
+        self.member.ended.cancel();
     }
 }
 

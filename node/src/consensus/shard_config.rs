@@ -23,7 +23,7 @@ impl Default for ConsensusOptions {
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(900),
             append_bytes: 1 << 20,
-            checkpoint_bytes: 256 << 20,
+            checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(30),
             kept_bytes: 64 << 20,
             balance_interval: Duration::from_secs(5),
@@ -39,7 +39,11 @@ pub(super) fn raft_config(options: &ConsensusOptions) -> Result<Arc<Config>, Sta
     let election_max = millis(options.election_max);
     let config = Config {
         cluster_name: "waymark".to_owned(),
-        heartbeat_interval: millis(options.heartbeat),
+        // Heartbeats are sent by `pulse`. What is left of this: a fifth of it is the tick at which elections are looked at;
+        // and it is how long a heartbeat waits for its answer, an append stream for its connection, and a leader that
+        // hands over for its successor.
+        enable_heartbeat: false,
+        heartbeat_interval: millis(options.election_min).saturating_sub(1).max(1),
         election_timeout_min: millis(options.election_min),
         election_timeout_max: election_max,
         // A node that was cut off must not come back with a higher term and depose a healthy leader.

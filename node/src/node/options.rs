@@ -36,6 +36,7 @@ pub(super) fn store(config: &Config) -> StoreOptions {
     StoreOptions {
         segment_write_bytes: store.segment_write_bytes.in_memory(),
         segment_write_after: store.segment_write_after,
+        segment_sync_bytes: store.segment_sync_bytes.in_memory(),
         pending_bytes: store.pending_bytes.in_memory(),
         open_files: in_memory(store.open_files),
         index_interval_bytes: store.index_interval_bytes.in_memory(),
@@ -80,6 +81,7 @@ fn network(config: &Config) -> NetworkOptions {
         append_window_bytes: network.append_window_bytes.in_memory(),
         append_idle: network.append_idle,
         append_streams: in_memory(network.append_streams),
+        commit_gather: network.commit_gather,
         heartbeat_gather: network.heartbeat_gather,
         reconnect: (network.reconnect_min, network.reconnect_max),
         call_timeout: network.call_timeout,

@@ -32,6 +32,7 @@ pub mod topic_config;
 #[cfg(test)]
 mod tests;
 
+pub use batch::STAMP_LEN;
 pub use catalog::Catalog;
 pub use codec::DecodeError;
 pub use command::{CatalogCommand, Command, PartitionSettings};

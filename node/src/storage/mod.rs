@@ -6,5 +6,6 @@ pub mod journal;
 pub mod raft_record;
 pub mod real_disk;
 mod segment;
+mod segment_writer;
 pub mod shard_store;
 pub mod tables;

@@ -1,19 +1,18 @@
-//! What the layers above use of segments, tables and checkpoints. Owns the store's one background task, which writes what
-//! waits; how files are laid out belongs to `segment`.
+//! What the layers above use of segments, tables and checkpoints. Owns their vocabulary and the handles; how files are laid
+//! out belongs to `segment`, and what happens to them in the background to `segment_writer`.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId, TopicPartition};
 
 use super::disk::Disk;
 use super::raft_record::LogId;
 use super::segment::{Replica, Shelf};
+use super::segment_writer::{OpenReplicas, behind_apply};
 use super::tables::TableEngine;
 use crate::state::{Row, StampedBatch};
 
@@ -24,6 +23,8 @@ pub struct StoreOptions {
     pub segment_write_bytes: usize,
     /// … or once the oldest has waited this long.
     pub segment_write_after: Duration,
+    /// A segment is synced ahead of the checkpoint once so many of its bytes are not.
+    pub segment_sync_bytes: usize,
     /// Pending bytes of the whole node; beyond it apply waits.
     pub pending_bytes: usize,
     /// Open segment files kept.
@@ -135,8 +136,7 @@ pub struct MissingRange {
 #[derive(Debug, Clone)]
 pub struct Store {
     shelf: Arc<Shelf>,
-    /// Replicas that are open; the task writes for them.
-    replicas: Arc<Mutex<Vec<Weak<Replica>>>>,
+    replicas: OpenReplicas,
     stopping: CancellationToken,
 }
 
@@ -157,20 +157,10 @@ impl Store {
         tables.clear().map_err(refused)?;
         let store = Self {
             shelf: Arc::new(Shelf::new(disk, tables, options)),
-            replicas: Arc::default(),
+            replicas: OpenReplicas::default(),
             stopping: CancellationToken::new(),
         };
-        let writer = Writer {
-            replicas: Arc::clone(&store.replicas),
-            stopping: store.stopping.clone(),
-            shelf: Arc::downgrade(&store.shelf),
-            enough: Arc::clone(&store.shelf.enough),
-        };
-        let (long_run, patience) = (
-            store.shelf.options.segment_write_bytes as u64,
-            store.shelf.options.segment_write_after,
-        );
-        tokio::spawn(writer.run(long_run, patience));
+        tokio::spawn(behind_apply(&store.shelf, store.replicas.clone(), store.stopping.clone()));
         Ok(store)
     }
     /// Recovers one replica (S5): loads its checkpoint, refills its tables, cuts its segments back to the checkpoint's
@@ -180,7 +170,7 @@ impl Store {
     /// When the checkpoint or a segment below it is damaged.
     pub async fn open_shard(&self, key: ReplicaKey) -> Result<ShardStore, StoreError> {
         let replica = Arc::new(Replica::open(Arc::clone(&self.shelf), key).await?);
-        self.open_replicas().push(Arc::downgrade(&replica));
+        self.replicas.add(&replica);
         Ok(ShardStore { replica })
     }
     /// Bytes that wait for segments, of the whole node: they count in admission (S8).
@@ -191,49 +181,7 @@ impl Store {
     /// Writes what is pending and stops.
     pub async fn shutdown(&self) {
         self.stopping.cancel();
-        write_all(&self.replicas, 1).await;
-    }
-
-    fn open_replicas(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Replica>>> {
-        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Writes behind apply. Holds no disk: it ends once the store and all its replicas are gone.
-struct Writer {
-    replicas: Arc<Mutex<Vec<Weak<Replica>>>>,
-    stopping: CancellationToken,
-    shelf: Weak<Shelf>,
-    enough: Arc<Notify>,
-}
-
-impl Writer {
-    /// Writes what waits: long runs as soon as there are any, the rest now and then.
-    async fn run(self, long_run: u64, patience: Duration) {
-        while self.shelf.strong_count() > 0 {
-            let least = tokio::select! {
-                () = self.stopping.cancelled() => return,
-                () = self.enough.notified() => long_run,
-                () = sleep(patience) => 1,
-            };
-            // Many short runs can fill the room too.
-            let full = self.shelf.upgrade().is_some_and(|shelf| shelf.is_full());
-            write_all(&self.replicas, if full { 1 } else { least }).await;
-        }
-    }
-}
-
-async fn write_all(replicas: &Mutex<Vec<Weak<Replica>>>, least: u64) {
-    let replicas: Vec<Arc<Replica>> = {
-        let mut open = replicas.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|replica| replica.strong_count() > 0);
-        open.iter().filter_map(Weak::upgrade).collect()
-    };
-    for replica in replicas {
-        if let Err(error) = replica.write_waiting(least).await {
-            // It stays readable from memory, and the journal has it; the checkpoint will say so too.
-            tracing::error!(%error, "segments cannot be written");
-        }
+        self.replicas.write_all(1).await;
     }
 }
 
@@ -329,6 +277,11 @@ impl ShardStore {
     #[must_use]
     pub fn sync_failed(&self) -> bool {
         self.replica.sync_failed()
+    }
+
+    /// Resolves once [`ShardStore::sync_failed`].
+    pub async fn until_sync_fails(&self) {
+        self.replica.until_sync_fails().await;
     }
 
     /// What of a manifest's segments is not here yet (S9).

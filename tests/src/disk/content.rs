@@ -87,6 +87,8 @@ pub(super) struct Inode {
     pub(super) durable: Content,
     /// Changes not synced yet, oldest first.
     pub(super) dirty: Vec<Change>,
+    /// Changes that left `dirty` through syncs: with it each change has a number.
+    pub(super) drained: usize,
 }
 
 pub(super) fn keep_prefix(durable: &mut Content, dirty: &[Change], rng: &mut StdRng) {

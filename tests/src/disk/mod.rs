@@ -226,8 +226,9 @@ impl SimDisk {
         let (covered, latency, fails, lies) = {
             let mut state = self.call()?;
             let chosen = state.inodes.iter().filter(|(number, _)| chosen(**number));
-            let covered: Vec<_> =
-                chosen.map(|(number, inode)| (*number, inode.dirty.len())).collect();
+            let covered: Vec<_> = chosen
+                .map(|(number, inode)| (*number, inode.drained + inode.dirty.len()))
+                .collect();
             let Faults { sync_latency, sync_errors, sync_lies, .. } = state.faults.clone();
             let latency = if sync_latency.is_empty() {
                 sync_latency.start
@@ -241,13 +242,14 @@ impl SimDisk {
             tokio::time::sleep(latency).await;
         }
         let mut state = self.call()?;
-        for (number, count) in covered {
+        for (number, upto) in covered {
             let Some(inode) = state.inodes.get_mut(&number) else { continue };
             if lies {
                 continue;
             }
-            // Another sync may have covered some of it meanwhile.
-            let count = count.min(inode.dirty.len());
+            // Another sync may have covered some of it meanwhile; what came after this one began stays.
+            let count = upto.saturating_sub(inode.drained);
+            inode.drained += count;
             for change in inode.dirty.drain(..count) {
                 if !fails {
                     inode.durable.apply(&change);

@@ -34,6 +34,7 @@ flush_bytes = "64 KiB"
 [store]
 segment_write_bytes = "4 KiB"
 segment_write_after = "{write_ms} ms"
+segment_sync_bytes = "64 KiB"
 open_files = 16
 index_interval_bytes = "1 KiB"
 [consensus]

@@ -94,6 +94,7 @@ pub(crate) fn store_options() -> StoreOptions {
     StoreOptions {
         segment_write_bytes: 64 << 10,
         segment_write_after: Duration::from_millis(20),
+        segment_sync_bytes: 256 << 10,
         pending_bytes: 16 << 20,
         open_files: 64,
         index_interval_bytes: 4096,

@@ -77,6 +77,8 @@ impl Log {
         whole[8..12].copy_from_slice(&length.to_be_bytes());
         whole[23..27].copy_from_slice(&1_i32.to_be_bytes());
         whole[35..43].copy_from_slice(&self.next.to_be_bytes());
+        let crc = crc32c::crc32c(&whole[21..]);
+        whole[17..21].copy_from_slice(&crc.to_be_bytes());
         let framed = whole.len() + FRAME_OVERHEAD;
         let starts_segment = self.segment_bytes == 0 || self.segment_bytes + framed > 2000;
         if starts_segment {
@@ -226,6 +228,7 @@ pub(crate) fn options() -> StoreOptions {
     StoreOptions {
         segment_write_bytes: 500,
         segment_write_after: Duration::from_millis(5),
+        segment_sync_bytes: 1500,
         pending_bytes: 4000,
         open_files: 4,
         index_interval_bytes: 300,

@@ -159,6 +159,7 @@ impl Bed {
         let options = StoreOptions {
             segment_write_bytes: 64 << 10,
             segment_write_after: Duration::from_millis(200),
+            segment_sync_bytes: 1 << 20,
             pending_bytes: 4 << 20,
             open_files: 16,
             index_interval_bytes: 4096,

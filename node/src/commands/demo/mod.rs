@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    runtime()?.block_on(demonstrate(arguments))
+    runtime(0)?.block_on(demonstrate(arguments))
 }
 
 async fn demonstrate(arguments: Arguments) -> Result<(), Failure> {

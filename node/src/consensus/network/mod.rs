@@ -63,6 +63,8 @@ pub struct NetworkOptions {
     pub append_idle: Duration,
     /// Append streams of one peer node served at the same time.
     pub append_streams: usize,
+    /// A commit waits this long for entries to travel with.
+    pub commit_gather: Duration,
     /// A heartbeat waits this long for those of other shards; also delays a linearizable read.
     pub heartbeat_gather: Duration,
     /// Shortest and longest pause before a broken connection is tried again.
@@ -86,7 +88,8 @@ impl Default for NetworkOptions {
             append_window_bytes: 8 << 20,
             append_idle: Duration::from_secs(2),
             append_streams: 4096,
-            heartbeat_gather: Duration::from_millis(5),
+            commit_gather: Duration::from_millis(2),
+            heartbeat_gather: Duration::from_millis(1),
             reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
             call_timeout: Duration::from_secs(2),
             pull_stall: Duration::from_secs(10),

@@ -6,6 +6,10 @@
 //! only then, and without that an idle leader loses its lease); it fails as `Unreachable`, so that openraft backs off; and it
 //! connects only once the input gave a request: openraft waits out its back-off inside the input, so that a stream which
 //! fails before it reads is tried again at once, for ever, at the cost of a whole core.
+//!
+//! A request without entries tells the follower of a commit and nothing else. It is held for a moment: mostly the next
+//! entries come meanwhile and tell the same, and openraft takes their answer for both, since an answer covers all requests
+//! up to the entry that it names. The first request of a stream is never held: it may ask where the follower's log ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,8 +42,10 @@ struct AppendStream<S> {
     /// Gone once it ended.
     input: Option<S>,
     place: Registration,
-    /// Not yet handed to the connection: at most the opening and one request, or the end.
+    /// Not yet handed to the connection: the opening and one request, or one request and the end.
     pending: VecDeque<Kind>,
+    /// A commit without entries, and when it goes if none come.
+    held: Option<(AppendEntriesRequest<C>, Instant)>,
     /// Sizes of the requests that wait for an answer, in their order; at most the window.
     owed: VecDeque<usize>,
     owed_bytes: usize,
@@ -68,7 +74,7 @@ where
                     Ok(mux) => {
                         let options = link.shared.options.clone();
                         let mut open = Box::new(AppendStream::open(&mux, route, input, options));
-                        open.accept(Some(first));
+                        open.send(first);
                         (open.next().await?, State::Open(open))
                     }
                     Err(error) => (Err(unreachable(error)), State::Failed),
@@ -99,6 +105,8 @@ enum Event {
     Answer(Option<Kind>),
     Request(Option<AppendEntriesRequest<C>>),
     Sent,
+    /// What was held has waited long enough.
+    Due,
     Silence,
 }
 
@@ -111,6 +119,7 @@ where
             input: Some(input),
             place: mux.register(options.append_window),
             pending: VecDeque::from([Kind::Open(wire::route_to(route))]),
+            held: None,
             owed: VecDeque::new(),
             owed_bytes: 0,
             heard: Instant::now(),
@@ -133,6 +142,10 @@ where
                     self.accept(request);
                     None
                 }
+                Event::Due => {
+                    self.send_held();
+                    None
+                }
                 Event::Sent => None,
                 Event::Silence => {
                     Some(Err(unreachable(format!("no answer for {:?}", self.options.append_idle))))
@@ -152,6 +165,7 @@ where
             && self.owed_bytes < self.options.append_window_bytes;
         let (waits_to_send, waits) =
             (!self.pending.is_empty(), !self.pending.is_empty() || !self.owed.is_empty());
+        let held_until = self.held.as_ref().map(|(_, until)| *until);
         let (place, input, pending) = (&mut self.place, &mut self.input, &mut self.pending);
         tokio::select! {
             biased;
@@ -164,16 +178,38 @@ where
                 Err(_) => Event::Answer(None),
             },
             request = next_of(input), if !waits_to_send && credit => Event::Request(request),
+            () = due(held_until), if !waits_to_send && credit => Event::Due,
             () = sleep_until(self.heard + self.options.append_idle), if waits => Event::Silence,
         }
     }
 
     fn accept(&mut self, request: Option<AppendEntriesRequest<C>>) {
-        let Some(request) = request else {
-            self.input = None;
-            self.pending.push_back(Kind::End(End {}));
-            return;
-        };
+        match request {
+            None => {
+                self.send_held();
+                self.input = None;
+                self.pending.push_back(Kind::End(End {}));
+            }
+            Some(request) if request.entries.is_empty() => {
+                // What follows without entries says more of the same, and does not begin the wait anew.
+                let since = self.held.take().map(|(_, until)| until);
+                let until = since.unwrap_or_else(|| Instant::now() + self.options.commit_gather);
+                self.held = Some((request, until));
+            }
+            Some(request) => {
+                self.held = None;
+                self.send(request);
+            }
+        }
+    }
+
+    fn send_held(&mut self) {
+        if let Some((request, _)) = self.held.take() {
+            self.send(request);
+        }
+    }
+
+    fn send(&mut self, request: AppendEntriesRequest<C>) {
         if self.owed.is_empty() {
             self.heard = Instant::now();
         }
@@ -198,6 +234,13 @@ where
             Some(_) => Err(unreachable("not a server's frame")),
             None => Err(unreachable("the connection broke")),
         }
+    }
+}
+
+async fn due(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,16 +3,45 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::task::JoinHandle;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{DIR, JournalError};
 use crate::storage::disk::{AlignedBuf, BLOCK, Disk, DiskFile, OpenMode};
 
-/// Spare files kept; more are removed, so that the journal shrinks again after a burst.
-const MOST_SPARES: usize = 2;
+/// Spare files kept; more are removed, so that the journal shrinks again after a burst. Checkpoints free many files at a
+/// time, and a file that has to be made anew is written twice.
+const MOST_SPARES: usize = 16;
 /// Bytes written at a time while a file is prepared.
 const PREPARE_CHUNK: usize = 256 * 1024;
+/// A file is prepared this much faster than the one before it fills, so that it is ready in time.
+const AHEAD: u64 = 2;
+
+/// How full the current file is: a file that is prepared beside it goes no faster than it must, or its zeros would hold up
+/// the flushes. A new file of 64 MiB at the disk's full speed is a pause of a tenth of a second.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Bytes of the current file that are used; `u64::MAX` once the new one is waited for. Only rises.
+    filled: AtomicU64,
+    /// `filled` rose. One waiter: the file being prepared.
+    rose: Notify,
+}
+
+impl Pace {
+    fn reach(&self, filled: u64) {
+        self.filled.fetch_max(filled, Ordering::Relaxed);
+        self.rose.notify_one();
+    }
+
+    /// Returns once the new file may have this many bytes.
+    async fn allows(&self, bytes: u64) {
+        while bytes > self.filled.load(Ordering::Relaxed).saturating_mul(AHEAD) {
+            self.rose.notified().await;
+        }
+    }
+}
 
 /// One file of the journal, whatever it holds at the moment. A clone shares the handles.
 #[derive(Debug, Clone)]
@@ -45,7 +74,12 @@ impl JournalFile {
 
     /// Creates a file full of zeros. Written, not only reserved: the first write to reserved space changes the file's
     /// extents, and every sync would then wait for the file system's own journal too.
-    async fn create(disk: Arc<dyn Disk>, slot: u32, bytes: u64) -> Result<Self, JournalError> {
+    async fn create(
+        disk: Arc<dyn Disk>,
+        slot: u32,
+        bytes: u64,
+        pace: Arc<Pace>,
+    ) -> Result<Self, JournalError> {
         let path = path_of(slot);
         let filled = async {
             let file = disk.open(&path, OpenMode::Direct).await?;
@@ -53,6 +87,7 @@ impl JournalFile {
             let mut zeros = AlignedBuf::with_capacity(PREPARE_CHUNK);
             let mut at = 0;
             while at < bytes {
+                pace.allows(at).await;
                 let chunk = (bytes - at).min(PREPARE_CHUNK as u64);
                 zeros.clear();
                 zeros.extend_zeros(usize::try_from(chunk).expect("at most one chunk"));
@@ -97,7 +132,9 @@ pub(super) struct Pool {
     next_slot: u32,
     spares: Vec<JournalFile>,
     /// A file being prepared in the background.
-    preparing: Option<JoinHandle<Result<JournalFile, JournalError>>>,
+    preparing: Option<(u32, AbortOnDropHandle<Result<JournalFile, JournalError>>)>,
+    /// Of the file being prepared.
+    pace: Arc<Pace>,
 }
 
 impl Pool {
@@ -107,7 +144,14 @@ impl Pool {
             0,
             "options are checked when the journal opens"
         );
-        Self { disk, file_bytes, next_slot, spares: Vec::new(), preparing: None }
+        Self {
+            disk,
+            file_bytes,
+            next_slot,
+            spares: Vec::new(),
+            preparing: None,
+            pace: Arc::default(),
+        }
     }
 
     /// A file to write to from its beginning: a spare, the one being prepared, or a new one.
@@ -116,8 +160,9 @@ impl Pool {
             return Ok(spare);
         }
         self.prepare();
+        self.pace.reach(u64::MAX);
         match self.preparing.take() {
-            Some(task) => task.await.unwrap_or_else(|stopped| {
+            Some((_, task)) => task.await.unwrap_or_else(|stopped| {
                 let path = DIR.to_owned();
                 Err(JournalError::Io { path, source: io::Error::other(stopped) })
             }),
@@ -132,8 +177,15 @@ impl Pool {
         }
         let slot = self.next_slot;
         self.next_slot += 1;
-        let made = JournalFile::create(Arc::clone(&self.disk), slot, self.file_bytes);
-        self.preparing = Some(tokio::spawn(made));
+        self.pace = Arc::default();
+        let (disk, pace) = (Arc::clone(&self.disk), Arc::clone(&self.pace));
+        let made = JournalFile::create(disk, slot, self.file_bytes, pace);
+        self.preparing = Some((slot, AbortOnDropHandle::new(tokio::spawn(made))));
+    }
+
+    /// The current file is used up to here.
+    pub(super) fn filled(&self, bytes: u64) {
+        self.pace.reach(bytes);
     }
 
     /// Takes a file back, or removes it when there are enough. A file of another size, from before a change of the
@@ -149,10 +201,12 @@ impl Pool {
 
     /// Stops preparing and lets the disk go.
     pub(super) async fn close(self) {
-        if let Some(task) = self.preparing {
+        if let Some((slot, task)) = self.preparing {
             task.abort();
-            // Only its end matters; a file half prepared is found and removed at the next start.
-            let _ = task.await;
+            if task.await.is_err() {
+                // Half prepared. What a kill leaves behind is used as it is: it only makes the syncs of its first use slower.
+                let _ = self.disk.remove(&path_of(slot)).await;
+            }
         }
     }
 }

@@ -208,6 +208,7 @@ impl Flusher {
         let at = u32::try_from(self.at).expect("files are below 4 GiB");
         self.note(batch, &draft, Place { file: self.stamp.file, at }).await;
         self.at += u64::from(header.total_len);
+        self.pool.filled(self.at);
         self.stamp.base = header.link();
         self.stamp.number += 1;
         // One entry far above the usual must not keep its room for ever.

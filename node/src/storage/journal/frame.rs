@@ -57,6 +57,9 @@ pub(super) struct Frame {
     pub(super) fact: Fact,
 }
 
+/// A payload is summed and copied in parts that fit a processor's first cache, where the copy finds what the sum has read.
+const SUMMED_AT_ONCE: usize = 24 << 10;
+
 impl Frame {
     /// Bytes on disk.
     pub(super) fn encoded_len(&self) -> usize {
@@ -86,10 +89,14 @@ impl Frame {
         head[28..32].copy_from_slice(&id.leader.node.0.to_le_bytes());
         head[32..36].copy_from_slice(&id.leader.incarnation.to_le_bytes());
         head[36..44].copy_from_slice(&id.index.to_le_bytes());
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&head[4..]), payload);
-        head[..4].copy_from_slice(&crc.to_le_bytes());
+        let head_at = out.len();
         out.extend_from_slice(&head);
-        out.extend_from_slice(payload);
+        let mut crc = crc32c::crc32c(&head[4..]);
+        for part in payload.chunks(SUMMED_AT_ONCE) {
+            crc = crc32c::crc32c_append(crc, part);
+            out.extend_from_slice(part);
+        }
+        out.as_mut_slice()[head_at..head_at + 4].copy_from_slice(&crc.to_le_bytes());
         crc
     }
 

@@ -72,7 +72,7 @@ impl Default for JournalOptions {
     fn default() -> Self {
         Self {
             file_bytes: 64 << 20,
-            cache_bytes: 64 << 20,
+            cache_bytes: 128 << 20,
             flush_bytes: 1 << 20,
             closing_flush_after: Duration::from_millis(20),
             new_journal_id: 1,

@@ -67,8 +67,14 @@ pub(super) async fn recover(
     disk: &dyn Disk,
     options: &JournalOptions,
 ) -> Result<Recovered, JournalError> {
-    let found = slots(disk).await;
-    let found = found.map_err(|source| JournalError::Io { path: DIR.to_owned(), source })?;
+    let found = async {
+        // A file whose preparation a kill cut short has a name that a power cut may still take, and it is about to be used.
+        if !mutants::active("trust-the-listing") {
+            disk.sync_dir(DIR).await?;
+        }
+        slots(disk).await
+    };
+    let found = found.await.map_err(|source| JournalError::Io { path: DIR.to_owned(), source })?;
     let next_slot = found.iter().max().map_or(0, |slot| slot + 1);
     let mut highest = Highest::default();
     let mut files = Vec::new();
@@ -81,7 +87,7 @@ pub(super) async fn recover(
         files.push(Candidate { file, head });
     }
     let Some(newest) = newest(&files) else {
-        return born(files, next_slot).await;
+        return born(options, files, next_slot).await;
     };
     let end = end_of(newest).await?;
     check_behind(newest, &files, &end, &mut highest).await?;
@@ -123,7 +129,11 @@ fn newest(files: &[Candidate]) -> Option<&Candidate> {
 
 /// No file begins with a whole flush: the journal was never opened before, or its birth was cut short. The flush of the
 /// birth is synced before anything is served, so any header elsewhere means that flushes were lost.
-async fn born(files: Vec<Candidate>, next_slot: u32) -> Result<Recovered, JournalError> {
+async fn born(
+    options: &JournalOptions,
+    files: Vec<Candidate>,
+    next_slot: u32,
+) -> Result<Recovered, JournalError> {
     for Candidate { file, .. } in &files {
         let headers = Walk::new(file).headers_behind().await?;
         if let Some((_, header)) = headers.iter().find(|(_, header)| header.base.number > 0) {
@@ -132,7 +142,7 @@ async fn born(files: Vec<Candidate>, next_slot: u32) -> Result<Recovered, Journa
         }
     }
     Ok(Recovered {
-        logs: Logs::default(),
+        logs: Logs::new(options.cache_bytes),
         chain: BTreeMap::new(),
         free: files.into_iter().map(|candidate| candidate.file).collect(),
         free_once_superseded: Vec::new(),

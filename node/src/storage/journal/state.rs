@@ -225,8 +225,8 @@ impl Cache {
     }
 }
 
-/// All logs of the node.
-#[derive(Debug, Default)]
+/// All logs of the node. No default: a cache without a limit of its own would keep nothing.
+#[derive(Debug)]
 pub(super) struct Logs {
     /// Sorted, so that whatever is derived from a walk over it is the same in every run.
     pub(super) replicas: BTreeMap<ReplicaKey, ReplicaLog>,
@@ -237,7 +237,8 @@ pub(super) struct Logs {
 
 impl Logs {
     pub(super) fn new(cache_bytes: usize) -> Self {
-        Self { cache: Cache { limit: cache_bytes, ..Cache::default() }, ..Self::default() }
+        let cache = Cache { limit: cache_bytes, ..Cache::default() };
+        Self { replicas: BTreeMap::new(), cache, live: BTreeMap::new() }
     }
 
     /// Appends an entry that the caller has found to follow. It stays in memory until `settle` says where it is on disk.

@@ -59,6 +59,19 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn the_newest_entries_are_served_from_memory_from_the_first_start_on() {
+    let root = tempfile::tempdir().unwrap();
+    let journal = open(root.path(), 1 << 20).await;
+    let log = journal.shard(key(1));
+    append(&log, vec![entry(1, b"one")]).await;
+    for file in std::fs::read_dir(root.path().join("journal")).unwrap() {
+        let file = std::fs::File::options().write(true).open(file.unwrap().path()).unwrap();
+        file.set_len(0).unwrap();
+    }
+    assert_eq!(log.read(1, 2, 1 << 20).await.unwrap(), [entry(1, b"one")]);
+}
+
+#[tokio::test]
 async fn an_entry_that_does_not_follow_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let journal = open(root.path(), 0).await;

@@ -13,12 +13,9 @@ use super::replica::{Doomed, Known, Replica, Shelf, io_error};
 use crate::mutants;
 use crate::state::Row;
 use crate::state::rows::PartitionExtent;
-use crate::storage::disk::{DiskFile, OpenMode};
+use crate::storage::disk::OpenMode;
 use crate::storage::shard_store::{Checkpoint, Cut, StoreError};
 use crate::storage::tables::TableError;
-
-/// Above this many files one sync of everything is cheaper (S6).
-const SINGLE_SYNCS: usize = 64;
 
 fn tables_error(error: TableError) -> StoreError {
     StoreError::Io { path: "tables".to_owned(), source: std::io::Error::other(error) }
@@ -36,6 +33,7 @@ impl Replica {
             key,
             known: std::sync::Mutex::default(),
             io: tokio::sync::Mutex::new(()),
+            syncing: Arc::default(),
             holds: std::sync::atomic::AtomicUsize::new(0),
         };
         let loaded = replica.load().await?;
@@ -148,9 +146,8 @@ impl Replica {
         &self,
         cut: Cut,
     ) -> Result<Checkpoint, StoreError> {
-        let _turn = self.io.lock().await;
         self.shelf.trusted()?;
-        self.write_in_turn(1).await?;
+        self.write_waiting(1).await?;
         self.shelf.tables.write(self.key, &cut.rows).map_err(tables_error)?;
         let rows = self.shelf.tables.scan(self.key, &[]).map_err(tables_error)?;
         let extents: Extents = rows.iter().filter_map(extent_of).collect();
@@ -179,40 +176,6 @@ impl Replica {
             (*at, extents.collect())
         });
         files.collect()
-    }
-
-    /// Everything written so far is durable afterwards, and every name.
-    pub(super) async fn sync(&self) -> Result<(), StoreError> {
-        let dirty: Vec<(TopicPartition, i64)> = {
-            let known = self.known();
-            let all = known.partitions.iter();
-            let segments = all.flat_map(|(at, it)| it.segments.iter().map(move |it| (*at, it)));
-            segments.filter(|(_, it)| it.dirty).map(|(at, it)| (at, it.base)).collect()
-        };
-        if dirty.len() > SINGLE_SYNCS {
-            let synced = self.shelf.disk.sync_all().await;
-            self.shelf.synced(synced).map_err(io_error("data directory"))?;
-        } else {
-            for (at, base) in &dirty {
-                let file: Arc<dyn DiskFile> = self.file(*at, *base, OpenMode::Write).await?;
-                let synced = file.sync().await;
-                self.shelf.synced(synced).map_err(io_error(&self.path(*at, *base)))?;
-            }
-        }
-        let mut owed = OwedNames::take(self);
-        while let Some(folder) = owed.folders.first().cloned() {
-            let synced = self.shelf.disk.sync_dir(&folder).await;
-            self.shelf.synced(synced).map_err(io_error(&folder))?;
-            owed.folders.remove(&folder);
-        }
-        let mut known = self.known();
-        for (at, base) in dirty {
-            let segment = known.partitions.get_mut(&at).and_then(|it| it.segment_mut(base));
-            if let Some(segment) = segment {
-                segment.dirty = false;
-            }
-        }
-        Ok(())
     }
 
     /// From here on a restart believes this checkpoint.
@@ -244,6 +207,7 @@ impl Replica {
 
     /// Takes what the newest checkpoint does not name out of sight, and removes it unless a pull holds it (S7).
     async fn retire(&self, extents: &Extents) {
+        let _turn = self.io.lock().await;
         {
             let mut known = self.known();
             let gone = self.take_unnamed(&mut known, extents);
@@ -288,29 +252,6 @@ impl Replica {
             true
         });
         doomed
-    }
-}
-
-/// Folders whose new names are being made durable. What was not synced, because a sync failed or the caller went away, is
-/// owed again: otherwise the next checkpoint would name files that a power cut takes.
-struct OwedNames<'a> {
-    replica: &'a Replica,
-    folders: BTreeSet<String>,
-}
-
-impl<'a> OwedNames<'a> {
-    fn take(replica: &'a Replica) -> Self {
-        let folders = std::mem::take(&mut replica.known().new_names);
-        Self { replica, folders }
-    }
-}
-
-impl Drop for OwedNames<'_> {
-    fn drop(&mut self) {
-        let folders = std::mem::take(&mut self.folders);
-        if !folders.is_empty() {
-            self.replica.known().new_names.extend(folders);
-        }
     }
 }
 

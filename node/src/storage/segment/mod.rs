@@ -10,6 +10,7 @@
 //! | `manifest` | bytes of a checkpoint |
 //! | `check` | a whole run of frames, at start and after a pull |
 //! | `checkpoint` | making a cut durable, recovery, removing files |
+//! | `sync` | what is durable of them, ahead of the checkpoint and for it |
 //! | `pull` | what a follower lacks, and taking it over |
 
 mod check;
@@ -20,5 +21,6 @@ mod partition;
 mod pull;
 mod reader;
 mod replica;
+mod sync;
 
 pub(super) use replica::{Replica, Shelf};

@@ -16,7 +16,7 @@ struct Mark {
     position: u64,
 }
 
-/// One file: `written ≤ bytes`; what lies between is `pending`, in order.
+/// One file: `durable ≤ written ≤ bytes`; what lies between the last two is `pending`, in order.
 #[derive(Debug, Default)]
 pub(super) struct Segment {
     pub(super) base: i64,
@@ -25,10 +25,10 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
     /// Bytes in the file.
     pub(super) written: u64,
+    /// Bytes that a sync covers. Rises only after a sync that began when they were written.
+    pub(super) durable: u64,
     pub(super) max_timestamp: i64,
     pub(super) sealed: bool,
-    /// Written since the last sync.
-    pub(super) dirty: bool,
     pub(super) pending: VecDeque<Frame>,
     /// Open, if it is one of those that are kept open.
     pub(super) file: Option<Arc<dyn DiskFile>>,
@@ -38,7 +38,7 @@ pub(super) struct Segment {
 
 impl Segment {
     pub(super) fn stored(base: i64, (next, bytes): (i64, u64), max_timestamp: i64) -> Self {
-        Self { base, next, bytes, written: bytes, max_timestamp, ..Self::default() }
+        Self { base, next, bytes, written: bytes, durable: bytes, max_timestamp, ..Self::default() }
     }
 
     fn append(&mut self, frame: Frame) {
@@ -72,7 +72,6 @@ impl Segment {
             self.written += frame.len();
             mark(&mut self.marks, (frame.0.base_offset, position), interval);
         }
-        self.dirty = true;
         self.written - before
     }
 

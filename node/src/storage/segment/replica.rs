@@ -1,13 +1,14 @@
-//! Owns the files of one replica: appends wait in memory and are written in long runs, by one task at a time. Nothing here
-//! is synced; the checkpoint does that.
+//! Owns the files of one replica: appends wait in memory and are written in long runs, by one task at a time. What is
+//! written is not durable yet: that is [`sync`](super::sync).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use waymark_proto::ids::{ReplicaKey, TopicPartition};
 
 use super::partition::{Partition, Segment};
@@ -35,13 +36,17 @@ pub(in crate::storage) struct Shelf {
     pub(in crate::storage) room: Notify,
     /// Told when a partition has enough for a write.
     pub(in crate::storage) enough: Arc<Notify>,
+    /// Told when a segment has a long run of unsynced bytes.
+    pub(in crate::storage) unsynced: Arc<Notify>,
     /// Files kept open.
     open: AtomicUsize,
     /// Bytes of segments that may still be read through while replicas open.
     pub(super) check_at_start: AtomicU64,
-    /// Set once, by a sync that failed: what it covered may pass for clean and be lost, so that no later sync proves
+    /// Cancelled by a sync that failed: what it covered may pass for clean and be lost, so that no later sync proves
     /// anything, and no checkpoint is written before a restart has read the disk again (S4).
-    sync_failed: AtomicBool,
+    sync_failed: CancellationToken,
+    /// As `Replica::syncing`, for syncs of everything: they share a handle, whatever the replica.
+    pub(super) syncing_all: tokio::sync::Mutex<()>,
 }
 
 impl Shelf {
@@ -57,23 +62,25 @@ impl Shelf {
             pending: AtomicUsize::new(0),
             room: Notify::new(),
             enough: Arc::default(),
+            unsynced: Arc::default(),
             open: AtomicUsize::new(0),
             check_at_start: AtomicU64::new(CHECK_AT_START),
-            sync_failed: AtomicBool::new(false),
+            sync_failed: CancellationToken::new(),
+            syncing_all: tokio::sync::Mutex::new(()),
         }
     }
 
     /// Remembers a sync that failed.
     pub(super) fn synced(&self, outcome: io::Result<()>) -> io::Result<()> {
         if outcome.is_err() {
-            self.sync_failed.store(true, Ordering::SeqCst);
+            self.sync_failed.cancel();
         }
         outcome
     }
 
     /// Refuses what would have to rely on a sync after one has failed.
     pub(super) fn trusted(&self) -> Result<(), StoreError> {
-        if self.sync_failed.load(Ordering::SeqCst) {
+        if self.sync_failed.is_cancelled() {
             let source = io::Error::other("an earlier sync failed: the node has to be restarted");
             return Err(StoreError::Io { path: "data directory".to_owned(), source });
         }
@@ -118,8 +125,11 @@ pub(in crate::storage) struct Replica {
     pub(super) shelf: Arc<Shelf>,
     pub(super) key: ReplicaKey,
     pub(super) known: Mutex<Known>,
-    /// Held by whoever writes, cuts, syncs or removes files.
+    /// Held by whoever writes, cuts or removes files. Only an install holds it across a sync of many bytes: apply has to
+    /// wait for it anyway.
     pub(super) io: tokio::sync::Mutex<()>,
+    /// Held by a sync of segments until its outcome is noted.
+    pub(super) syncing: Arc<tokio::sync::Mutex<()>>,
     /// Pulls that read the newest checkpoint's files.
     pub(in crate::storage) holds: AtomicUsize,
 }
@@ -138,7 +148,11 @@ pub(super) fn io_error(path: &str) -> impl Fn(io::Error) -> StoreError {
 
 impl Replica {
     pub(in crate::storage) fn sync_failed(&self) -> bool {
-        self.shelf.trusted().is_err()
+        self.shelf.sync_failed.is_cancelled()
+    }
+
+    pub(in crate::storage) async fn until_sync_fails(&self) {
+        self.shelf.sync_failed.cancelled().await;
     }
 
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
@@ -244,8 +258,12 @@ impl Replica {
         let Some(segment) = segment else { return Ok(false) };
         let wrote = segment.wrote(frames.len(), self.shelf.options.index_interval_bytes);
         let more = segment.waiting() > 0;
+        let long = segment.unsynced() >= self.shelf.options.segment_sync_bytes as u64;
         drop(known);
         self.shelf.release(wrote);
+        if long {
+            self.shelf.unsynced.notify_one();
+        }
         Ok(more)
     }
 
@@ -265,7 +283,8 @@ impl Replica {
         }
         let path = self.path(at, base);
         if mode == OpenMode::Write {
-            self.prepare_folder(at).await?;
+            let folder = self.partition_folder(at);
+            self.shelf.disk.create_dir(&folder).await.map_err(io_error(&folder))?;
         }
         // A handle that is kept serves writes too.
         let opened = match mode {
@@ -276,6 +295,7 @@ impl Replica {
         };
         let file = opened.map_err(io_error(&path))?;
         if mode != OpenMode::Read {
+            self.owe_names(at);
             self.keep_open(at, base, &file);
         }
         Ok(file)
@@ -310,12 +330,11 @@ impl Replica {
         }
     }
 
-    async fn prepare_folder(&self, at: TopicPartition) -> Result<(), StoreError> {
-        let folder = self.partition_folder(at);
-        self.shelf.disk.create_dir(&folder).await.map_err(io_error(&folder))?;
+    /// The names of a file that may be new. Noted after it was made: a checkpoint under way syncs folders meanwhile, and
+    /// one that was synced before must be synced again.
+    fn owe_names(&self, at: TopicPartition) {
         let mut known = self.known();
-        known.new_names.insert(folder);
+        known.new_names.insert(self.partition_folder(at));
         known.new_names.insert(self.folder());
-        Ok(())
     }
 }

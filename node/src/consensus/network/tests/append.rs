@@ -78,6 +78,53 @@ async fn the_window_counts_bytes_and_always_lets_one_request_through() {
     assert_eq!(output.collect::<Vec<_>>().await.len(), 5);
 }
 
+/// Sends these requests one after the other, without an end; how many reached the replica by then, and in the end.
+async fn reached(requests: Vec<AppendEntriesRequest<C>>, by: Duration) -> (usize, usize) {
+    let options =
+        NetworkOptions { commit_gather: Duration::from_secs(10), ..NetworkOptions::default() };
+    let nodes = Nodes::start(&options);
+    let target = nodes.node(2).replica(5);
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let input = stream::iter(requests).chain(stream::pending());
+    let mut output = way.stream_append(input, option()).await.unwrap();
+    let _open_end = timeout(by, async { while output.next().await.is_some() {} }).await;
+    let early = target.taken.load(SeqCst);
+    let rest = timeout(options.commit_gather, async { while output.next().await.is_some() {} });
+    rest.await.expect_err("nothing ends the stream");
+    (early, target.taken.load(SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_without_entries_travels_with_the_next_entries() {
+    let _sound = sound();
+    let requests = vec![append(0, 10), heartbeat(0), heartbeat(0), append(1, 10)];
+    assert_eq!(reached(requests, SOON).await, (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_without_entries_goes_alone_when_none_follow() {
+    let _sound = sound();
+    assert_eq!(reached(vec![append(0, 10), heartbeat(0), heartbeat(0)], SOON).await, (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_where_the_log_ends_is_never_held() {
+    let _sound = sound();
+    assert_eq!(reached(vec![heartbeat(0)], SOON).await, (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_is_held_leaves_before_the_stream_ends() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let target = nodes.node(2).replica(5);
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let input = stream::iter([append(0, 10), heartbeat(0)]);
+    let output = way.stream_append(input, option()).await.unwrap();
+    assert_eq!(output.collect::<Vec<_>>().await.len(), 2);
+    assert_eq!(target.taken.load(SeqCst), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn dropping_the_output_stops_the_reading_of_the_input() {
     let _sound = sound();
