@@ -1,6 +1,7 @@
 //! The wire contract: protobuf services, ids, the record batch format and the closed failure list.
 
 pub mod batch;
+pub mod codec;
 pub mod failure;
 pub mod ids;
 pub mod names;

@@ -20,13 +20,15 @@ pub(crate) struct OpenRecords {
     max_timestamp: i64,
 }
 
-/// Where a buffer begins; most batches of a slow partition never need more.
+/// Least room of a buffer at first; most batches of a slow partition never need more.
 const FIRST_ALLOCATION: usize = 16 << 10;
 
 impl OpenRecords {
-    /// An empty batch that will not grow beyond about `limit` bytes.
-    pub(crate) fn with_capacity(limit: usize) -> Self {
-        let mut buffer = BytesMut::with_capacity(limit.min(FIRST_ALLOCATION) + codec::HEADER);
+    /// An empty batch that is expected to grow to about so many bytes.
+    pub(crate) fn with_capacity(expected: usize) -> Self {
+        // A little more, so that a batch just above the last one is not copied for its last record.
+        let room = expected.saturating_add(expected / 16).max(FIRST_ALLOCATION);
+        let mut buffer = BytesMut::with_capacity(room + codec::HEADER);
         buffer.resize(codec::HEADER, 0);
         Self { buffer, count: 0, base_timestamp: 0, max_timestamp: i64::MIN }
     }

@@ -88,6 +88,17 @@ pub(crate) enum Signal {
 struct Batches {
     open: Option<Waiting>,
     full: VecDeque<Waiting>,
+    /// Bytes of the last batch: the next one will be about as large.
+    usual: usize,
+}
+
+impl Batches {
+    /// Nothing more is appended to the open batch.
+    fn close(&mut self) -> Option<Waiting> {
+        let closed = self.open.take()?;
+        self.usual = closed.records.len();
+        Some(closed)
+    }
 }
 
 /// One partition's queue.
@@ -133,12 +144,13 @@ impl Queue {
             .as_ref()
             .is_some_and(|open| open.records.len() + reserved <= opening.batch_bytes);
         if !fits {
-            if let Some(full) = batches.open.take() {
+            if let Some(full) = batches.close() {
                 batches.full.push_back(full);
             }
             signal = Signal::Opened;
         }
-        let open = batches.open.get_or_insert_with(|| self.opened(opening));
+        let usual = batches.usual;
+        let open = batches.open.get_or_insert_with(|| self.opened(opening, usual));
         let index = open.records.append(record, timestamp_ms);
         open.ticket.reserved += reserved;
         if let Some(callback) = callback {
@@ -146,7 +158,7 @@ impl Queue {
         }
         let future = SendFuture::new(Arc::clone(&open.ticket.completion), index, timestamp_ms);
         if open.records.len() >= opening.batch_bytes
-            && let Some(full) = batches.open.take()
+            && let Some(full) = batches.close()
         {
             batches.full.push_back(full);
         }
@@ -156,7 +168,7 @@ impl Queue {
         (future, signal)
     }
 
-    fn opened(&self, opening: &Opening) -> Waiting {
+    fn opened(&self, opening: &Opening, usual: usize) -> Waiting {
         let opened = Instant::now();
         let ticket = Ticket {
             completion: Completion::new(self.at.clone()),
@@ -166,7 +178,7 @@ impl Queue {
             opened,
             expires: opened + opening.delivery_timeout,
         };
-        Waiting { records: OpenRecords::with_capacity(opening.batch_bytes), ticket }
+        Waiting { records: OpenRecords::with_capacity(usual.min(opening.batch_bytes)), ticket }
     }
 
     /// The next batch that may go: a full one, or the open one if `due(when it was opened)`.
@@ -176,7 +188,7 @@ impl Queue {
             return Some(full);
         }
         let due = batches.open.as_ref().is_some_and(|open| due(open.ticket.opened));
-        if due { batches.open.take() } else { None }
+        if due { batches.close() } else { None }
     }
 
     /// When the open batch was opened.

@@ -29,7 +29,11 @@ use crate::producer::Producer;
 /// Different values of a load, used in turn; a power of two.
 const VALUES: usize = 1024;
 /// Different keys of a load, used in turn.
-const KEYS: u64 = 100_000;
+const KEYS: usize = 100_000;
+/// Bytes of each.
+const KEY: usize = "key-000000".len();
+/// Most bytes of a batch, as the peers' client has it.
+const BATCH: usize = 1_000_000;
 /// Records that the producer may hold back before sending waits, whatever their number in flight.
 const BUFFERED: usize = 100_000;
 
@@ -110,6 +114,8 @@ struct Load {
     client: Client,
     topic: std::sync::Arc<str>,
     partitions: i32,
+    /// All keys, one after the other: made beforehand, so that making them is not measured.
+    keys: Bytes,
     values: Vec<Bytes>,
 }
 
@@ -133,6 +139,7 @@ impl Load {
         // As for the peers: leaders settle before the load begins.
         tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(Self {
+            keys: keys(),
             values: values(arguments.size),
             topic: arguments.topic.as_str().into(),
             partitions: arguments.partitions,
@@ -140,7 +147,7 @@ impl Load {
         })
     }
 
-    /// A producer beside the load; `linger` and room for the records in flight unless `-X` says otherwise.
+    /// A producer beside the load; `linger`, the size of batches and room for the records in flight unless `-X` says otherwise.
     async fn with_producer(
         arguments: &LoadArguments,
         linger: Duration,
@@ -148,8 +155,11 @@ impl Load {
     ) -> Result<(Self, Producer), Failure> {
         // Key, headers of the record and of its batch: generous, since it is a bound and not an allocation.
         let room = (BUFFERED * (arguments.size + 128)).max(1 << 20);
-        let settings =
-            [("linger.ms", linger.as_millis().to_string()), ("buffer.memory", room.to_string())];
+        let settings = [
+            ("linger.ms", linger.as_millis().to_string()),
+            ("buffer.memory", room.to_string()),
+            ("batch.size", BATCH.to_string()),
+        ];
         let (client, config) = context.global.connect_producer(&settings).await?;
         let load = Self::new(client, arguments).await?;
         let producer = load.client.producer(config).await?;
@@ -165,12 +175,21 @@ impl Load {
         self.values.get(index).cloned().unwrap_or_default()
     }
 
+    fn key(&self, turn: u64) -> Bytes {
+        let at = usize::try_from(turn).unwrap_or(0) % KEYS * KEY;
+        self.keys.slice(at..at + KEY)
+    }
+
     fn record(&self, turn: u64) -> crate::ProducerRecord {
         crate::ProducerRecord::new(std::sync::Arc::clone(&self.topic))
             .partition(self.partition(turn))
-            .key(format!("key-{:06}", turn % KEYS))
+            .key(self.key(turn))
             .value(self.value(turn))
     }
+}
+
+fn keys() -> Bytes {
+    (0..KEYS).flat_map(|key| format!("key-{key:06}").into_bytes()).collect()
 }
 
 fn values(size: usize) -> Vec<Bytes> {
@@ -205,6 +224,13 @@ mod tests {
         }
         let values = values(64);
         assert_ne!(values[0], values[1]);
+    }
+
+    #[test]
+    fn keys_stand_one_after_the_other() {
+        let keys = keys();
+        assert_eq!(keys.len(), KEYS * KEY);
+        assert_eq!(&keys[12_345 * KEY..][..KEY], b"key-012345");
     }
 
     #[test]
