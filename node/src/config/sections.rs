@@ -77,8 +77,8 @@ section! {
         /// A partition's committed batches are written to its segment once they reach this many bytes. They are in the
         /// journal already, so nothing is at risk; longer runs cost fewer writes.
         segment_write_bytes: Size = Size::kib(256), between(Size::kib(4), Size::mib(64));
-        /// … or once the oldest of them has waited this long.
-        segment_write_after: Duration = ms(200), between(ms(1), secs(60));
+        /// … or once the oldest of them has waited this long: with many partitions, a write for each of them.
+        segment_write_after: Duration = secs(1), between(ms(1), secs(60));
         /// A segment is synced ahead of the checkpoint once so many of its bytes are not. What is left to the checkpoint is
         /// synced in one go, and the journal's syncs wait behind it: 2 MiB take a disk one or two milliseconds.
         segment_sync_bytes: Size = Size::mib(2), between(Size::kib(64), Size::gib(1));
