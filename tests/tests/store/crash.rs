@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::time::timeout;
 use waymark_node::mutants;
 use waymark_node::storage::disk::Disk;
 use waymark_node::storage::shard_store::{ShardStore, Store};
@@ -177,5 +178,22 @@ fn the_disk_is_let_go_with_the_last_handle_of_the_store() {
         drop(store);
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&disk), 1);
+    });
+}
+
+/// The system tells a failure to one sync of a file, and the next sync of it passes.
+#[test]
+fn a_sync_that_failed_ahead_of_a_checkpoint_forbids_it() {
+    let _secluded = mutants::seclude();
+    simulated(async {
+        let disk = SimDisk::new(1);
+        let (_store, shard) = open(&disk).await.unwrap();
+        let mut logs = Logs::default();
+        disk.set_faults(Faults { sync_errors: 1.0, ..Faults::default() });
+        logs.apply(&shard, Op::Append { number: 0, fill: 7, body: 700 });
+        let failing = timeout(Duration::from_secs(1), shard.until_sync_fails());
+        failing.await.expect("long runs are synced without a checkpoint");
+        disk.set_faults(Faults::default());
+        shard.write_checkpoint(logs.cut(1)).await.unwrap_err();
     });
 }

@@ -228,7 +228,7 @@ pub(crate) fn options() -> StoreOptions {
     StoreOptions {
         segment_write_bytes: 500,
         segment_write_after: Duration::from_millis(5),
-        segment_sync_bytes: 1500,
+        segment_sync_bytes: 600,
         pending_bytes: 4000,
         open_files: 4,
         index_interval_bytes: 300,
