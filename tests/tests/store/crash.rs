@@ -64,7 +64,7 @@ impl Run {
                 2 => tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..20))).await,
                 _ => {
                     let op = now.any_op(&mut self.rng);
-                    let room = tokio::time::timeout(Duration::from_millis(50), shard.make_room());
+                    let room = timeout(Duration::from_millis(50), shard.make_room());
                     if room.await.is_err() {
                         break;
                     }
