@@ -160,7 +160,12 @@ impl Replica {
         let _turn = self.io.lock().await;
         self.shelf.trusted()?;
         self.write_in_turn(1).await?;
-        self.sync_pulled(&manifest.files).await?;
+        {
+            // A sync ahead of this one that fails is told its failure alone: it has to be known before this one begins.
+            let _alone = self.syncing.lock().await;
+            self.shelf.trusted()?;
+            self.sync_pulled(&manifest.files).await?;
+        }
         self.sync().await?;
         let checkpoint = self.publish(encoded).await?;
         self.refill(&manifest.rows)?;
