@@ -94,7 +94,8 @@ section! {
 section! {
     /// Elections, replication, checkpoints.
     ConsensusSection = "consensus" {
-        /// Time between two heartbeats of a leader. At least three must fit into `election_max`.
+        /// Time between two heartbeats of a leader. At least three must fit into `election_max`, and it must
+        /// be below `election_min`.
         heartbeat: Duration = ms(200), between(ms(10), secs(10));
         /// A follower that heard nothing for `election_max` waits a further random time between `election_min` and
         /// `election_max` and then starts an election. Lower values end an outage earlier, but a slow disk or a busy
