@@ -63,7 +63,7 @@ pub struct NetworkOptions {
     pub append_idle: Duration,
     /// Append streams of one peer node served at the same time.
     pub append_streams: usize,
-    /// A commit waits this long for entries to travel with.
+    /// A commit of another shard than the catalog waits this long for entries to travel with.
     pub commit_gather: Duration,
     /// A heartbeat waits this long for those of other shards; also delays a linearizable read.
     pub heartbeat_gather: Duration,
@@ -88,7 +88,7 @@ impl Default for NetworkOptions {
             append_window_bytes: 8 << 20,
             append_idle: Duration::from_secs(2),
             append_streams: 4096,
-            commit_gather: Duration::from_millis(2),
+            commit_gather: Duration::from_millis(20),
             heartbeat_gather: Duration::from_millis(1),
             reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
             call_timeout: Duration::from_secs(2),

@@ -10,6 +10,7 @@
 //! A request without entries tells the follower of a commit and nothing else. It is held for a moment: mostly the next
 //! entries come meanwhile and tell the same, and openraft takes their answer for both, since an answer covers all requests
 //! up to the entry that it names. The first request of a stream is never held: it may ask where the follower's log ends.
+//! Nor is a commit of the catalog: every node acts on what it has applied of it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use openraft::errors::RPCError;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use openraft::{EmptyNode, EntryPayload};
 use tokio::time::{Instant, sleep_until};
+use waymark_proto::ids::ShardId;
 use waymark_proto::peer::append_frame::Kind;
 use waymark_proto::peer::{AppendFrame, End};
 
@@ -52,6 +54,8 @@ struct AppendStream<S> {
     /// When an answer came, or became owed.
     heard: Instant,
     options: NetworkOptions,
+    /// How long a commit waits for entries.
+    commit_gather: Duration,
     done: bool,
 }
 
@@ -115,6 +119,7 @@ where
     S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
 {
     fn open(mux: &Mux, route: Route, input: S, options: NetworkOptions) -> Self {
+        let catalog = route.shard == ShardId::CATALOG;
         Self {
             input: Some(input),
             place: mux.register(options.append_window),
@@ -123,6 +128,7 @@ where
             owed: VecDeque::new(),
             owed_bytes: 0,
             heard: Instant::now(),
+            commit_gather: if catalog { Duration::ZERO } else { options.commit_gather },
             options,
             done: false,
         }
@@ -190,10 +196,10 @@ where
                 self.input = None;
                 self.pending.push_back(Kind::End(End {}));
             }
-            Some(request) if request.entries.is_empty() => {
+            Some(request) if request.entries.is_empty() && !self.commit_gather.is_zero() => {
                 // What follows without entries says more of the same, and does not begin the wait anew.
                 let since = self.held.take().map(|(_, until)| until);
-                let until = since.unwrap_or_else(|| Instant::now() + self.options.commit_gather);
+                let until = since.unwrap_or_else(|| Instant::now() + self.commit_gather);
                 self.held = Some((request, until));
             }
             Some(request) => {

@@ -80,11 +80,20 @@ async fn the_window_counts_bytes_and_always_lets_one_request_through() {
 
 /// Sends these requests one after the other, without an end; how many reached the replica by then, and in the end.
 async fn reached(requests: Vec<AppendEntriesRequest<C>>, by: Duration) -> (usize, usize) {
+    reached_of(5, requests, by).await
+}
+
+/// The same, for this shard.
+async fn reached_of(
+    shard: u32,
+    requests: Vec<AppendEntriesRequest<C>>,
+    by: Duration,
+) -> (usize, usize) {
     let options =
         NetworkOptions { commit_gather: Duration::from_secs(10), ..NetworkOptions::default() };
     let nodes = Nodes::start(&options);
-    let target = nodes.node(2).replica(5);
-    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let target = nodes.node(2).replica(shard);
+    let mut way = nodes.node(1).towards(2, shard, false).await;
     let input = stream::iter(requests).chain(stream::pending());
     let mut output = way.stream_append(input, option()).await.unwrap();
     let _open_end = timeout(by, async { while output.next().await.is_some() {} }).await;
@@ -105,6 +114,13 @@ async fn a_commit_without_entries_travels_with_the_next_entries() {
 async fn a_commit_without_entries_goes_alone_when_none_follow() {
     let _sound = sound();
     assert_eq!(reached(vec![append(0, 10), heartbeat(0), heartbeat(0)], SOON).await, (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_the_catalog_is_never_held() {
+    let _sound = sound();
+    let requests = vec![append(0, 10), heartbeat(0), heartbeat(0)];
+    assert_eq!(reached_of(ShardId::CATALOG.0, requests, SOON).await, (3, 3));
 }
 
 #[tokio::test(start_paused = true)]
