@@ -1,7 +1,7 @@
 //! The real disk: Linux files under one folder, locked so that two processes never share it. Owns how the Disk seam maps
 //! to system calls; it never knows what the files mean.
 //!
-//! Every call that may wait runs on the runtime's blocking threads, one trip each: a write and its sync travel together.
+//! Every call that may wait runs on the runtime's blocking threads, one trip each, journal flushes on a thread of their own.
 //! Reads of what the page cache holds are answered on the spot, without a trip.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -18,6 +18,10 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::disk::{AlignedBuf, Disk, DiskFile, OpenMode, Space};
 
+mod flush_thread;
+
+use flush_thread::FlushThread;
+
 /// Held while the process lives.
 const LOCK_FILE: &str = "LOCK";
 /// Longer reads are never tried on the spot: copying them would hold up the other tasks of the thread.
@@ -31,6 +35,7 @@ pub struct RealDisk {
     root: Arc<PathBuf>,
     /// The lock goes with the last handle.
     lock: Arc<File>,
+    flushes: FlushThread,
 }
 
 impl RealDisk {
@@ -47,7 +52,10 @@ impl RealDisk {
             .truncate(false)
             .open(root.join(LOCK_FILE))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { root: Arc::new(root), lock: Arc::new(lock) }),
+            Ok(()) => {
+                let (root, lock) = (Arc::new(root), Arc::new(lock));
+                Ok(Self { root, lock, flushes: FlushThread::start()? })
+            }
             Err(TryLockError::WouldBlock) => Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 format!("another process uses the data directory {}", root.display()),
@@ -77,7 +85,7 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-fn open_file(path: &Path, mode: OpenMode) -> io::Result<RealFile> {
+fn open_file(path: &Path, mode: OpenMode, flushes: FlushThread) -> io::Result<RealFile> {
     let mut options = OpenOptions::new();
     options.read(true);
     if mode != OpenMode::Read {
@@ -90,16 +98,17 @@ fn open_file(path: &Path, mode: OpenMode) -> io::Result<RealFile> {
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
                 options.custom_flags(0);
             }
-            opened => return Ok(RealFile::new(opened?, Some(path.to_owned()))),
+            opened => return Ok(RealFile::new(opened?, Some(path.to_owned()), flushes)),
         }
     }
-    Ok(RealFile::new(options.open(path)?, None))
+    Ok(RealFile::new(options.open(path)?, None, flushes))
 }
 
 #[async_trait]
 impl Disk for RealDisk {
     async fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.at(path, move |path| open_file(path, mode)).await?;
+        let flushes = self.flushes.clone();
+        let file = self.at(path, move |path| open_file(path, mode, flushes)).await?;
         Ok(Arc::new(file))
     }
 
@@ -165,6 +174,7 @@ impl Disk for RealDisk {
 struct RealFile {
     file: Arc<File>,
     direct: Option<Arc<DirectPath>>,
+    flushes: FlushThread,
 }
 
 /// What a direct file falls back to when its first write shows that direct writes do not work after all.
@@ -177,12 +187,12 @@ struct DirectPath {
 }
 
 impl RealFile {
-    fn new(file: File, direct: Option<PathBuf>) -> Self {
+    fn new(file: File, direct: Option<PathBuf>, flushes: FlushThread) -> Self {
         let direct = direct.map(|path| {
             let (buffered, refused) = (OnceLock::new(), AtomicBool::new(false));
             Arc::new(DirectPath { path, buffered, refused })
         });
-        Self { file: Arc::new(file), direct }
+        Self { file: Arc::new(file), direct, flushes }
     }
 
     fn write_aligned(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -224,23 +234,6 @@ impl RealFile {
         let file = self.clone();
         blocking(move || call(&file)).await
     }
-
-    /// Runs a call with a buffer that must come back whatever happens.
-    async fn with_buffer(
-        &self,
-        data: AlignedBuf,
-        call: impl FnOnce(&Self, &[u8]) -> io::Result<()> + Send + 'static,
-    ) -> (io::Result<()>, AlignedBuf) {
-        let file = self.clone();
-        let called = blocking(move || {
-            let result = call(&file, data.as_slice());
-            Ok((result, data))
-        });
-        match called.await {
-            Ok(done) => done,
-            Err(error) => (Err(error), AlignedBuf::default()),
-        }
-    }
 }
 
 #[async_trait]
@@ -275,7 +268,15 @@ impl DiskFile for RealFile {
     }
 
     async fn write_blocks(&self, offset: u64, data: AlignedBuf) -> (io::Result<()>, AlignedBuf) {
-        self.with_buffer(data, move |this, data| this.write_aligned(offset, data)).await
+        let file = self.clone();
+        let call = move || {
+            let result = file.write_aligned(offset, data.as_slice());
+            Ok((result, data))
+        };
+        match blocking(call).await {
+            Ok(done) => done,
+            Err(error) => (Err(error), AlignedBuf::default()),
+        }
     }
 
     async fn write_blocks_and_sync(
@@ -283,11 +284,12 @@ impl DiskFile for RealFile {
         offset: u64,
         data: AlignedBuf,
     ) -> (io::Result<()>, AlignedBuf) {
-        let call = move |this: &Self, data: &[u8]| {
-            this.write_aligned(offset, data)?;
-            this.file.sync_data()
+        let file = self.clone();
+        let call = move |data: &[u8]| {
+            file.write_aligned(offset, data)?;
+            file.file.sync_data()
         };
-        self.with_buffer(data, call).await
+        self.flushes.run(data, call).await
     }
 
     async fn set_len(&self, len: u64) -> io::Result<()> {
