@@ -29,6 +29,13 @@ impl OpenReplicas {
         open.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// What a segment for which bytes wait has waiting on average.
+    fn mean_waiting(&self) -> u64 {
+        let all = self.alive().into_iter().map(|replica| replica.waiting());
+        let (bytes, segments) = all.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        bytes / segments.max(1)
+    }
+
     /// Writes every segment that has at least `least` bytes waiting.
     pub(super) async fn write_all(&self, least: u64) {
         for replica in self.alive() {
@@ -79,9 +86,9 @@ async fn write(
             () = enough.notified() => options.segment_write_bytes as u64,
             () = sleep(options.segment_write_after) => 1,
         };
-        // Many short runs can fill the room too.
+        // Many short runs can fill the room too: the longer ones make most of it for the fewest writes.
         let full = shelf.upgrade().is_some_and(|shelf| shelf.is_full());
-        replicas.write_all(if full { 1 } else { least }).await;
+        replicas.write_all(if full { replicas.mean_waiting().min(least) } else { least }).await;
     }
 }
 

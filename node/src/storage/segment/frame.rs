@@ -30,20 +30,32 @@ impl Frame {
         (FRAME_OVERHEAD + self.0.batch_len()) as u64
     }
 
-    /// The three pieces that stand in the file one after the other.
-    pub(super) fn pieces(&self) -> [Bytes; 3] {
+    /// Writes what stands before the body: the frame's own fields and the batch's stamp.
+    fn put_head(&self, heads: &mut BytesMut) {
         let batch = &self.0;
-        let len = u32::try_from(batch.batch_len()).unwrap_or(u32::MAX);
-        let mut head = BytesMut::with_capacity(FRAME_OVERHEAD + batch.stamp.len());
-        head.put_u32_le(len);
-        head.put_u32_le(0);
-        head.put_u64_le(batch.index);
-        head.put_u64_le(batch.term);
-        head.put_i64_le(batch.append_time_ms);
-        let crc = checksum(&head, &batch.stamp);
+        let start = heads.len();
+        heads.put_u32_le(u32::try_from(batch.batch_len()).unwrap_or(u32::MAX));
+        heads.put_u32_le(0);
+        heads.put_u64_le(batch.index);
+        heads.put_u64_le(batch.term);
+        heads.put_i64_le(batch.append_time_ms);
+        let head = &mut heads[start..];
+        let crc = checksum(head, &batch.stamp);
         head[CRC_AT..CRC_END].copy_from_slice(&crc.to_le_bytes());
-        [head.freeze(), Bytes::copy_from_slice(&batch.stamp), batch.body.clone()]
+        heads.put_slice(&batch.stamp);
     }
+}
+
+/// The pieces that stand in the file one after the other. A write of many small batches has one allocation for all heads.
+pub(super) fn pieces(frames: &[Frame]) -> Vec<Bytes> {
+    let mut heads = BytesMut::with_capacity(frames.len() * (FRAME_OVERHEAD + STAMP_LEN));
+    let mut pieces = Vec::with_capacity(2 * frames.len());
+    for frame in frames {
+        frame.put_head(&mut heads);
+        pieces.push(heads.split().freeze());
+        pieces.push(frame.0.body.clone());
+    }
+    pieces
 }
 
 fn checksum(head: &[u8], stamp: &[u8]) -> u32 {
@@ -161,7 +173,7 @@ pub(super) mod tests {
     }
 
     fn bytes(batch: StampedBatch) -> Vec<u8> {
-        Frame(batch).pieces().concat()
+        pieces(&[Frame(batch)]).concat()
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use waymark_proto::ids::{ReplicaKey, TopicPartition};
 
+use super::frame::pieces;
 use super::partition::{Partition, Segment};
 use super::pull::Pulled;
 use crate::state::StampedBatch;
@@ -216,6 +216,14 @@ impl Replica {
         self.known().partitions.get(&at).map(Partition::infos).unwrap_or_default()
     }
 
+    /// The bytes that wait, and the segments that they wait for.
+    pub(in crate::storage) fn waiting(&self) -> (u64, u64) {
+        let known = self.known();
+        let segments = known.partitions.values().flat_map(|it| it.segments.iter());
+        let waiting = segments.map(Segment::waiting).filter(|bytes| *bytes > 0);
+        waiting.fold((0, 0), |(bytes, segments), it| (bytes + it, segments + 1))
+    }
+
     /// Writes every segment that has at least `least` bytes waiting.
     pub(in crate::storage) async fn write_waiting(&self, least: u64) -> Result<(), StoreError> {
         let _turn = self.io.lock().await;
@@ -251,8 +259,7 @@ impl Replica {
             return Ok(false);
         }
         let file = self.file(at, base, OpenMode::Write).await?;
-        let data: Vec<Bytes> = frames.iter().flat_map(super::frame::Frame::pieces).collect();
-        file.write_at(position, data).await.map_err(io_error(&self.path(at, base)))?;
+        file.write_at(position, pieces(&frames)).await.map_err(io_error(&self.path(at, base)))?;
         let mut known = self.known();
         let segment = known.partitions.get_mut(&at).and_then(|it| it.segment_mut(base));
         let Some(segment) = segment else { return Ok(false) };
