@@ -49,8 +49,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 const LONGEST_THROTTLE: Duration = Duration::from_secs(30);
 /// Bytes at which a request is closed: large enough to carry many batches, small enough to be on its way soon.
 const REQUEST_BYTES: usize = 1 << 20;
-/// A request begins with room for so many batches, if so many partitions stand in line.
-const FEW: usize = 64;
+/// Batches that a request has room for from the start, at most.
+const FIRST_ROOM: usize = 64;
 
 impl Node {
     /// What an answer says of the node itself.
@@ -137,7 +137,7 @@ impl Driver {
     ) -> wire::ProduceRequest {
         let limits = self.shared.client.limits();
         let longest = REQUEST_BYTES.min(limits.request_bytes);
-        let mut batches = Vec::with_capacity(line.len().min(FEW));
+        let mut batches = Vec::with_capacity(line.len().min(FIRST_ROOM));
         let mut bytes = 0;
         while bytes < longest && batches.len() < limits.request_batches {
             let Some(lane) = line.pop_front() else { break };

@@ -128,8 +128,8 @@ section! {
         append_idle: Duration = secs(2), between(ms(100), secs(60));
         /// Append streams of one node that are served at the same time; one for each shard that it leads.
         append_streams: u32 = 4096, between(1, 65_536);
-        /// A follower learns of a commit with the next entries, or after this long if none follow; of the catalog's at
-        /// once. It bounds how far what a follower has applied is behind.
+        /// A follower learns of a commit with the next entries, or after this long if none follow. Commits of the catalog
+        /// are told at once.
         commit_gather: Duration = ms(20), between(ms(1), ms(100));
         /// A heartbeat waits this long for those of other shards, to travel with them. It also delays reads that must see
         /// the latest commit.

@@ -81,8 +81,8 @@ fn what_does_not_exist_is_refused_with_what_does() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
-    let short = "[consensus]\nheartbeat = \"200 ms\"\nelection_min = \"200 ms\"";
-    assert!(complaint(short).contains("not below consensus.election_min"));
+    let hasty = "[consensus]\nheartbeat = \"200 ms\"\nelection_min = \"200 ms\"";
+    assert!(complaint(hasty).contains("not below consensus.election_min"));
     let slow = "[consensus]\nheartbeat = \"500 ms\"";
     assert!(complaint(slow).contains("a third of consensus.election_max"));
     let short = "[journal]\nfile_bytes = \"2 MiB\"\nflush_bytes = \"256 KiB\"";

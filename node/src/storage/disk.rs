@@ -69,7 +69,7 @@ pub trait DiskFile: Send + Sync + Debug + 'static {
     async fn write_at(&self, offset: u64, data: Vec<Bytes>) -> io::Result<()>;
     /// Writes an aligned buffer at an aligned offset and gives the buffer back for the next time.
     async fn write_blocks(&self, offset: u64, data: AlignedBuf) -> (io::Result<()>, AlignedBuf);
-    /// Writes an aligned buffer and syncs the file, in one trip to the disk.
+    /// Writes an aligned buffer and syncs the file, in one trip to the disk: for journal flushes, which follow each other.
     async fn write_blocks_and_sync(
         &self,
         offset: u64,

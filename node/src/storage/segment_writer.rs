@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::segment::{Replica, Shelf};
@@ -27,13 +27,6 @@ impl OpenReplicas {
         let mut open = self.lock();
         open.retain(|replica| replica.strong_count() > 0);
         open.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// What a segment for which bytes wait has waiting on average.
-    fn mean_waiting(&self) -> u64 {
-        let all = self.alive().into_iter().map(|replica| replica.waiting());
-        let (bytes, segments) = all.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-        bytes / segments.max(1)
     }
 
     /// Writes every segment that has at least `least` bytes waiting.
@@ -80,15 +73,22 @@ async fn write(
     replicas: &OpenReplicas,
     stopping: &CancellationToken,
 ) {
+    // When the short runs were written last. Not put off by long ones: a short run keeps all of the message in memory that
+    // it came with.
+    let mut swept = Instant::now();
     while let Some(options) = shelf.upgrade().map(|shelf| shelf.options.clone()) {
-        let least = tokio::select! {
+        let sweep = tokio::select! {
             () = stopping.cancelled() => return,
-            () = enough.notified() => options.segment_write_bytes as u64,
-            () = sleep(options.segment_write_after) => 1,
+            () = enough.notified() => false,
+            () = sleep_until(swept + options.segment_write_after) => true,
         };
-        // Many short runs can fill the room too: the longer ones make most of it for the fewest writes.
-        let full = shelf.upgrade().is_some_and(|shelf| shelf.is_full());
-        replicas.write_all(if full { replicas.mean_waiting().min(least) } else { least }).await;
+        // Many short runs can fill the room too.
+        if sweep || shelf.upgrade().is_some_and(|shelf| shelf.is_full()) {
+            swept = Instant::now();
+            replicas.write_all(1).await;
+        } else {
+            replicas.write_all(options.segment_write_bytes as u64).await;
+        }
     }
 }
 

@@ -63,7 +63,7 @@ pub struct NetworkOptions {
     pub append_idle: Duration,
     /// Append streams of one peer node served at the same time.
     pub append_streams: usize,
-    /// A commit of another shard than the catalog waits this long for entries to travel with.
+    /// A commit of any shard but the catalog waits this long for entries to travel with.
     pub commit_gather: Duration,
     /// A heartbeat waits this long for those of other shards; also delays a linearizable read.
     pub heartbeat_gather: Duration,

@@ -54,8 +54,6 @@ struct AppendStream<S> {
     /// When an answer came, or became owed.
     heard: Instant,
     options: NetworkOptions,
-    /// How long a commit waits for entries.
-    commit_gather: Duration,
     done: bool,
 }
 
@@ -118,8 +116,10 @@ impl<S> AppendStream<S>
 where
     S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
 {
-    fn open(mux: &Mux, route: Route, input: S, options: NetworkOptions) -> Self {
-        let catalog = route.shard == ShardId::CATALOG;
+    fn open(mux: &Mux, route: Route, input: S, mut options: NetworkOptions) -> Self {
+        if route.shard == ShardId::CATALOG {
+            options.commit_gather = Duration::ZERO;
+        }
         Self {
             input: Some(input),
             place: mux.register(options.append_window),
@@ -128,7 +128,6 @@ where
             owed: VecDeque::new(),
             owed_bytes: 0,
             heard: Instant::now(),
-            commit_gather: if catalog { Duration::ZERO } else { options.commit_gather },
             options,
             done: false,
         }
@@ -196,10 +195,12 @@ where
                 self.input = None;
                 self.pending.push_back(Kind::End(End {}));
             }
-            Some(request) if request.entries.is_empty() && !self.commit_gather.is_zero() => {
+            Some(request)
+                if request.entries.is_empty() && !self.options.commit_gather.is_zero() =>
+            {
                 // What follows without entries says more of the same, and does not begin the wait anew.
                 let since = self.held.take().map(|(_, until)| until);
-                let until = since.unwrap_or_else(|| Instant::now() + self.commit_gather);
+                let until = since.unwrap_or_else(|| Instant::now() + self.options.commit_gather);
                 self.held = Some((request, until));
             }
             Some(request) => {

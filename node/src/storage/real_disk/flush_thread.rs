@@ -1,6 +1,6 @@
 //! Owns the one thread that writes and syncs journal flushes. Every acknowledgement waits for such a flush, and one takes less
 //! time than the handing over to a pool of threads, whose lock is shared with all other work. A flush is issued only after
-//! the one before it (S1), so one thread is enough; it never writes anything else.
+//! the one before it (S1), so one thread is enough. It never decides what is written where.
 
 use std::io;
 use std::sync::mpsc;
@@ -15,7 +15,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// The thread's queue. The thread ends with the last clone.
 #[derive(Debug, Clone)]
 pub(super) struct FlushThread {
-    /// Never long: who flushes waits for the outcome before the next flush.
+    /// Bounded by its users, each of which waits for the outcome of its flush before the next: a node's one journal.
     jobs: mpsc::Sender<Job>,
 }
 
@@ -36,10 +36,10 @@ impl FlushThread {
         let (tell, told) = oneshot::channel();
         let job = move || {
             let result = call(data.as_slice());
-            // Who went away has let go of the whole journal.
+            // Nobody acknowledges what is told to nobody.
             let _ = tell.send((result, data));
         };
-        // Refused by a thread that has ended, the job goes at once: held on to, it would leave `told` waiting for ever.
+        // Refused by a thread that has ended, the job is dropped at once: kept, it would leave `told` waiting for ever.
         drop(self.jobs.send(Box::new(job)));
         match told.await {
             Ok(outcome) => outcome,

@@ -1,7 +1,7 @@
 //! The real disk: Linux files under one folder, locked so that two processes never share it. Owns how the Disk seam maps
 //! to system calls; it never knows what the files mean.
 //!
-//! Every call that may wait runs on the runtime's blocking threads, one trip each, journal flushes on a thread of their own.
+//! Calls that may wait run on the runtime's blocking threads, one trip each; journal flushes on a thread of their own.
 //! Reads of what the page cache holds are answered on the spot, without a trip.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -74,7 +74,7 @@ impl RealDisk {
     }
 }
 
-/// The one place where blocking work leaves the runtime's threads.
+/// Where blocking work leaves the runtime's threads; journal flushes have [`FlushThread`].
 #[allow(clippy::disallowed_methods, reason = "the real disk is where blocking calls belong")]
 async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> io::Result<T> + Send + 'static,

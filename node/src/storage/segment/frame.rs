@@ -31,18 +31,16 @@ impl Frame {
     }
 
     /// Writes what stands before the body: the frame's own fields and the batch's stamp.
-    fn put_head(&self, heads: &mut BytesMut) {
+    fn put_head(&self, head: &mut BytesMut) {
         let batch = &self.0;
-        let start = heads.len();
-        heads.put_u32_le(u32::try_from(batch.batch_len()).unwrap_or(u32::MAX));
-        heads.put_u32_le(0);
-        heads.put_u64_le(batch.index);
-        heads.put_u64_le(batch.term);
-        heads.put_i64_le(batch.append_time_ms);
-        let head = &mut heads[start..];
+        head.put_u32_le(u32::try_from(batch.batch_len()).unwrap_or(u32::MAX));
+        head.put_u32_le(0);
+        head.put_u64_le(batch.index);
+        head.put_u64_le(batch.term);
+        head.put_i64_le(batch.append_time_ms);
         let crc = checksum(head, &batch.stamp);
         head[CRC_AT..CRC_END].copy_from_slice(&crc.to_le_bytes());
-        heads.put_slice(&batch.stamp);
+        head.put_slice(&batch.stamp);
     }
 }
 
@@ -51,6 +49,7 @@ pub(super) fn pieces(frames: &[Frame]) -> Vec<Bytes> {
     let mut heads = BytesMut::with_capacity(frames.len() * (FRAME_OVERHEAD + STAMP_LEN));
     let mut pieces = Vec::with_capacity(2 * frames.len());
     for frame in frames {
+        // Empty each time: what was split off is no longer in it.
         frame.put_head(&mut heads);
         pieces.push(heads.split().freeze());
         pieces.push(frame.0.body.clone());

@@ -216,14 +216,6 @@ impl Replica {
         self.known().partitions.get(&at).map(Partition::infos).unwrap_or_default()
     }
 
-    /// The bytes that wait, and the segments that they wait for.
-    pub(in crate::storage) fn waiting(&self) -> (u64, u64) {
-        let known = self.known();
-        let segments = known.partitions.values().flat_map(|it| it.segments.iter());
-        let waiting = segments.map(Segment::waiting).filter(|bytes| *bytes > 0);
-        waiting.fold((0, 0), |(bytes, segments), it| (bytes + it, segments + 1))
-    }
-
     /// Writes every segment that has at least `least` bytes waiting.
     pub(in crate::storage) async fn write_waiting(&self, least: u64) -> Result<(), StoreError> {
         let _turn = self.io.lock().await;
