@@ -33,7 +33,7 @@ const SERVER_INFO: Method =
 const UNKNOWN: Method = at_leader("unknown", true);
 
 /// Sorted by path.
-const METHODS: [(&str, Method); 30] = [
+const METHODS: [(&str, Method); 41] = [
     ("/waymark.v1.ClusterService/DescribeCluster", read("describe_cluster")),
     ("/waymark.v1.ClusterService/FindCoordinators", read("find_coordinators")),
     ("/waymark.v1.ClusterService/GetHealth", read("get_health")),
@@ -44,6 +44,17 @@ const METHODS: [(&str, Method); 30] = [
     ("/waymark.v1.ClusterService/WatchMetadata", at_leader("watch_metadata", false)),
     ("/waymark.v1.FetchService/Fetch", at_leader("fetch", false)),
     ("/waymark.v1.FetchService/FetchStream", at_leader("fetch_stream", false)),
+    ("/waymark.v1.GroupService/DeleteGroups", change("delete_groups")),
+    ("/waymark.v1.GroupService/DescribeGroups", read("describe_groups")),
+    ("/waymark.v1.GroupService/GetLag", read("get_lag")),
+    ("/waymark.v1.GroupService/Heartbeat", change("heartbeat")),
+    ("/waymark.v1.GroupService/ListGroupEvents", read("list_group_events")),
+    ("/waymark.v1.GroupService/ListGroups", read("list_groups")),
+    ("/waymark.v1.GroupService/ListOffsetHistory", read("list_offset_history")),
+    ("/waymark.v1.GroupService/RemoveMembers", change("remove_members")),
+    ("/waymark.v1.GroupService/ResetOffsets", change("reset_offsets")),
+    ("/waymark.v1.GroupService/Session", at_leader("session", true)),
+    ("/waymark.v1.GroupService/UndoOffsets", change("undo_offsets")),
     ("/waymark.v1.OffsetService/CommitOffsets", change("commit_offsets")),
     ("/waymark.v1.OffsetService/DeleteOffsets", change("delete_offsets")),
     ("/waymark.v1.OffsetService/EpochEndOffsets", read("epoch_end_offsets")),
