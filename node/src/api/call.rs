@@ -1,6 +1,7 @@
 //! What the metadata of one call says: its id, its deadline, whether it was passed on by another node, and what the caller
 //! requires. Owns the names of the metadata keys. Never looks into a message.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use waymark_proto::ids::ClusterId;
 
 use super::features;
 use super::refusal::refuse;
+use crate::broker::groups::seam::Actor;
 
 /// Names a call in logs of every node that it passes; made here when the caller gives none.
 pub(super) const REQUEST_ID: &str = "waymark-request-id";
@@ -20,6 +22,10 @@ pub(super) const CLUSTER_ID: &str = "waymark-cluster-id";
 pub(super) const REQUIRE: &str = "waymark-require";
 /// Present on a call that a node passed on: it is never passed on again.
 pub(super) const HOP: &str = "waymark-hop";
+/// The name that a client gives itself.
+pub(super) const CLIENT_ID: &str = "waymark-client-id";
+/// Beside [`HOP`]: where the call came from first.
+pub(super) const CLIENT_ADDRESS: &str = "waymark-client-address";
 /// gRPC's own deadline.
 pub(super) const GRPC_TIMEOUT: &str = "grpc-timeout";
 
@@ -38,10 +44,37 @@ pub(super) struct Call {
     pub(super) id: Arc<str>,
     /// The answer must be on its way by then; a little before the caller's own deadline.
     pub(super) deadline: Instant,
+    /// Who calls: kept in the history of groups.
+    pub(super) caller: Caller,
     /// Features that the caller requires, as written; all are active.
     pub(super) require: Option<HeaderValue>,
     /// Where a handler says that another node must answer; absent when another node passed this call on.
     relay: Option<Relay>,
+}
+
+/// Who calls, as this node knows; a request has no say in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The name that the client gave itself; may be empty.
+    pub(super) client_id: String,
+    /// Where the call came from; empty where the transport does not know.
+    pub(super) address: String,
+}
+
+/// Longest name of a client, bytes.
+const MAX_CLIENT_ID: usize = 1024;
+
+impl Caller {
+    /// A call that another node passed on says where it came from first.
+    fn read(headers: &HeaderMap, remote: Option<SocketAddr>) -> Self {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let passed_on = headers.get(HOP).and(text(CLIENT_ADDRESS));
+        let remote = || remote.map(|it| it.to_string()).unwrap_or_default();
+        Self {
+            client_id: text(CLIENT_ID).unwrap_or_default().chars().take(MAX_CLIENT_ID).collect(),
+            address: passed_on.map_or_else(remote, str::to_owned),
+        }
+    }
 }
 
 /// Set once by a handler: the address of the node that must answer the whole call.
@@ -62,6 +95,7 @@ impl Call {
     /// When it means another cluster or requires what is not active.
     pub(super) fn read(
         headers: &HeaderMap,
+        remote: Option<SocketAddr>,
         id: Arc<str>,
         cluster: Option<ClusterId>,
     ) -> Result<Self, Failure> {
@@ -69,7 +103,8 @@ impl Call {
         check_required(headers)?;
         let relay = headers.get(HOP).is_none().then(Relay::default);
         let require = headers.get(REQUIRE).cloned();
-        Ok(Self { id, deadline: deadline(headers), require, relay })
+        let caller = Caller::read(headers, remote);
+        Ok(Self { id, deadline: deadline(headers), caller, require, relay })
     }
 
     /// The call that a request belongs to. One that did not come through the edge, as in a test, gets the defaults.
@@ -77,6 +112,7 @@ impl Call {
         request.extensions().get::<Self>().cloned().unwrap_or_else(|| Self {
             id: "-".into(),
             deadline: Instant::now() + DEFAULT_TIMEOUT,
+            caller: Caller::default(),
             require: None,
             relay: None,
         })
@@ -98,6 +134,17 @@ impl Call {
             Some(relay) => relay.0.set(address).is_ok(),
             None => false,
         }
+    }
+
+    /// A message of a stream: the same call, with a deadline of its own.
+    pub(super) fn again(&self) -> Self {
+        Self { deadline: Instant::now() + DEFAULT_TIMEOUT, ..self.clone() }
+    }
+
+    /// Who does this, for the history of a group; `member` is empty for an operator.
+    pub(super) fn actor(&self, member: &str) -> Actor {
+        let Caller { client_id, address } = self.caller.clone();
+        Actor { member: member.to_owned(), client_id, address }
     }
 
     /// A deadline that a message itself asks for, within that of the call.
@@ -195,7 +242,7 @@ mod tests {
     }
 
     fn read(pairs: &[(&'static str, &str)]) -> Result<Call, Failure> {
-        Call::read(&headers(pairs), "id".into(), Some(ClusterId([7; 16])))
+        Call::read(&headers(pairs), None, "id".into(), Some(ClusterId([7; 16])))
     }
 
     #[tokio::test(start_paused = true)]
@@ -232,6 +279,16 @@ mod tests {
         let call = read(&[]).expect("a good call");
         assert!(call.pass_on("n2:7001".into()));
         assert_eq!(call.relay().expect("may hop").target(), Some("n2:7001"));
+    }
+
+    #[tokio::test]
+    async fn where_a_call_came_from_is_the_transports_word_unless_a_node_passed_it_on() {
+        let remote = Some("10.0.0.7:5000".parse().expect("an address"));
+        let caller = |pairs: &[(&'static str, &str)]| Caller::read(&headers(pairs), remote);
+        let claimed = caller(&[(CLIENT_ADDRESS, "1.1.1.1:1"), (CLIENT_ID, "billing")]);
+        assert_eq!((&*claimed.address, &*claimed.client_id), ("10.0.0.7:5000", "billing"));
+        let passed_on = caller(&[(HOP, "1"), (CLIENT_ADDRESS, "1.1.1.1:1")]);
+        assert_eq!(passed_on.address, "1.1.1.1:1");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use http::{HeaderValue, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
+use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 use tracing::Instrument as _;
 use waymark_proto::failure::{Failure, FailureCode};
@@ -77,8 +78,9 @@ where
     let id = given_id(request.headers()).unwrap_or_else(|| api.new_request_id());
     let method = method(request.uri().path());
     let span = tracing::debug_span!("call", id = %id, method = method.name);
+    let remote = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
     let read = ready(api, method)
-        .and_then(|()| Call::read(request.headers(), Arc::clone(&id), api.cluster()));
+        .and_then(|()| Call::read(request.headers(), remote, Arc::clone(&id), api.cluster()));
     let mut response = match read {
         Ok(call) => in_time(service, api, request, call, method).instrument(span).await,
         Err(failure) => whole_call(&failure).into_http(),

@@ -10,6 +10,7 @@
 //! | `logs`, `admin` | the seam to the broker |
 //! | `produce`, `produce_stream`, `receipts` | appending |
 //! | `fetch`, `fetch_stream`, `cursors`, `frame` | reading |
+//! | `groups` | members at their coordinator, and what operators do with groups |
 //! | `records`, `offsets`, `topics`, `cluster`, `metadata_stream` | everything else |
 //! | `reflection` | the description of all of it |
 //! | `convert` | wire ⇄ domain |
@@ -23,6 +24,7 @@ mod features;
 mod fetch;
 mod fetch_stream;
 mod frame;
+mod groups;
 mod metadata_stream;
 mod methods;
 mod naming;
@@ -54,6 +56,7 @@ use waymark_proto::ids::{ClusterId, NodeId};
 use waymark_proto::transport::{Dial, MAX_MESSAGE};
 use waymark_proto::v1::cluster_service_server::ClusterServiceServer;
 use waymark_proto::v1::fetch_service_server::FetchServiceServer;
+use waymark_proto::v1::group_service_server::GroupServiceServer;
 use waymark_proto::v1::offset_service_server::OffsetServiceServer;
 use waymark_proto::v1::produce_service_server::ProduceServiceServer;
 use waymark_proto::v1::record_service_server::RecordServiceServer;
@@ -64,6 +67,7 @@ use self::call::Call;
 use self::edge::Edge;
 use self::logs::SharedLogs;
 use self::relay::Peers;
+use crate::broker::groups::seam::SharedGroups;
 use crate::env::{Clock, Random};
 
 /// What the services are built from.
@@ -77,6 +81,8 @@ pub struct Parts {
     pub logs: SharedLogs,
     /// Topics, offsets, the cluster.
     pub admin: SharedAdmin,
+    /// Consumer groups.
+    pub groups: SharedGroups,
     /// How other nodes are reached.
     pub dial: Arc<dyn Dial>,
     /// For ids of calls that bring none.
@@ -97,9 +103,10 @@ struct Api {
 }
 
 /// The public services, for health and reflection.
-pub const SERVICES: [&str; 6] = [
+pub const SERVICES: [&str; 7] = [
     "waymark.v1.ClusterService",
     "waymark.v1.FetchService",
+    "waymark.v1.GroupService",
     "waymark.v1.OffsetService",
     "waymark.v1.ProduceService",
     "waymark.v1.RecordService",
@@ -124,6 +131,7 @@ pub fn routes(parts: Parts) -> Routes {
     routes
         .add_service(served!(ClusterServiceServer))
         .add_service(served!(FetchServiceServer))
+        .add_service(served!(GroupServiceServer))
         .add_service(served!(OffsetServiceServer))
         .add_service(served!(ProduceServiceServer))
         .add_service(served!(RecordServiceServer))

@@ -128,7 +128,8 @@ impl OffsetService for Api {
         let good =
             checked.as_ref().map(|all| all.iter().flatten().map(|(_, at)| *at).collect::<Vec<_>>());
         if good.as_ref().is_none_or(|good| !good.is_empty()) {
-            let deleted = self.admin().delete_offsets(group, good, call.deadline).await;
+            let deleted =
+                self.admin().delete_offsets(group, good, call.actor(""), call.deadline).await;
             deleted.map_err(|failure| self.refused(&call, &failure))?;
         }
         let outcomes = checked.unwrap_or_default().into_iter();
@@ -145,7 +146,7 @@ impl OffsetService for Api {
 }
 
 /// The topics that a call names, each looked up once.
-struct Topics(BTreeMap<(String, bytes::Bytes), Result<Topic, Failure>>);
+pub(super) struct Topics(BTreeMap<(String, bytes::Bytes), Result<Topic, Failure>>);
 
 impl Topics {
     fn get(&self, given: Option<&v1::TopicRef>) -> Result<&Topic, Failure> {
@@ -158,7 +159,7 @@ impl Topics {
         }
     }
 
-    fn partition(
+    pub(super) fn partition(
         &self,
         given: Option<&v1::TopicRef>,
         number: Option<i32>,
@@ -181,7 +182,7 @@ impl Topics {
 }
 
 impl Api {
-    async fn topics_of(&self, given: impl Iterator<Item = Option<&v1::TopicRef>>) -> Topics {
+    pub(super) async fn topics_of(&self, given: impl Iterator<Item = Option<&v1::TopicRef>>) -> Topics {
         let named: BTreeSet<_> =
             given.flatten().map(|topic| (topic.name.clone(), topic.topic_id.clone())).collect();
         let looked_up = named.into_iter().map(|(name, topic_id)| async move {
@@ -227,7 +228,8 @@ impl Api {
         let good: Vec<_> = checked.iter().flatten().cloned().collect();
         let mut committed = Vec::new().into_iter();
         if !good.is_empty() {
-            let outcome = self.admin().commit_offsets(commit(request, good), call.deadline).await;
+            let commit = commit(request, good, call.actor(""));
+            let outcome = self.admin().commit_offsets(commit, call.deadline).await;
             committed = outcome.map_err(|failure| self.refused(call, &failure))?.into_iter();
         }
         let lost = || Err(refuse(FailureCode::Internal, "an item without an outcome"));
@@ -269,7 +271,7 @@ impl Api {
         Ok(answers.collect())
     }
 
-    async fn found(&self, query: &v1::OffsetQuery) -> v1::OffsetAnswer {
+    pub(super) async fn found(&self, query: &v1::OffsetQuery) -> v1::OffsetAnswer {
         let found = async {
             let spot = spot(query)?;
             let epoch = optional("leader_epoch", query.leader_epoch)?;

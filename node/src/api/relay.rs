@@ -19,7 +19,7 @@ use tower::{Service as _, ServiceExt as _};
 use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::transport::{Dial, MAX_MESSAGE, Purpose, channel};
 
-use super::call::{Call, GRPC_TIMEOUT, HOP, REQUEST_ID, write_timeout};
+use super::call::{CLIENT_ADDRESS, Call, GRPC_TIMEOUT, HOP, REQUEST_ID, write_timeout};
 use super::methods::Method;
 use super::refusal::{refuse, too_large};
 use super::status::whole_call;
@@ -115,6 +115,7 @@ impl Kept {
         }
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(HOP, HeaderValue::from_static("1"));
+        headers.insert(CLIENT_ADDRESS, HeaderValue::from_str(&self.call.caller.address).ok()?);
         let left = HeaderValue::from_str(&write_timeout(self.call.remaining()));
         headers.insert(GRPC_TIMEOUT, left.ok()?);
         headers.insert(REQUEST_ID, HeaderValue::from_str(&self.call.id).ok()?);

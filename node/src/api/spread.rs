@@ -16,7 +16,7 @@ use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::v1;
 
 use super::Api;
-use super::call::{Call, HOP, REQUEST_ID, REQUIRE};
+use super::call::{CLIENT_ADDRESS, CLIENT_ID, Call, HOP, REQUEST_ID, REQUIRE};
 use super::refusal::refuse;
 use super::status::whole_call;
 
@@ -40,13 +40,14 @@ macro_rules! item_answers {
 }
 
 item_answers!(OffsetAnswer, EpochAnswer, DeleteRecordsResult, LeaderMoveResult, OffsetResult);
+item_answers!(GroupDescription, GroupResult, GroupLag);
 
 /// Items that another node leads, by its address.
 fn misplaced<A: ItemAnswer>(answers: &[A], here: i32) -> BTreeMap<String, Vec<usize>> {
     let mut nodes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (item, answer) in answers.iter().enumerate() {
         let Some(failure) = answer.failure() else { continue };
-        if failure.code() != FailureCode::NotLeader {
+        if !matches!(failure.code(), FailureCode::NotLeader | FailureCode::NotCoordinator) {
             continue;
         }
         let leader = failure.leader.as_ref().filter(|leader| leader.node_id != here);
@@ -83,6 +84,60 @@ where
     {
         return Err(whole_call(&refuse(FailureCode::NotLeader, "another node leads all of these")));
     }
+    ask_nodes(api, call, (queries, nodes), answers, ask).await;
+    Ok(())
+}
+
+/// As [`ask_leaders`], for questions that this node has on its way to an answer of its own: they are no hop of the call.
+pub(super) async fn ask_other_leaders<Q, A>(
+    api: &Api,
+    call: &Call,
+    queries: &[Q],
+    answers: &mut [A],
+    ask: impl Fn(Channel, Request<Vec<Q>>) -> BoxFuture<'static, Result<Vec<A>, Status>>,
+) where
+    Q: Clone,
+    A: ItemAnswer,
+{
+    let nodes = misplaced(answers, super::convert::cluster::node_number(api.node()));
+    ask_nodes(api, call, (queries, nodes), answers, ask).await;
+}
+
+/// Asks every other node the same, each to answer for itself alone. `None`: it did not answer.
+pub(super) async fn ask_every_node<Q, A>(
+    api: &Api,
+    call: &Call,
+    question: Q,
+    ask: impl Fn(Channel, Request<Q>) -> BoxFuture<'static, Result<A, Status>>,
+) -> Vec<(i32, Option<A>)>
+where
+    Q: Clone,
+{
+    let others = api.admin().nodes().into_iter().filter(|view| view.node != api.node());
+    let asked = others.map(|view| {
+        let channel = api.peers().channel(&view.address);
+        let sent = channel.map(|channel| ask(channel, request(call, question.clone())));
+        async move {
+            let answered = match sent {
+                Some(sent) => sent.await.ok(),
+                None => None,
+            };
+            (super::convert::cluster::node_number(view.node), answered)
+        }
+    });
+    join_all(asked).await
+}
+
+async fn ask_nodes<Q, A>(
+    api: &Api,
+    call: &Call,
+    (queries, nodes): (&[Q], BTreeMap<String, Vec<usize>>),
+    answers: &mut [A],
+    ask: impl Fn(Channel, Request<Vec<Q>>) -> BoxFuture<'static, Result<Vec<A>, Status>>,
+) where
+    Q: Clone,
+    A: ItemAnswer,
+{
     let asked = nodes.into_iter().map(|(address, items)| {
         let part = items.iter().filter_map(|item| queries.get(*item).cloned()).collect();
         let sent = api.peers().channel(&address).map(|channel| ask(channel, request(call, part)));
@@ -104,7 +159,6 @@ where
             None => {}
         }
     }
-    Ok(())
 }
 
 /// The other node may have done what it was asked.
@@ -122,7 +176,7 @@ fn unanswered<A: ItemAnswer>(
 }
 
 /// A part of a call, in its name.
-fn request<Q>(call: &Call, part: Vec<Q>) -> Request<Vec<Q>> {
+fn request<Q>(call: &Call, part: Q) -> Request<Q> {
     let mut request = Request::new(part);
     request.set_timeout(call.remaining());
     let metadata: &mut MetadataMap = request.metadata_mut();
@@ -131,6 +185,8 @@ fn request<Q>(call: &Call, part: Vec<Q>) -> Request<Vec<Q>> {
         (HOP, Some(HeaderValue::from_static("1"))),
         (REQUEST_ID, id),
         (REQUIRE, call.require.clone()),
+        (CLIENT_ADDRESS, HeaderValue::from_str(&call.caller.address).ok()),
+        (CLIENT_ID, HeaderValue::from_str(&call.caller.client_id).ok()),
     ];
     for (name, value) in pairs {
         if let Some(Ok(value)) = value.map(|value| value.as_bytes().try_into()) {
@@ -165,7 +221,7 @@ mod tests {
     async fn a_part_of_a_call_hops_once_and_keeps_what_the_caller_requires() {
         let mut headers = http::HeaderMap::new();
         headers.insert(REQUIRE, HeaderValue::from_static("commit-seq"));
-        let call = Call::read(&headers, "abc".into(), None).expect("a good call");
+        let call = Call::read(&headers, None, "abc".into(), None).expect("a good call");
         let part = request(&call, vec![1]);
         assert_eq!(part.metadata().get(HOP).map(|v| v.as_bytes()), Some(&b"1"[..]));
         assert_eq!(part.metadata().get(REQUIRE).map(|v| v.as_bytes()), Some(&b"commit-seq"[..]));

@@ -13,6 +13,7 @@ use waymark_proto::ids::{NodeId, PartitionId, TopicId, TopicPartition};
 
 pub use crate::consensus::Stand;
 use crate::state::command::CommitOffsets;
+use crate::state::groups::Actor;
 
 /// A topic by name, by id or by both; both must agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -272,6 +273,7 @@ pub trait Admin: Send + Sync + Debug + 'static {
         &self,
         group: &str,
         at: Option<Vec<TopicPartition>>,
+        actor: Actor,
         deadline: Instant,
     ) -> Result<(), Failure>;
 

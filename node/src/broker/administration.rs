@@ -15,6 +15,7 @@ use super::admin::{
     NodeView, PartitionPlace, Problem, Spot, Stand, Topic, Verdict,
 };
 use crate::state::command::CommitOffsets;
+use crate::state::groups::Actor;
 
 #[async_trait]
 impl Admin for Broker {
@@ -111,9 +112,10 @@ impl Admin for Broker {
         &self,
         group: &str,
         at: Option<Vec<TopicPartition>>,
+        actor: Actor,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        self.core.delete_offsets(group, at, deadline).await
+        self.core.delete_offsets(group, at, actor, deadline).await
     }
 
     fn metadata_version(&self) -> watch::Receiver<i64> {

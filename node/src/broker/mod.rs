@@ -10,6 +10,7 @@
 //! | `data` | appending and reading |
 //! | `topics` | finding and changing topics, and their way through the shards |
 //! | `offsets` | places in partitions, and what groups have committed |
+//! | `groups` | consumer groups: members, hand-off, history |
 //! | `cluster` | who is alive and leads, what is wrong, whether replicas are the same |
 //! | `retention` | which records go by age and by size |
 //! | `barrier` | reads that must be fresh share their rounds |
@@ -22,6 +23,7 @@ mod barrier;
 mod cluster;
 mod data;
 mod door;
+pub mod groups;
 mod lane;
 pub mod logs;
 mod offsets;
@@ -70,6 +72,8 @@ pub struct BrokerOptions {
     pub retention_interval: Duration,
     /// A producer that appended nothing for this long is forgotten.
     pub producer_idle: Duration,
+    /// Committed offsets of a group without members go after this long; `None`: they stay as long as their topics.
+    pub offset_retention: Option<Duration>,
 }
 
 /// Requests of clients, on this node. A clone is the same.
@@ -95,6 +99,7 @@ struct Core {
     /// Leader epochs of partitions without a replica here.
     epochs: Mutex<BTreeMap<TopicPartition, i32>>,
     barrier: Barrier,
+    coordination: groups::Coordination,
     /// The run of producer ids that this node hands out of: next, and the end.
     producer_ids: tokio::sync::Mutex<(i64, i64)>,
 }
@@ -122,6 +127,7 @@ impl Broker {
             told: Mutex::default(),
             epochs: Mutex::default(),
             barrier: Barrier::default(),
+            coordination: groups::Coordination::default(),
             producer_ids: tokio::sync::Mutex::new((0, 0)),
         };
         Self { core: Arc::new(core) }
@@ -134,6 +140,8 @@ impl Broker {
             cluster::survey::ask_peers(&self.core),
             cluster::survey::tell_metadata(&self.core),
             retention::keep(&self.core),
+            groups::keep(&self.core),
+            groups::measure(&self.core),
         );
     }
 }

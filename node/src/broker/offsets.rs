@@ -10,6 +10,7 @@ use super::admin::{Committed, EpochEnd, Found, Spot};
 use super::refusal::{failure, no_leader, refused, unexpected, unproposed, unread};
 use crate::consensus::Shard;
 use crate::state::command::CommitOffsets;
+use crate::state::groups::Actor;
 use crate::state::{Command, Reply};
 
 impl Core {
@@ -126,11 +127,14 @@ impl Core {
         &self,
         group: &str,
         at: Option<Vec<TopicPartition>>,
+        actor: Actor,
         deadline: Instant,
     ) -> Result<(), Failure> {
         let shard = self.coordinating(group)?;
         let partitions = at.unwrap_or_default();
-        let command = Command::DeleteOffsets { group: group.to_owned(), partitions };
+        let time_ms = self.env.clock.now_ms();
+        let group = group.to_owned();
+        let command = Command::DeleteOffsets { group, partitions, time_ms, actor };
         let done = shard.propose(command, deadline).await;
         match done.map_err(|error| unproposed(&error))?.reply {
             Reply::OffsetsDeleted(_) => Ok(()),

@@ -192,7 +192,7 @@ impl Core {
 }
 
 /// What a shard's leader is to partitions, its coordinator is to groups.
-fn moved_coordinator(mut failure: Failure) -> Failure {
+pub(super) fn moved_coordinator(mut failure: Failure) -> Failure {
     match failure.code {
         FailureCode::NotLeader => failure.code = FailureCode::NotCoordinator,
         FailureCode::NoLeader => failure.code = FailureCode::CoordinatorLoading,

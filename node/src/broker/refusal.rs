@@ -9,6 +9,9 @@ use crate::storage::shard_store::StoreError;
 /// Pause that is asked for while a leader is being found, ms.
 pub(super) const ELECTION_PAUSE_MS: i32 = 50;
 
+/// … and while another process sits on a seat, ms.
+const INSTANCE_PAUSE_MS: i32 = 500;
+
 pub(super) fn failure(code: FailureCode, why: impl Into<String>) -> Failure {
     Failure::new(code, why)
 }
@@ -39,6 +42,14 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
         Refusal::Superseded => FailureCode::Superseded,
         Refusal::Fenced { .. } => FailureCode::NotOwner,
         Refusal::NotAttempted => FailureCode::NotAttempted,
+        Refusal::NoGroup => FailureCode::GroupNotFound,
+        Refusal::GroupNotEmpty => FailureCode::GroupNotEmpty,
+        Refusal::GroupFull { .. } => FailureCode::GroupFull,
+        Refusal::UnknownMember => FailureCode::UnknownMember,
+        Refusal::NotOwner(_) => FailureCode::NotOwner,
+        Refusal::InstanceInUse(_) => FailureCode::InstanceInUse,
+        Refusal::InstanceFenced => FailureCode::InstanceFenced,
+        Refusal::TopicInUse => FailureCode::TopicInUse,
         Refusal::OffsetOutOfRange { .. } => FailureCode::OffsetOutOfRange,
         Refusal::Misplaced(_) => FailureCode::Internal,
     };
@@ -49,6 +60,8 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
         Refusal::OutOfOrderSequence { expected } => failure.expected = Some(i64::from(*expected)),
         Refusal::BatchTooLarge { limit } => failure.limit = Some(i64::from(*limit)),
         Refusal::Fenced { actual } => failure.actual = Some(*actual),
+        Refusal::GroupFull { limit } => failure.limit = i64::try_from(*limit).ok(),
+        Refusal::InstanceInUse(_) => failure.retry_after_ms = INSTANCE_PAUSE_MS,
         Refusal::OffsetOutOfRange { log_start, next_offset } => {
             failure.log_start_offset = Some(*log_start);
             failure.high_watermark = Some(*next_offset);
@@ -127,6 +140,14 @@ mod tests {
             Refusal::NotAttempted,
             Refusal::OffsetOutOfRange { log_start: 11, next_offset: 12 },
             Refusal::Misplaced("elsewhere"),
+            Refusal::NoGroup,
+            Refusal::GroupNotEmpty,
+            Refusal::GroupFull { limit: 13 },
+            Refusal::UnknownMember,
+            Refusal::NotOwner(TopicPartition::default()),
+            Refusal::InstanceInUse("seat".to_owned()),
+            Refusal::InstanceFenced,
+            Refusal::TopicInUse,
         ];
         for refusal in &all {
             match refusal {
@@ -147,6 +168,14 @@ mod tests {
                 | Refusal::Fenced { .. }
                 | Refusal::NotAttempted
                 | Refusal::OffsetOutOfRange { .. }
+                | Refusal::NoGroup
+                | Refusal::GroupNotEmpty
+                | Refusal::GroupFull { .. }
+                | Refusal::UnknownMember
+                | Refusal::NotOwner(_)
+                | Refusal::InstanceInUse(_)
+                | Refusal::InstanceFenced
+                | Refusal::TopicInUse
                 | Refusal::Misplaced(_) => {}
             }
         }
@@ -157,8 +186,9 @@ mod tests {
     fn every_refusal_of_the_state_has_a_code_of_its_own() {
         let codes: Vec<FailureCode> = refusals().iter().map(|it| refused(it).code).collect();
         let different: BTreeSet<String> = codes.iter().map(|code| format!("{code:?}")).collect();
-        // Another version of a topic and another next offset are the same to a caller: look again, then decide.
-        assert_eq!(different.len(), codes.len() - 1, "{codes:?}");
+        // Another version of a topic and another next offset are the same to a caller: look again, then decide. So are a
+        // partition that another member holds and one that it has written to since.
+        assert_eq!(different.len(), codes.len() - 2, "{codes:?}");
         assert!(refusals().iter().all(|it| !refused(it).message.is_empty()));
     }
 

@@ -30,6 +30,8 @@ type Spots = BTreeMap<TopicPartition, Spot>;
 pub struct Wakes {
     /// By shard: its leadership concerns all who wait in it.
     waiting: Mutex<BTreeMap<ShardId, Spots>>,
+    /// Groups whose sessions wait here. The number rises with each change of the group, and of its shard's leadership.
+    groups: Mutex<BTreeMap<String, watch::Sender<u64>>>,
     /// Rises with each entry and each change of leader of the catalog: for who waits for its changes, which are few.
     catalog: watch::Sender<u64>,
     /// The last term heard of, by shard.
@@ -44,6 +46,7 @@ impl Default for Wakes {
     fn default() -> Self {
         Self {
             waiting: Mutex::default(),
+            groups: Mutex::default(),
             catalog: watch::channel(0).0,
             terms: Mutex::default(),
             metadata: watch::channel(0).0,
@@ -64,6 +67,33 @@ impl Wakes {
         spot.waiters += 1;
         let notify = Arc::clone(&spot.notify);
         Waiter { wakes: Arc::clone(self), shard, at, notify }
+    }
+
+    fn groups(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<u64>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes of a group, from now on.
+    pub(super) fn group(&self, group: &str) -> watch::Receiver<u64> {
+        let mut groups = self.groups();
+        // Those that nobody waits for any more go when somebody comes: as many stay as ever waited at once.
+        groups.retain(|_, changes| changes.receiver_count() > 0);
+        let changes = groups.entry(group.to_owned()).or_insert_with(|| watch::channel(0).0);
+        changes.subscribe()
+    }
+
+    fn tell_groups(&self, effects: &[Effect]) {
+        let changed = effects.iter().filter_map(|effect| match effect {
+            Effect::GroupChanged(group) => Some(group),
+            _ => None,
+        });
+        let mut changed = changed.peekable();
+        if changed.peek().is_none() {
+            return;
+        }
+        let groups = self.groups();
+        let waited = changed.filter_map(|group| groups.get(group));
+        waited.for_each(|changes| changes.send_modify(|count| *count += 1));
     }
 
     /// Changes of the catalog here, and of its leader, from now on.
@@ -143,7 +173,7 @@ fn partition_of(effect: &Effect) -> Option<TopicPartition> {
     match effect {
         Effect::Append(batch) => Some(batch.at),
         Effect::LogStart { at, .. } | Effect::Opened(at) | Effect::Closed(at) => Some(*at),
-        Effect::CatalogChanged | Effect::LeaderChanged => None,
+        Effect::GroupChanged(_) | Effect::CatalogChanged | Effect::LeaderChanged => None,
     }
 }
 
@@ -155,6 +185,7 @@ impl ApplyObserver for Wakes {
         if effects.contains(&Effect::CatalogChanged) {
             self.due.notify_one();
         }
+        self.tell_groups(effects);
         let waiting = self.waiting();
         let Some(spots) = waiting.get(&shard).filter(|spots| !spots.is_empty()) else { return };
         // A new leader is a new leader epoch of every partition.
@@ -172,6 +203,8 @@ impl ApplyObserver for Wakes {
         if shard == ShardId::CATALOG {
             self.catalog.send_modify(|changes| *changes += 1);
         }
+        // Which shard a group lives in is not known here; a look too many costs little, and leaders change seldom.
+        self.groups().values().for_each(|changes| changes.send_modify(|count| *count += 1));
         let waiting = self.waiting();
         let spots = waiting.get(&shard).into_iter().flat_map(BTreeMap::values);
         spots.for_each(|spot| spot.notify.notify_waiters());

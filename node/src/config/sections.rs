@@ -168,6 +168,9 @@ section! {
         /// A producer that appended nothing for this long is forgotten: its next batch must begin a new sequence. Each one
         /// costs memory until then.
         producer_idle: Duration = secs(24 * 3600), between(secs(60), secs(90 * 24 * 3600));
+        /// Committed offsets of a group without members are removed this long after its last member or commit, announced
+        /// a day before. 0 s: they stay as long as their topics, so that nobody who was away begins in the wrong place.
+        offset_retention: Duration = secs(0), between(secs(0), secs(3650 * 24 * 3600));
     }
 }
 

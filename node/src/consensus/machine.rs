@@ -149,7 +149,10 @@ impl Applied {
                 Effect::Append(batch) => self.store.append(batch.clone()),
                 Effect::LogStart { at, offset } => self.store.set_log_start(*at, *offset),
                 Effect::Closed(at) => self.store.close_partition(*at),
-                Effect::Opened(_) | Effect::CatalogChanged | Effect::LeaderChanged => {}
+                Effect::Opened(_)
+                | Effect::GroupChanged(_)
+                | Effect::CatalogChanged
+                | Effect::LeaderChanged => {}
             }
         }
     }

@@ -54,6 +54,7 @@ pub(super) fn broker(config: &Config) -> BrokerOptions {
         shards_per_node: config.cluster.shards_per_node,
         retention_interval: broker.retention_interval,
         producer_idle: broker.producer_idle,
+        offset_retention: (!broker.offset_retention.is_zero()).then_some(broker.offset_retention),
     }
 }
 

@@ -61,6 +61,7 @@ impl Running {
             cluster: consensus.cluster_id(),
             logs: Arc::new(broker.clone()),
             admin: Arc::new(broker.clone()),
+            groups: Arc::new(broker.clone()),
             dial: Arc::clone(&env.dial),
             random: Arc::clone(&env.random),
             clock: Arc::clone(&env.clock),

@@ -4,6 +4,8 @@
 use bytes::Bytes;
 use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId, TopicId, TopicPartition};
 
+use super::groups::{Actor, GroupEntry};
+
 /// What a Raft entry asks a shard's state to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -48,7 +50,13 @@ pub enum Command {
         group: String,
         /// Which partitions.
         partitions: Vec<TopicPartition>,
+        /// The leader's clock, Unix ms.
+        time_ms: i64,
+        /// Who asked for it.
+        actor: Actor,
     },
+    /// Members, partitions and positions of a group.
+    Group(GroupEntry),
     /// A topic was deleted: forget every group's committed offsets of it.
     ForgetTopic {
         /// The topic.
@@ -102,8 +110,8 @@ pub struct PartitionSettings {
 pub struct CommitOffsets {
     /// The group.
     pub group: String,
-    /// The committing member; `None`: from outside the group.
-    pub member: Option<String>,
+    /// By what right.
+    pub committer: Committer,
     /// Positions.
     pub items: Vec<OffsetCommit>,
     /// One bad item refuses all.
@@ -112,6 +120,40 @@ pub struct CommitOffsets {
     pub commit_seq: i64,
     /// The leader's clock, Unix ms.
     pub commit_time_ms: i64,
+    /// What made the caller commit, as on the wire: kept in the ledger.
+    pub cause: i32,
+    /// The caller's words, kept in the ledger.
+    pub note: String,
+    /// Who committed, as the node knows: kept in the ledger unless a member did, which the group knows.
+    pub actor: Actor,
+}
+
+/// By what right offsets are committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committer {
+    /// From outside the group, while it has no members. A name orders the commits of one process.
+    Outside {
+        /// May be empty: the last arrival wins.
+        name: String,
+    },
+    /// A member, of partitions that it holds (CONTRACT §0.6).
+    Member {
+        /// Its id.
+        id: String,
+        /// The generation that it has taken on.
+        epoch: i32,
+    },
+}
+
+impl Committer {
+    /// Whose commits are ordered by their sequence; empty: nobody's.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Outside { name } => name,
+            Self::Member { id, .. } => id,
+        }
+    }
 }
 
 /// One position to record.

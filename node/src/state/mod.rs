@@ -8,7 +8,7 @@
 //! | `codec` | commands as bytes of a Raft entry |
 //! | `shard` | the whole state, one line per command |
 //! | `partitions`, `partition`, `batch`, `producer` | offsets, stamps, segments, idempotence |
-//! | `offsets` | committed offsets of groups |
+//! | `groups`, `offsets` | consumer groups: members, hand-off, committed offsets and their history |
 //! | `deleted` | topics that are gone, so that a late command does not bring them back |
 //! | `catalog`, `topic_config` | nodes, pools, topics and their configuration |
 //! | `slot` | group → slot |
@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod codec;
 pub mod command;
 mod deleted;
+pub mod groups;
 pub mod offsets;
 pub mod partition;
 mod partitions;

@@ -1,8 +1,7 @@
 //! Owns the committed offsets of the shard's groups (CONTRACT §0.4–0.6). Never checks an offset against a partition:
 //! that partition lives in another shard (S16), and a lower offset is legal after a seek.
 //!
-//! The seam for group membership: `Offsets::commit` takes a command whose right to commit has been decided. Whether
-//! the member owns the partition in this generation will be asked before it, by a module that owns membership.
+//! Who may commit is decided before, by `groups`: it says which positions of a command the committer has no right to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,11 +42,22 @@ impl Offsets {
     /// Records a group's positions: each is judged against what was stored before the command, then all that passed are
     /// written. Under `all_or_nothing` one refusal keeps all others out; a superseded item is no refusal in that sense,
     /// because what it asks for has been overtaken, not denied.
-    pub(super) fn commit(&mut self, command: CommitOffsets) -> Vec<Result<(), Refusal>> {
+    ///
+    /// `forbidden` are the items that are not the committer's, by their place.
+    pub(super) fn commit(
+        &mut self,
+        command: CommitOffsets,
+        forbidden: &[usize],
+    ) -> Vec<Result<(), Refusal>> {
         let stored = self.groups.get(&command.group);
-        let judge =
-            |item| judge(stored.and_then(|group| group.get(&item_at(item))), item, &command);
-        let mut verdicts: Vec<Result<(), Refusal>> = command.items.iter().map(judge).collect();
+        let judge = |(place, item): (usize, &OffsetCommit)| {
+            if forbidden.contains(&place) {
+                return Err(Refusal::NotOwner(item.at));
+            }
+            judge(stored.and_then(|group| group.get(&item.at)), item, &command)
+        };
+        let mut verdicts: Vec<Result<(), Refusal>> =
+            command.items.iter().enumerate().map(judge).collect();
         if command.all_or_nothing && verdicts.iter().any(spoils) {
             verdicts
                 .iter_mut()
@@ -61,7 +71,7 @@ impl Offsets {
     }
 
     fn write(&mut self, command: CommitOffsets, verdicts: &[Result<(), Refusal>]) {
-        let member = command.member.unwrap_or_default();
+        let member = command.committer.name().to_owned();
         let dirty = self.dirty.entry(command.group.clone()).or_default();
         let group = self.groups.entry(command.group).or_default();
         for (item, _) in command.items.into_iter().zip(verdicts).filter(|(_, it)| it.is_ok()) {
@@ -82,6 +92,37 @@ impl Offsets {
             group.insert(at, now);
             dirty.insert(at);
         }
+    }
+
+    /// The offset of one partition, if it was ever committed.
+    pub(super) fn get(&self, group: &str, at: TopicPartition) -> Option<i64> {
+        self.groups.get(group)?.get(&at).map(|it| it.offset)
+    }
+
+    /// Partitions that a group has committed.
+    pub(super) fn places_of(&self, group: &str) -> Vec<TopicPartition> {
+        self.groups.get(group).into_iter().flat_map(BTreeMap::keys).copied().collect()
+    }
+
+    /// Puts a position where an operator wants it; `None`: nothing is committed any more. Whose commits were ordered before
+    /// no longer counts, what was fenced stays fenced.
+    pub(super) fn put(&mut self, group: &str, at: TopicPartition, to: Option<i64>, time_ms: i64) {
+        let Some(offset) = to else {
+            self.delete(group, &[at]);
+            return;
+        };
+        let stored = self.groups.entry(group.to_owned()).or_default();
+        let now = CommittedOffset {
+            offset,
+            leader_epoch: None,
+            metadata: None,
+            commit_time_ms: time_ms,
+            commit_seq: 0,
+            fencing_epoch: stored.get(&at).and_then(|it| it.fencing_epoch),
+            member: String::new(),
+        };
+        stored.insert(at, now);
+        self.dirty.entry(group.to_owned()).or_default().insert(at);
     }
 
     /// Forgets positions of a group, all of them when none is named. Returns how many there were.
@@ -115,10 +156,6 @@ impl Offsets {
             !stored.is_empty()
         });
     }
-}
-
-fn item_at(item: &OffsetCommit) -> TopicPartition {
-    item.at
 }
 
 fn spoils(verdict: &Result<(), Refusal>) -> bool {
@@ -155,13 +192,16 @@ fn judge(
 /// Sequences order the commits of one named member. Who commits without a name may be another process each time, whose
 /// sequence starts again: there the last arrival wins, or a restarted program could not commit at all.
 fn is_same_member(stored: &CommittedOffset, command: &CommitOffsets) -> bool {
-    command.member.as_deref().is_some_and(|member| !member.is_empty() && member == stored.member)
+    let name = command.committer.name();
+    !name.is_empty() && name == stored.member
 }
 
 #[cfg(test)]
 mod tests {
     use waymark_proto::ids::PartitionId;
 
+    use super::super::command::Committer;
+    use super::super::groups::Actor;
     use super::super::tests::arbitrary::without_bugs;
     use super::*;
 
@@ -183,11 +223,14 @@ mod tests {
     fn by(member: Option<&str>, commit_seq: i64, items: Vec<OffsetCommit>) -> CommitOffsets {
         CommitOffsets {
             group: "g".to_owned(),
-            member: member.map(str::to_owned),
+            committer: Committer::Outside { name: member.unwrap_or_default().to_owned() },
             items,
             all_or_nothing: true,
             commit_seq,
             commit_time_ms: 9,
+            cause: 0,
+            note: String::new(),
+            actor: Actor::default(),
         }
     }
 
@@ -199,28 +242,28 @@ mod tests {
     fn a_late_commit_of_the_same_member_does_not_undo_a_newer_one() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        assert_eq!(offsets.commit(by(Some("m"), 2, vec![item(0, 20)])), [Ok(())]);
-        assert_eq!(offsets.commit(by(Some("m"), 1, vec![item(0, 10)])), [Err(Refusal::Superseded)]);
+        assert_eq!(offsets.commit(by(Some("m"), 2, vec![item(0, 20)]), &[]), [Ok(())]);
+        assert_eq!(offsets.commit(by(Some("m"), 1, vec![item(0, 10)]), &[]), [Err(Refusal::Superseded)]);
         assert_eq!(stored(&offsets, 0), Some(20));
-        assert_eq!(offsets.commit(by(Some("m"), 3, vec![item(0, 5)])), [Ok(())], "a seek back");
-        assert_eq!(offsets.commit(by(Some("n"), 1, vec![item(0, 7)])), [Ok(())], "another member");
+        assert_eq!(offsets.commit(by(Some("m"), 3, vec![item(0, 5)]), &[]), [Ok(())], "a seek back");
+        assert_eq!(offsets.commit(by(Some("n"), 1, vec![item(0, 7)]), &[]), [Ok(())], "another member");
     }
 
     #[test]
     fn a_commit_without_sequence_does_not_reopen_older_sequences() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        offsets.commit(by(Some("m"), 5, vec![item(0, 50)]));
-        assert_eq!(offsets.commit(by(Some("m"), 0, vec![item(0, 60)])), [Ok(())]);
-        assert_eq!(offsets.commit(by(Some("m"), 4, vec![item(0, 40)])), [Err(Refusal::Superseded)]);
+        offsets.commit(by(Some("m"), 5, vec![item(0, 50)]), &[]);
+        assert_eq!(offsets.commit(by(Some("m"), 0, vec![item(0, 60)]), &[]), [Ok(())]);
+        assert_eq!(offsets.commit(by(Some("m"), 4, vec![item(0, 40)]), &[]), [Err(Refusal::Superseded)]);
     }
 
     #[test]
     fn commits_from_outside_are_not_ordered_by_sequence() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        offsets.commit(by(None, 100, vec![item(0, 50)]));
-        assert_eq!(offsets.commit(by(None, 1, vec![item(0, 60)])), [Ok(())]);
+        offsets.commit(by(None, 100, vec![item(0, 50)]), &[]);
+        assert_eq!(offsets.commit(by(None, 1, vec![item(0, 60)]), &[]), [Ok(())]);
     }
 
     #[test]
@@ -231,10 +274,10 @@ mod tests {
         let items = vec![item(0, 1), condition];
         let refused = Refusal::ConditionFailed { actual: None };
         let all = by(None, 0, items.clone());
-        assert_eq!(offsets.commit(all), [Err(Refusal::NotAttempted), Err(refused.clone())]);
+        assert_eq!(offsets.commit(all, &[]), [Err(Refusal::NotAttempted), Err(refused.clone())]);
         assert_eq!(offsets, Offsets::default());
         let each = CommitOffsets { all_or_nothing: false, ..by(None, 0, items) };
-        assert_eq!(offsets.commit(each), [Ok(()), Err(refused)]);
+        assert_eq!(offsets.commit(each, &[]), [Ok(()), Err(refused)]);
         assert_eq!(stored(&offsets, 0), Some(1));
     }
 
@@ -242,8 +285,8 @@ mod tests {
     fn a_superseded_item_does_not_keep_the_others_out() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        offsets.commit(by(Some("m"), 9, vec![item(0, 90)]));
-        let verdicts = offsets.commit(by(Some("m"), 5, vec![item(0, 50), item(1, 51)]));
+        offsets.commit(by(Some("m"), 9, vec![item(0, 90)]), &[]);
+        let verdicts = offsets.commit(by(Some("m"), 5, vec![item(0, 50), item(1, 51)]), &[]);
         assert_eq!(verdicts, [Err(Refusal::Superseded), Ok(())]);
     }
 
@@ -252,10 +295,10 @@ mod tests {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
         let fenced = |epoch, offset| OffsetCommit { fencing_epoch: epoch, ..item(0, offset) };
-        offsets.commit(by(None, 0, vec![fenced(Some(7), 1)]));
-        let older = offsets.commit(by(None, 0, vec![fenced(Some(6), 2)]));
+        offsets.commit(by(None, 0, vec![fenced(Some(7), 1)]), &[]);
+        let older = offsets.commit(by(None, 0, vec![fenced(Some(6), 2)]), &[]);
         assert_eq!(older, [Err(Refusal::Fenced { actual: 7 })]);
-        assert_eq!(offsets.commit(by(None, 0, vec![fenced(None, 3)])), [Ok(())]);
+        assert_eq!(offsets.commit(by(None, 0, vec![fenced(None, 3)]), &[]), [Ok(())]);
         assert_eq!(offsets.groups["g"][&at(0)].fencing_epoch, Some(7));
     }
 
@@ -263,10 +306,10 @@ mod tests {
     fn an_exact_repeat_of_a_conditional_commit_is_fine() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        offsets.commit(by(Some("m"), 1, vec![item(0, 1)]));
+        offsets.commit(by(Some("m"), 1, vec![item(0, 1)]), &[]);
         let conditional = OffsetCommit { expected_offset: Some(1), ..item(0, 2) };
         for _ in 0..2 {
-            assert_eq!(offsets.commit(by(Some("m"), 2, vec![conditional.clone()])), [Ok(())]);
+            assert_eq!(offsets.commit(by(Some("m"), 2, vec![conditional.clone()]), &[]), [Ok(())]);
         }
     }
 
@@ -274,7 +317,7 @@ mod tests {
     fn forgetting_leaves_no_empty_group() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        offsets.commit(by(None, 0, vec![item(0, 1), item(1, 1)]));
+        offsets.commit(by(None, 0, vec![item(0, 1), item(1, 1)]), &[]);
         assert_eq!(offsets.delete("g", &[at(0), at(5)]), 1);
         offsets.forget_topic(TopicId([1; 16]));
         assert!(offsets.groups.is_empty());

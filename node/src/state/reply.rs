@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use waymark_proto::ids::{ShardId, TopicId, TopicPartition};
 
+use super::groups::Changed;
+
 /// The answer to one command, on the replica that proposed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
@@ -12,6 +14,8 @@ pub enum Reply {
     Produced(Vec<Result<Receipt, Refusal>>),
     /// A verdict per position, in order.
     Committed(Vec<Result<(), Refusal>>),
+    /// What became of a group.
+    Group(Changed),
     /// Committed offsets that were forgotten.
     OffsetsDeleted(u64),
     /// The log start of each partition asked for, in order.
@@ -116,6 +120,33 @@ pub enum Refusal {
         /// The stored one.
         actual: i64,
     },
+    /// The group does not exist.
+    #[error("the group does not exist")]
+    NoGroup,
+    /// The group has members.
+    #[error("the group has members")]
+    GroupNotEmpty,
+    /// The group has as many members as it may.
+    #[error("a group has at most {limit} members")]
+    GroupFull {
+        /// How many.
+        limit: usize,
+    },
+    /// Not a member of the group (any more).
+    #[error("not a member of the group")]
+    UnknownMember,
+    /// The member does not hold the partition, or got it again since: it was moved away, or its position was reset.
+    #[error("partition {0} is not held under this generation")]
+    NotOwner(TopicPartition),
+    /// Another process is connected under the instance.
+    #[error("instance {0:?} is in use")]
+    InstanceInUse(String),
+    /// Another process took over the instance.
+    #[error("another process has taken over the instance")]
+    InstanceFenced,
+    /// The group's members read the topic.
+    #[error("the group's members read the topic")]
+    TopicInUse,
     /// Another item of an all-or-nothing command failed.
     #[error("another item failed")]
     NotAttempted,
@@ -148,6 +179,8 @@ pub enum Effect {
     Opened(TopicPartition),
     /// A partition lives here no more: its files may go after the next checkpoint (S7).
     Closed(TopicPartition),
+    /// A group changed in a way that its members must know of.
+    GroupChanged(String),
     /// The catalog changed: wake who watches it.
     CatalogChanged,
     /// Another leader's first entry was applied: leader epochs rose.

@@ -8,7 +8,8 @@ use super::batch::BatchSequence;
 use super::catalog::Catalog;
 use super::command::{CatalogCommand, Command, Produce};
 use super::deleted::Deleted;
-use super::offsets::{CommittedOffset, Offsets};
+use super::groups::{Group, Groups};
+use super::offsets::CommittedOffset;
 use super::partition::{AppendAt, EpochEnd, PartitionView};
 use super::partitions::Partitions;
 use super::producer::{SequenceVerdict, check};
@@ -41,7 +42,7 @@ pub struct ShardState {
     pub(super) shard: ShardId,
     pub(super) leaders: Leaders,
     pub(super) partitions: Partitions,
-    pub(super) offsets: Offsets,
+    pub(super) groups: Groups,
     pub(super) deleted: Deleted,
     /// Shard 0 has one, and no other.
     pub(super) catalog: Option<Catalog>,
@@ -64,7 +65,7 @@ impl ShardState {
             shard,
             leaders: Leaders::default(),
             partitions: Partitions::default(),
-            offsets: Offsets::default(),
+            groups: Groups::default(),
             deleted: Deleted::default(),
             catalog: (shard == ShardId::CATALOG).then(Catalog::default),
         }
@@ -138,12 +139,27 @@ impl ShardState {
                 self.partitions.expire_producers(last_append_before_ms);
                 Reply::Done
             }
-            Command::CommitOffsets(commit) => Reply::Committed(self.offsets.commit(commit)),
-            Command::DeleteOffsets { group, partitions } => {
-                Reply::OffsetsDeleted(self.offsets.delete(&group, &partitions))
+            Command::CommitOffsets(commit) => {
+                let outcome = self.groups.commit((at.term, at.leader), commit);
+                outcome.map_or_else(Reply::Refused, Reply::Committed)
+            }
+            Command::DeleteOffsets { group, partitions, time_ms, actor } => {
+                let outcome = self.groups.delete_offsets(&group, &partitions, (time_ms, actor));
+                outcome.map_or_else(Reply::Refused, Reply::OffsetsDeleted)
+            }
+            Command::Group(entry) => {
+                let group = entry.group.clone();
+                match self.groups.change((at.term, at.leader), entry) {
+                    Ok(changed) => {
+                        effects.extend(changed.news.then_some(Effect::GroupChanged(group)));
+                        Reply::Group(changed)
+                    }
+                    Err(refusal) => Reply::Refused(refusal),
+                }
             }
             Command::ForgetTopic { topic } => {
-                self.offsets.forget_topic(topic);
+                let touched = self.groups.forget_topic(topic);
+                effects.extend(touched.into_iter().map(Effect::GroupChanged));
                 Reply::Done
             }
             Command::Catalog(command) => self.change_catalog(at, command, effects),
@@ -247,7 +263,7 @@ impl ShardState {
     /// A group's progress in one partition; `None`: never committed.
     #[must_use]
     pub fn committed(&self, group: &str, at: TopicPartition) -> Option<&CommittedOffset> {
-        self.offsets.groups.get(group)?.get(&at)
+        self.groups.offsets.groups.get(group)?.get(&at)
     }
 
     /// All of a group's progress, in the order of partitions.
@@ -255,12 +271,19 @@ impl ShardState {
         &self,
         group: &str,
     ) -> impl Iterator<Item = (TopicPartition, &CommittedOffset)> {
-        self.offsets.groups.get(group).into_iter().flatten().map(|(at, offset)| (*at, offset))
+        let offsets = &self.groups.offsets.groups;
+        offsets.get(group).into_iter().flatten().map(|(at, offset)| (*at, offset))
     }
 
-    /// Groups with committed offsets here, in the order of their names.
-    pub fn groups(&self) -> impl Iterator<Item = &str> {
-        self.offsets.groups.keys().map(String::as_str)
+    /// Groups of this shard, in the order of their names.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.groups.by_name.iter().map(|(name, group)| (name.as_str(), group))
+    }
+
+    /// One group.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.by_name.get(name)
     }
 
     /// The catalog; only shard 0 has one.

@@ -13,7 +13,8 @@ use waymark_node::consensus::{
     ProposeError, StartError,
 };
 use waymark_node::env::{Env, Random, SystemClock};
-use waymark_node::state::command::{CommitOffsets, OffsetCommit};
+use waymark_node::state::command::{CommitOffsets, Committer, OffsetCommit};
+use waymark_node::state::groups::Actor;
 use waymark_node::state::{Command, Effect, Row};
 use waymark_node::storage::journal::{Journal, JournalOptions};
 use waymark_node::storage::real_disk::RealDisk;
@@ -329,7 +330,10 @@ pub(crate) fn offset_commit(key: i32, offset: i64) -> Command {
     };
     Command::CommitOffsets(CommitOffsets {
         group: GROUP.to_owned(),
-        member: None,
+        committer: Committer::Outside { name: String::new() },
+        cause: 0,
+        note: String::new(),
+        actor: Actor::default(),
         items: vec![item],
         all_or_nothing: false,
         commit_seq: 0,

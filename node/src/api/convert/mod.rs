@@ -4,6 +4,8 @@
 pub(super) mod cluster;
 pub(super) mod fetch;
 pub(super) mod fields;
+pub(super) mod group_history;
+pub(super) mod groups;
 pub(super) mod offsets;
 pub(super) mod produce;
 pub(super) mod records;

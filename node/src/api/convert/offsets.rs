@@ -8,12 +8,16 @@ use super::fields::{count, group, known, optional};
 use crate::api::admin::{Committed, Spot};
 use crate::api::convert::topics::id_bytes;
 use crate::api::refusal::{invalid, missing, refuse, too_large, unsupported};
-use crate::state::command::{CommitOffsets, OffsetCommit};
+use crate::state::command::{CommitOffsets, Committer, OffsetCommit};
+use crate::state::groups::Actor;
 
 /// Partitions of one commit.
 pub(in crate::api) const MAX_PARTITIONS: usize = 10_000;
 /// Longest metadata of a committed offset, UTF-16 units, as Kafka counts.
 pub(in crate::api) const MAX_METADATA: usize = 4_096;
+
+/// Longest note, bytes: it is kept in the history of the group.
+pub(in crate::api) const MAX_NOTE: usize = 1_024;
 
 /// Which offset is asked for.
 pub(in crate::api) fn spot(query: &v1::OffsetQuery) -> Result<Spot, Failure> {
@@ -39,6 +43,9 @@ pub(in crate::api) fn commit_head(request: &v1::CommitOffsetsRequest) -> Result<
         return Err(invalid("commit_seq", "0 or more"));
     }
     let _: v1::CommitCause = known("cause", request.cause)?;
+    if request.note.len() > MAX_NOTE {
+        return Err(invalid("note", "at most 1024 bytes"));
+    }
     match &request.member {
         None => Ok(()),
         Some(member) if member.member_id.is_empty() => Err(missing("member.member_id")),
@@ -75,10 +82,20 @@ pub(in crate::api) fn commit_item(
 pub(in crate::api) fn commit(
     request: &v1::CommitOffsetsRequest,
     items: Vec<OffsetCommit>,
+    actor: Actor,
 ) -> CommitOffsets {
+    let named = request.member.as_ref().map(|member| member.member_id.clone());
+    let name = named.unwrap_or_default();
+    let committer = match request.member.as_ref().and_then(|member| member.member_epoch) {
+        Some(epoch) => Committer::Member { id: name, epoch },
+        None => Committer::Outside { name },
+    };
     CommitOffsets {
         group: request.group_id.clone(),
-        member: request.member.as_ref().map(|member| member.member_id.clone()),
+        committer,
+        cause: request.cause,
+        note: request.note.clone(),
+        actor,
         items,
         all_or_nothing: request.all_or_nothing.unwrap_or(true),
         commit_seq: request.commit_seq,
@@ -142,7 +159,8 @@ mod tests {
 
     #[test]
     fn all_or_nothing_is_the_default() {
-        assert!(commit(&v1::CommitOffsetsRequest::default(), Vec::new()).all_or_nothing);
+        let request = v1::CommitOffsetsRequest::default();
+        assert!(commit(&request, Vec::new(), Actor::default()).all_or_nothing);
     }
 
     #[test]

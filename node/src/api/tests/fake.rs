@@ -20,6 +20,7 @@ use crate::api::admin::{
 use crate::api::logs::{Append, Appended, Appending, Batches, Logs, Marks, ReadAt};
 use crate::state::Receipt;
 use crate::state::batch::BatchHeader;
+use crate::broker::groups::seam::Actor;
 use crate::state::command::CommitOffsets;
 
 pub(super) const TOPIC: TopicId = TopicId([7; 16]);
@@ -335,6 +336,7 @@ impl Admin for Fake {
         &self,
         _: &str,
         _: Option<Vec<TopicPartition>>,
+        _: Actor,
         _: Instant,
     ) -> Result<(), Failure> {
         self.contents().committed.clear();

@@ -2,6 +2,8 @@
 
 mod calls;
 mod fake;
+mod fake_groups;
+mod grouping;
 mod fetching;
 mod producing;
 mod relaying;

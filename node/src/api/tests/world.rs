@@ -15,6 +15,7 @@ use waymark_proto::ids::{ClusterId, NodeId};
 use waymark_proto::transport::{BoxedIo, Connecting, Dial, Purpose, channel, server};
 
 use super::fake::Fake;
+use super::fake_groups::FakeGroups;
 use crate::api::admin::NodeView;
 use crate::api::{Parts, routes};
 use crate::env::{Clock, Random};
@@ -55,6 +56,7 @@ impl Clock for Noon {
 #[derive(Debug, Clone)]
 pub(super) struct Served {
     pub(super) fake: Arc<Fake>,
+    pub(super) groups: Arc<FakeGroups>,
     pub(super) channel: Channel,
     pub(super) draining: CancellationToken,
     pub(super) hint: LeaderHint,
@@ -71,12 +73,14 @@ impl World {
         let (node, address) = (NodeId(number), format!("n{number}:7001"));
         let here = NodeView { node, rack: String::new(), address: address.clone() };
         let fake = Arc::new(Fake::leading(here, partitions));
+        let groups = Arc::new(FakeGroups::new(node));
         let draining = CancellationToken::new();
         let parts = Parts {
             node,
             cluster: watch::Sender::new((!self.unformed).then_some(CLUSTER)).subscribe(),
             logs: fake.clone(),
             admin: fake.clone(),
+            groups: groups.clone(),
             dial: Arc::new(self.clone()),
             random: Arc::new(Random::seeded(u64::from(number))),
             clock: Arc::new(Noon),
@@ -94,6 +98,6 @@ impl World {
         let channel =
             channel(Arc::new(self.clone()), &address, Purpose::Client).expect("an address");
         let hint = LeaderHint { node, leader_epoch: 1, address };
-        Served { fake, channel, draining, hint }
+        Served { fake, groups, channel, draining, hint }
     }
 }

@@ -58,6 +58,7 @@ pub(in crate::broker) fn limits() -> BrokerOptions {
         shards_per_node: 1,
         retention_interval: Duration::from_secs(300),
         producer_idle: Duration::from_secs(24 * 3600),
+        offset_retention: None,
     }
 }
 

@@ -8,6 +8,7 @@ use waymark_proto::peer;
 use super::wire::{self, Malformed};
 use crate::consensus::types::{from_raft_log_id, to_raft_log_id};
 use crate::consensus::{Committed, ProposeError};
+use crate::state::groups::Changed;
 use crate::state::{Receipt, Refusal, Reply};
 
 pub(super) fn propose_to(outcome: Result<Committed, ProposeError>) -> peer::ProposeResponse {
@@ -80,11 +81,9 @@ fn reply_to(reply: Reply) -> peer::Reply {
             verdicts: verdicts.into_iter().map(verdict_to).collect(),
         }),
         Reply::Committed(verdicts) => Kind::Committed(peer::CommittedReply {
-            verdicts: verdicts
-                .into_iter()
-                .map(|v| peer::CommitVerdict { refused: v.err().map(refusal_to) })
-                .collect(),
+            verdicts: verdicts.into_iter().map(commit_verdict_to).collect(),
         }),
+        Reply::Group(changed) => Kind::Group(group_to(changed)),
         Reply::OffsetsDeleted(count) => Kind::OffsetsDeleted(count),
         Reply::LogStarts(starts) => Kind::LogStarts(peer::LogStartsReply {
             starts: starts.into_iter().map(log_start_to).collect(),
@@ -114,9 +113,10 @@ fn reply_from(reply: peer::Reply) -> Result<Reply, Malformed> {
             committed
                 .verdicts
                 .into_iter()
-                .map(|v| Ok(v.refused.map(refusal_from).transpose()?.map_or(Ok(()), Err)))
+                .map(commit_verdict_from)
                 .collect::<Result<_, Malformed>>()?,
         ),
+        Kind::Group(group) => Reply::Group(group_from(group)?),
         Kind::OffsetsDeleted(count) => Reply::OffsetsDeleted(count),
         Kind::LogStarts(list) => {
             Reply::LogStarts(list.starts.into_iter().map(log_start_from).collect::<Result<_, _>>()?)
@@ -127,6 +127,36 @@ fn reply_from(reply: peer::Reply) -> Result<Reply, Malformed> {
         Kind::Pool(pool) => Reply::Pool(pool.shards.into_iter().map(ShardId).collect()),
         Kind::ProducerIds(ids) => Reply::ProducerIds { first: ids.first, count: ids.count },
         Kind::Refused(refusal) => Reply::Refused(refusal_from(refusal)?),
+    })
+}
+
+fn commit_verdict_to(verdict: Result<(), Refusal>) -> peer::CommitVerdict {
+    peer::CommitVerdict { refused: verdict.err().map(refusal_to) }
+}
+
+fn commit_verdict_from(verdict: peer::CommitVerdict) -> Result<Result<(), Refusal>, Malformed> {
+    Ok(verdict.refused.map(refusal_from).transpose()?.map_or(Ok(()), Err))
+}
+
+fn group_to(changed: Changed) -> peer::GroupReply {
+    peer::GroupReply {
+        generation: changed.generation,
+        news: changed.news,
+        offsets: changed.offsets.into_iter().map(commit_verdict_to).collect(),
+        before: changed.before.into_iter().map(|offset| peer::OptionalOffset { offset }).collect(),
+    }
+}
+
+fn group_from(reply: peer::GroupReply) -> Result<Changed, Malformed> {
+    Ok(Changed {
+        generation: reply.generation,
+        news: reply.news,
+        offsets: reply
+            .offsets
+            .into_iter()
+            .map(commit_verdict_from)
+            .collect::<Result<_, Malformed>>()?,
+        before: reply.before.into_iter().map(|it| it.offset).collect(),
     })
 }
 
@@ -203,6 +233,17 @@ fn refusal_to(refusal: Refusal) -> peer::Refusal {
         Refusal::Superseded => Kind::Superseded(none),
         Refusal::Fenced { actual } => Kind::Fenced(actual),
         Refusal::NotAttempted => Kind::NotAttempted(none),
+        Refusal::NoGroup => Kind::NoGroup(none),
+        Refusal::GroupNotEmpty => Kind::GroupNotEmpty(none),
+        Refusal::GroupFull { limit } => Kind::GroupFull(limit as u64),
+        Refusal::UnknownMember => Kind::UnknownMember(none),
+        Refusal::NotOwner(at) => Kind::NotOwner(peer::TopicPartition {
+            topic_id: topic_to(at.topic),
+            partition: at.partition.0,
+        }),
+        Refusal::InstanceInUse(instance) => Kind::InstanceInUse(instance),
+        Refusal::InstanceFenced => Kind::InstanceFenced(none),
+        Refusal::TopicInUse => Kind::TopicInUse(none),
         Refusal::OffsetOutOfRange { log_start, next_offset } => {
             Kind::OffsetOutOfRange(peer::OffsetRange { log_start, next_offset })
         }
@@ -236,6 +277,19 @@ fn refusal_from(refusal: peer::Refusal) -> Result<Refusal, Malformed> {
         Kind::Superseded(_) => Refusal::Superseded,
         Kind::Fenced(actual) => Refusal::Fenced { actual },
         Kind::NotAttempted(_) => Refusal::NotAttempted,
+        Kind::NoGroup(_) => Refusal::NoGroup,
+        Kind::GroupNotEmpty(_) => Refusal::GroupNotEmpty,
+        Kind::GroupFull(limit) => {
+            Refusal::GroupFull { limit: usize::try_from(limit).unwrap_or(usize::MAX) }
+        }
+        Kind::UnknownMember(_) => Refusal::UnknownMember,
+        Kind::NotOwner(at) => Refusal::NotOwner(TopicPartition {
+            topic: topic_from(&at.topic_id)?,
+            partition: PartitionId(at.partition),
+        }),
+        Kind::InstanceInUse(instance) => Refusal::InstanceInUse(instance),
+        Kind::InstanceFenced(_) => Refusal::InstanceFenced,
+        Kind::TopicInUse(_) => Refusal::TopicInUse,
         // The text is for people; the state's own is static, one that came over the wire is not.
         Kind::Misplaced(_) => Refusal::Misplaced("refused by the shard's leader"),
     })

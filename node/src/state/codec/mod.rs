@@ -3,6 +3,7 @@
 //! is a new field or a new version.
 
 mod catalog_commands;
+pub(in crate::state) mod group_commands;
 mod shard_commands;
 pub(in crate::state) mod values;
 
@@ -92,6 +93,7 @@ fn from_kind(kind: Kind) -> Result<Command, DecodeError> {
         }
         Kind::CommitOffsets(it) => shard_commands::commit_offsets(it),
         Kind::DeleteOffsets(it) => shard_commands::delete_offsets(it),
+        Kind::Group(it) => group_commands::group(it).map(Command::Group),
         Kind::ForgetTopic(it) => Ok(Command::ForgetTopic { topic: values::topic(&it.topic_id)? }),
         catalog => catalog_commands::from_stored(catalog).map(Command::Catalog),
     }
@@ -122,10 +124,11 @@ impl fmt::Display for Command {
             Self::CommitOffsets(it) => {
                 write!(f, "commit {} offsets of group {:?}", it.items.len(), it.group)
             }
-            Self::DeleteOffsets { group, partitions } if partitions.is_empty() => {
+            Self::Group(entry) => write!(f, "change group {:?}: {}", entry.group, entry.change),
+            Self::DeleteOffsets { group, partitions, .. } if partitions.is_empty() => {
                 write!(f, "delete all offsets of group {group:?}")
             }
-            Self::DeleteOffsets { group, partitions } => {
+            Self::DeleteOffsets { group, partitions, .. } => {
                 write!(f, "delete {} offsets of group {group:?}", partitions.len())
             }
             Self::ForgetTopic { topic } => write!(f, "forget the offsets of {topic}"),

@@ -4,9 +4,13 @@ use waymark_proto::ids::TopicPartition;
 use waymark_proto::stored::{self, stored_command::Kind};
 
 use super::DecodeError;
-use super::values::{settings, stored_settings, topic, topic_bytes, topic_partition as place};
-use crate::state::command::Command;
-use crate::state::command::{CommitOffsets, OffsetCommit, Produce, ProduceItem};
+use super::group_commands;
+use super::values::{
+    actor, settings, stored_actor, stored_settings, topic, topic_bytes, topic_partition as place,
+};
+use crate::state::command::{
+    Command, CommitOffsets, Committer, OffsetCommit, Produce, ProduceItem,
+};
 
 /// `None` for a command of the catalog, which has its own form.
 pub(super) fn to_stored(command: &Command) -> Option<Kind> {
@@ -34,9 +38,12 @@ pub(super) fn to_stored(command: &Command) -> Option<Kind> {
             Kind::ExpireProducers(stored::ExpireProducers { last_append_before_ms })
         }
         Command::CommitOffsets(it) => Kind::CommitOffsets(stored_commit(it)),
-        Command::DeleteOffsets { group, partitions } => {
-            Kind::DeleteOffsets(stored_delete(group, partitions))
+        Command::DeleteOffsets { group, partitions, time_ms, actor } => {
+            let entry = stored_delete(group, partitions);
+            let actor = Some(stored_actor(actor));
+            Kind::DeleteOffsets(stored::DeleteOffsetsEntry { time_ms: *time_ms, actor, ..entry })
         }
+        Command::Group(entry) => Kind::Group(group_commands::to_stored(entry)),
         Command::ForgetTopic { topic } => {
             Kind::ForgetTopic(stored::ForgetTopic { topic_id: topic_bytes(*topic) })
         }
@@ -66,7 +73,26 @@ fn stored_advance(items: &[(TopicPartition, i64)]) -> stored::AdvanceLogStart {
 }
 
 fn stored_commit(command: &CommitOffsets) -> stored::CommitOffsetsEntry {
-    let item = |item: &OffsetCommit| stored::commit_offsets_entry::Item {
+    let (member_id, member_epoch) = match &command.committer {
+        Committer::Outside { name } => (name, None),
+        Committer::Member { id, epoch } => (id, Some(*epoch)),
+    };
+    stored::CommitOffsetsEntry {
+        group_id: command.group.clone(),
+        member_id: (!member_id.is_empty()).then(|| member_id.clone()),
+        member_epoch,
+        items: command.items.iter().map(stored_position).collect(),
+        all_or_nothing: command.all_or_nothing,
+        commit_seq: command.commit_seq,
+        commit_time_ms: command.commit_time_ms,
+        cause: command.cause,
+        note: command.note.clone(),
+        actor: Some(stored_actor(&command.actor)),
+    }
+}
+
+pub(super) fn stored_position(item: &OffsetCommit) -> stored::commit_offsets_entry::Item {
+    stored::commit_offsets_entry::Item {
         topic_id: topic_bytes(item.at.topic),
         partition: item.at.partition.0,
         offset: item.offset,
@@ -74,15 +100,6 @@ fn stored_commit(command: &CommitOffsets) -> stored::CommitOffsetsEntry {
         metadata: item.metadata.clone(),
         expected_offset: item.expected_offset,
         fencing_epoch: item.fencing_epoch,
-    };
-    stored::CommitOffsetsEntry {
-        group_id: command.group.clone(),
-        member_id: command.member.clone(),
-        items: command.items.iter().map(item).collect(),
-        all_or_nothing: command.all_or_nothing,
-        commit_seq: command.commit_seq,
-        commit_time_ms: command.commit_time_ms,
-        ..stored::CommitOffsetsEntry::default()
     }
 }
 
@@ -92,7 +109,8 @@ fn stored_delete(group: &str, partitions: &[TopicPartition]) -> stored::DeleteOf
         partition: at.partition.0,
     };
     let items = partitions.iter().map(item).collect();
-    stored::DeleteOffsetsEntry { group_id: group.to_owned(), items }
+    let group_id = group.to_owned();
+    stored::DeleteOffsetsEntry { group_id, items, ..stored::DeleteOffsetsEntry::default() }
 }
 
 pub(super) fn produce(entry: stored::ProduceEntry) -> Result<Command, DecodeError> {
@@ -129,28 +147,43 @@ pub(super) fn advance_log_start(entry: &stored::AdvanceLogStart) -> Result<Comma
 }
 
 pub(super) fn commit_offsets(entry: stored::CommitOffsetsEntry) -> Result<Command, DecodeError> {
-    let item = |item: stored::commit_offsets_entry::Item| {
-        Ok(OffsetCommit {
-            at: place(&item.topic_id, item.partition)?,
-            offset: item.offset,
-            leader_epoch: item.leader_epoch,
-            metadata: item.metadata,
-            expected_offset: item.expected_offset,
-            fencing_epoch: item.fencing_epoch,
-        })
+    let name = entry.member_id.unwrap_or_default();
+    let committer = match entry.member_epoch {
+        None => Committer::Outside { name },
+        Some(epoch) => Committer::Member { id: name, epoch },
     };
     Ok(Command::CommitOffsets(CommitOffsets {
         group: entry.group_id,
-        member: entry.member_id,
-        items: entry.items.into_iter().map(item).collect::<Result<_, DecodeError>>()?,
+        committer,
+        items: entry.items.into_iter().map(position).collect::<Result<_, DecodeError>>()?,
         all_or_nothing: entry.all_or_nothing,
         commit_seq: entry.commit_seq,
         commit_time_ms: entry.commit_time_ms,
+        cause: entry.cause,
+        note: entry.note,
+        actor: actor(entry.actor),
     }))
+}
+
+pub(super) fn position(
+    item: stored::commit_offsets_entry::Item,
+) -> Result<OffsetCommit, DecodeError> {
+    Ok(OffsetCommit {
+        at: place(&item.topic_id, item.partition)?,
+        offset: item.offset,
+        leader_epoch: item.leader_epoch,
+        metadata: item.metadata,
+        expected_offset: item.expected_offset,
+        fencing_epoch: item.fencing_epoch,
+    })
 }
 
 pub(super) fn delete_offsets(entry: stored::DeleteOffsetsEntry) -> Result<Command, DecodeError> {
     let item = |item: &stored::delete_offsets_entry::Item| place(&item.topic_id, item.partition);
-    let partitions = entry.items.iter().map(item).collect::<Result<_, DecodeError>>()?;
-    Ok(Command::DeleteOffsets { group: entry.group_id, partitions })
+    Ok(Command::DeleteOffsets {
+        partitions: entry.items.iter().map(item).collect::<Result<_, DecodeError>>()?,
+        group: entry.group_id,
+        time_ms: entry.time_ms,
+        actor: actor(entry.actor),
+    })
 }

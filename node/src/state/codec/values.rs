@@ -6,6 +6,7 @@ use waymark_proto::ids::{NodeId, PartitionId, ReplicaId, ShardId, TopicId, Topic
 use waymark_proto::stored;
 
 use super::DecodeError;
+use crate::state::groups::Actor;
 use crate::state::command::{NodeEntry, PartitionSettings, ShardEntry};
 
 /// `message.timestamp.type` as stored.
@@ -17,12 +18,25 @@ pub(in crate::state) fn topic(bytes: &[u8]) -> Result<TopicId, DecodeError> {
     Ok(TopicId::from_slice(bytes)?)
 }
 
-pub(super) fn topic_bytes(topic: TopicId) -> Bytes {
+pub(in crate::state) fn topic_bytes(topic: TopicId) -> Bytes {
     Bytes::copy_from_slice(&topic.0)
 }
 
-pub(super) fn topic_partition(bytes: &[u8], partition: i32) -> Result<TopicPartition, DecodeError> {
+pub(in crate::state) fn topic_partition(bytes: &[u8], partition: i32) -> Result<TopicPartition, DecodeError> {
     Ok(TopicPartition { topic: topic(bytes)?, partition: PartitionId(partition) })
+}
+
+pub(in crate::state) fn actor(stored: Option<stored::StoredActor>) -> Actor {
+    let stored = stored.unwrap_or_default();
+    Actor { member: stored.member_id, client_id: stored.client_id, address: stored.address }
+}
+
+pub(in crate::state) fn stored_actor(actor: &Actor) -> stored::StoredActor {
+    stored::StoredActor {
+        member_id: actor.member.clone(),
+        client_id: actor.client_id.clone(),
+        address: actor.address.clone(),
+    }
 }
 
 pub(in crate::state) fn replica(stored: stored::StoredReplica) -> ReplicaId {

@@ -12,6 +12,10 @@ pub(super) const CATALOG: u8 = 5;
 pub(super) const TOPIC: u8 = 6;
 pub(super) const SHARD_ENTRY: u8 = 7;
 pub(super) const DELETED: u8 = 8;
+pub(super) const GROUPS: u8 = 9;
+pub(super) const GROUP: u8 = 10;
+pub(super) const GROUP_EVENT: u8 = 11;
+pub(super) const FACT: u8 = 12;
 
 /// A key being written.
 pub(super) struct KeyWriter(Vec<u8>);
@@ -38,6 +42,11 @@ impl KeyWriter {
     }
 
     pub(super) fn uint32(mut self, number: u32) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    pub(super) fn uint64(mut self, number: u64) -> Self {
         self.0.extend_from_slice(&number.to_be_bytes());
         self
     }
@@ -92,6 +101,10 @@ impl<'a> KeyReader<'a> {
 
     pub(super) fn uint32(&mut self) -> Result<u32, RowError> {
         Ok(u32::from_be_bytes(self.array()?))
+    }
+
+    pub(super) fn uint64(&mut self) -> Result<u64, RowError> {
+        Ok(u64::from_be_bytes(self.array()?))
     }
 
     pub(super) fn text(&mut self) -> Result<&'a str, RowError> {

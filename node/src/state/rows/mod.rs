@@ -12,11 +12,17 @@
 //! | 6 | topic | a topic | shard 0, until its deletion is done |
 //! | 7 | shard | a shard | shard 0 |
 //! | 8 | topic | a topic's deletion | until many others came after it |
+//! | 9 | – | how many groups were ever made | from the first group |
+//! | 10 | group | its members and who holds what | until it is deleted |
+//! | 11 | group, number | an event | until newer ones came |
+//! | 12 | group, topic, partition, sequence | a change of a committed offset | by the ledger's rule |
 //!
 //! Tags from 64 on are not the state's.
 
 mod catalog;
 mod deleted;
+mod group;
+mod group_history;
 mod key;
 mod leaders;
 mod offset;
@@ -70,13 +76,15 @@ impl ShardState {
         leaders::drain(&mut self.leaders, &mut rows);
         partition::drain(&mut self.partitions, &mut rows);
         producer::drain(&mut self.partitions, &mut rows);
-        offset::drain(&mut self.offsets, &mut rows);
+        offset::drain(&mut self.groups.offsets, &mut rows);
         if let Some(state) = &mut self.catalog {
             catalog::drain(state, &mut rows);
             topic::drain(state, &mut rows);
             shard_entry::drain(state, &mut rows);
         }
         deleted::drain(&mut self.deleted, &mut rows);
+        group::drain(&mut self.groups, &mut rows);
+        group_history::drain(&mut self.groups, &mut rows);
         rows
     }
 
@@ -106,7 +114,11 @@ impl ShardState {
             (key::PARTITION, _) => partition::load(&mut self.partitions, key, value),
             (key::PRODUCER, _) => producer::load(&mut self.partitions, key, value),
             (key::DELETED, _) => deleted::load(&mut self.deleted, key, value),
-            (key::OFFSET, _) => offset::load(&mut self.offsets, key, value),
+            (key::OFFSET, _) => offset::load(&mut self.groups.offsets, key, value),
+            (key::GROUPS, _) => group::load_counter(&mut self.groups, key, value),
+            (key::GROUP, _) => group::load(&mut self.groups, key, value),
+            (key::GROUP_EVENT, _) => group_history::load_event(&mut self.groups, key, value),
+            (key::FACT, _) => group_history::load_fact(&mut self.groups, key, value),
             (key::CATALOG, Some(state)) => catalog::load(state, key, value),
             (key::TOPIC, Some(state)) => topic::load(state, key, value),
             (key::SHARD_ENTRY, Some(state)) => shard_entry::load(state, key, value),

@@ -1,8 +1,10 @@
 //! Owns random commands and whole random logs for the property tests of this layer: few topics, producers and groups,
 //! so that commands meet each other.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use waymark_proto::ids::{
@@ -11,8 +13,12 @@ use waymark_proto::ids::{
 
 use crate::state::batch::tests::batch;
 use crate::state::command::{
-    CatalogCommand, Command, CommitOffsets, NodeEntry, OffsetCommit, PartitionSettings, Produce,
-    ProduceItem,
+    CatalogCommand, Command, CommitOffsets, Committer, NodeEntry, OffsetCommit, PartitionSettings,
+    Produce, ProduceItem,
+};
+use crate::state::groups::{
+    Actor, Assignor, ChangeKind, ExpelCause, GroupChange, GroupEntry, Join, Limits, MemberId,
+    Release, Subscription, TopicFacts,
 };
 use crate::state::shard::EntryAt;
 
@@ -94,19 +100,112 @@ fn commit() -> impl Strategy<Value = Command> {
             fencing_epoch,
         },
     );
-    (group(), option::of(word()), vec(item, 0..4), any::<bool>(), 0_i64..5).prop_map(
-        |(group, member, items, all_or_nothing, commit_seq)| {
-            let commit_time_ms = 3;
+    let who = (word(), option::of(0_i32..6), 0_i64..200_000, 0_i32..3);
+    (group(), who, vec(item, 0..4), any::<bool>(), 0_i64..5).prop_map(
+        |(group, (name, epoch, commit_time_ms, cause), items, all_or_nothing, commit_seq)| {
+            let committer = match epoch {
+                Some(epoch) => Committer::Member { id: name, epoch },
+                None => Committer::Outside { name },
+            };
             Command::CommitOffsets(CommitOffsets {
                 group,
-                member,
+                committer,
                 items,
                 all_or_nothing,
                 commit_seq,
                 commit_time_ms,
+                cause,
+                note: String::new(),
+                actor: Actor::default(),
             })
         },
     )
+}
+
+fn member() -> impl Strategy<Value = MemberId> {
+    word().prop_map(MemberId::from)
+}
+
+fn facts() -> impl Strategy<Value = BTreeMap<TopicId, TopicFacts>> {
+    let fact = (any_topic(), 0_i32..4).prop_map(|(topic, partitions)| {
+        (topic, TopicFacts { name: format!("t{}", topic.0[0]), partitions })
+    });
+    vec(fact, 0..3).prop_map(|facts| facts.into_iter().collect())
+}
+
+fn join() -> impl Strategy<Value = GroupChange> {
+    let assignor =
+        prop_oneof![Just(Assignor::Range), Just(Assignor::RoundRobin), Just(Assignor::Sticky)];
+    let seat = (option::weighted(0.3, word()), any::<bool>());
+    (member(), seat, facts(), option::weighted(0.2, assignor)).prop_map(
+        |(member, (instance, takes_over), topics, assignor)| {
+            let names = topics.values().map(|it| it.name.clone()).collect();
+            GroupChange::Join(Join {
+                member,
+                instance,
+                takes_over,
+                rack: String::new(),
+                subscription: Subscription { names, pattern: String::new() },
+                topics,
+                assignor,
+                limits: Limits { session_ms: 1, processing_ms: 2, drain_ms: 3 },
+            })
+        },
+    )
+}
+
+fn release() -> impl Strategy<Value = Release> {
+    let fenced = (place(), 0_i64..6).prop_map(|(at, since)| (at, (1 << 32) + since));
+    let offset = (place(), 0_i64..6).prop_map(|(at, offset)| OffsetCommit {
+        at,
+        offset,
+        leader_epoch: None,
+        metadata: None,
+        expected_offset: None,
+        fencing_epoch: None,
+    });
+    (member(), 0_i32..6, vec(fenced, 0..4), vec(offset, 0..3), 0_i64..5).prop_map(
+        |(member, member_epoch, partitions, offsets, commit_seq)| Release {
+            member,
+            member_epoch,
+            partitions,
+            offsets,
+            commit_seq,
+        },
+    )
+}
+
+fn group_change() -> impl Strategy<Value = GroupChange> {
+    let cause = prop_oneof![
+        Just(ExpelCause::Heartbeat),
+        Just(ExpelCause::Progress),
+        Just(ExpelCause::Operator)
+    ];
+    let fenced = (place(), 0_i64..6).prop_map(|(at, since)| (at, (1 << 32) + since));
+    let kind = prop_oneof![Just(ChangeKind::Reset), Just(ChangeKind::Undo)];
+    let members = vec((member(), btree_set(any_topic(), 0..3)), 0..2);
+    prop_oneof![
+        6 => join(),
+        4 => release().prop_map(GroupChange::Release),
+        1 => (release(), any::<bool>())
+            .prop_map(|(release, to_return)| GroupChange::Leave { release, to_return }),
+        1 => vec((member(), cause, 0_i64..9), 0..2)
+            .prop_map(|members| GroupChange::Expel { members, note: String::new() }),
+        2 => vec(fenced, 0..4).prop_map(|partitions| GroupChange::Overdue { partitions }),
+        1 => (facts(), members)
+            .prop_map(|(topics, members)| GroupChange::Topics { topics, members }),
+        2 => (vec((place(), option::of(0_i64..9)), 0..3), kind)
+            .prop_map(|(items, kind)| GroupChange::Reset { items, kind, note: String::new() }),
+        1 => Just(GroupChange::Delete),
+        1 => option::of(0_i64..200_000).prop_map(|at_ms| GroupChange::AnnounceExpiry { at_ms }),
+        1 => Just(GroupChange::Expire),
+    ]
+}
+
+fn of_group() -> impl Strategy<Value = Command> {
+    (group(), 0_i64..200_000, group_change()).prop_map(|(group, time_ms, change)| {
+        Command::Group(GroupEntry { group, time_ms, actor: Actor::default(), change })
+    })
 }
 
 fn of_shard() -> impl Strategy<Value = Command> {
@@ -126,8 +225,9 @@ fn of_shard() -> impl Strategy<Value = Command> {
             Command::ExpireProducers { last_append_before_ms }
         }),
         4 => commit(),
+        8 => of_group(),
         1 => (group(), vec(place(), 0..3)).prop_map(|(group, partitions)| {
-            Command::DeleteOffsets { group, partitions }
+            Command::DeleteOffsets { group, partitions, time_ms: 5, actor: Actor::default() }
         }),
         1 => any_topic().prop_map(|topic| Command::ForgetTopic { topic }),
     ]

@@ -11,7 +11,7 @@ pub(in crate::state) mod arbitrary;
 
 use self::arbitrary::without_bugs;
 use crate::state::batch::BatchHeader;
-use crate::state::command::{CatalogCommand, Command, CommitOffsets};
+use crate::state::command::{CatalogCommand, Command, CommitOffsets, Committer};
 use crate::state::reply::{Effect, Refusal, Reply};
 use crate::state::shard::{EntryAt, ShardState};
 
@@ -61,11 +61,14 @@ fn commits_of_a_member_never_go_back(sequences: Vec<i64>) -> TestCaseResult {
         };
         let commit = CommitOffsets {
             group: "g".to_owned(),
-            member: Some("m".to_owned()),
+            committer: Committer::Outside { name: "m".to_owned() },
             items: vec![item],
             all_or_nothing: true,
             commit_seq,
             commit_time_ms: 0,
+            cause: 0,
+            note: String::new(),
+            actor: crate::state::groups::Actor::default(),
         };
         let applied = state.apply(at, Command::CommitOffsets(commit));
         let late = commit_seq < newest;

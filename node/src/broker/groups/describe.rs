@@ -1,0 +1,238 @@
+//! Groups as operators see them: lists, members, events, the ledger, and the changes that only operators make. Owns nothing.
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use waymark_proto::failure::{Failure, FailureCode};
+use waymark_proto::ids::TopicPartition;
+
+use super::presence::{Presences, millis};
+use super::seam::{
+    Description, Events, GroupLag, Groups, History, MemberState, Move, Moved, Phase, Summary, Told, Update,
+};
+use super::session::assigned;
+use crate::broker::refusal::{failure, refused};
+use crate::broker::{Broker, Core};
+use crate::consensus::Shard;
+use crate::state::groups::{
+    Actor, ChangeKind, ExpelCause, Group, GroupChange, Member, MemberId, PastOffset,
+};
+use crate::state::{Refusal, ShardState};
+
+#[async_trait]
+impl Groups for Broker {
+    async fn update(&self, update: Update, deadline: Instant) -> Result<Told, Failure> {
+        self.core.update_member(update, deadline).await
+    }
+
+    async fn look(&self, group: &str, member: &str) -> Result<Told, Failure> {
+        let shard = self.core.coordinating(group)?;
+        self.core.tell(&shard, group, member)
+    }
+
+    fn changes(&self, group: &str) -> watch::Receiver<u64> {
+        self.core.wakes.group(group)
+    }
+
+    fn connected(&self, group: &str, member: &str, begins: bool) {
+        let now = Instant::now();
+        let mut present = self.core.coordination.present();
+        // Its end is told to whom knew of its beginning.
+        if begins && !present.contains_key(group) {
+            present.insert(group.to_owned(), Presences::new(now));
+        }
+        if let Some(group) = present.get_mut(group) {
+            group.connected(member, begins, now);
+        }
+    }
+
+    fn led(&self) -> Vec<Summary> {
+        let led = self.core.consensus.shards().into_iter().filter(|it| it.leadership().ready);
+        let mut all: Vec<Summary> = led
+            .flat_map(|shard| {
+                shard.read(|state| {
+                    let each = state.groups().map(|it| self.core.summary(state, it));
+                    each.collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        all.sort_by(|a, b| a.group.cmp(&b.group));
+        all
+    }
+
+    async fn describe(&self, group: &str, deadline: Instant) -> Result<Description, Failure> {
+        let shard = self.core.fresh(group, deadline).await?;
+        self.core.described(&shard, group)
+    }
+
+    async fn delete(&self, group: &str, actor: Actor, deadline: Instant) -> Result<(), Failure> {
+        let shard = self.core.coordinating(group)?;
+        let done = self.core.change_group(&shard, (group, actor), GroupChange::Delete, deadline);
+        done.await.map(|_| ())
+    }
+
+    async fn remove(
+        &self,
+        group: &str,
+        members: Vec<MemberId>,
+        (actor, note): (Actor, String),
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let shard = self.core.coordinating(group)?;
+        let members = members.into_iter().map(|id| (id, ExpelCause::Operator, 0)).collect();
+        let expel = GroupChange::Expel { members, note };
+        self.core.change_group(&shard, (group, actor), expel, deadline).await.map(|_| ())
+    }
+
+    async fn reset(
+        &self,
+        group: &str,
+        moves: Vec<Move>,
+        kind: ChangeKind,
+        (actor, note): (Actor, String),
+        deadline: Instant,
+    ) -> Result<Moved, Failure> {
+        let shard = self.core.coordinating(group)?;
+        let items = moves.into_iter().map(|it| (it.at, it.to)).collect();
+        let reset = GroupChange::Reset { items, kind, note };
+        let changed = self.core.change_group(&shard, (group, actor), reset, deadline).await?;
+        let members = shard.read(|state| state.group(group).map_or(0, |it| it.members.len()));
+        Ok(Moved { generation: changed.generation, before: changed.before, members })
+    }
+
+    async fn past(
+        &self,
+        group: &str,
+        at_ms: i64,
+        deadline: Instant,
+    ) -> Result<Vec<(TopicPartition, PastOffset)>, Failure> {
+        let shard = self.core.fresh(group, deadline).await?;
+        let plan = shard.read(|state| Some(state.group(group)?.undo_plan(at_ms)));
+        plan.ok_or_else(|| refused(&Refusal::NoGroup))
+    }
+
+    async fn lags(
+        &self,
+        groups: &[String],
+        deadline: Instant,
+    ) -> Vec<Result<GroupLag, Failure>> {
+        self.core.lags(groups, deadline).await
+    }
+
+    fn last_lags(&self) -> Vec<GroupLag> {
+        self.core.coordination.last_lags()
+    }
+
+    async fn events(
+        &self,
+        group: &str,
+        from: u64,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Events, Failure> {
+        let shard = self.core.fresh(group, deadline).await?;
+        let events = shard.read(|state| {
+            let all = state.group(group)?.events.iter();
+            let wanted = all.filter(|(number, _)| *number >= from).take(limit);
+            Some(wanted.map(|(number, event)| (number, event.clone())).collect())
+        });
+        events.ok_or_else(|| refused(&Refusal::NoGroup))
+    }
+
+    async fn history(
+        &self,
+        group: &str,
+        from: u64,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<History, Failure> {
+        let shard = self.core.fresh(group, deadline).await?;
+        let history = shard.read(|state| {
+            let ledger = &state.group(group)?.ledger;
+            let mut wanted: Vec<_> = ledger.iter().filter(|(_, it)| it.sequence >= from).collect();
+            wanted.sort_by_key(|(_, fact)| fact.sequence);
+            wanted.truncate(limit);
+            let facts = wanted.into_iter().map(|(at, fact)| (at, fact.clone())).collect();
+            Some((facts, ledger.exact_since_ms()))
+        });
+        history.ok_or_else(|| refused(&Refusal::NoGroup))
+    }
+}
+
+impl Core {
+    /// The group's replica here, with all that was committed before the call.
+    async fn fresh(&self, group: &str, deadline: Instant) -> Result<Shard, Failure> {
+        let shard = self.coordinating(group)?;
+        self.confirm_coordinator(&shard, deadline).await?;
+        Ok(shard)
+    }
+
+    fn summary(&self, state: &ShardState, (name, group): (&str, &Group)) -> Summary {
+        Summary {
+            group: name.to_owned(),
+            phase: phase(group),
+            generation: group.generation,
+            members: group.members.len(),
+            committed: state.group_offsets(name).count(),
+            assignor: group.assignor,
+            coordinator: self.node,
+        }
+    }
+
+    fn described(&self, shard: &Shard, name: &str) -> Result<Description, Failure> {
+        let now = Instant::now();
+        let present = self.coordination.present();
+        let presences = present.get(name);
+        shard.read(|state| {
+            let group = state.group(name).ok_or_else(no_group)?;
+            let member = |(id, it): (&MemberId, &Member)| MemberState {
+                assigned: assigned(state, (name, group), id, (presences, now)),
+                ..member_state(id, it, (presences, now))
+            };
+            let unowned = group.places().filter(|at| !group.holdings.contains_key(at));
+            Ok(Description {
+                summary: self.summary(state, (name, group)),
+                members: group.members.iter().map(member).collect(),
+                created_ms: group.created_ms,
+                empty_since_ms: group.empty_since_ms,
+                expires_ms: group.expires_ms,
+                unowned: unowned.collect(),
+            })
+        })
+    }
+}
+
+pub(super) fn no_group() -> Failure {
+    let message = "no such group: one begins with its first member or commit";
+    failure(FailureCode::GroupNotFound, message)
+}
+
+pub(super) fn phase(group: &Group) -> Phase {
+    match (group.members.is_empty(), group.is_moving()) {
+        (true, _) => Phase::Empty,
+        (false, true) => Phase::Moving,
+        (false, false) => Phase::Stable,
+    }
+}
+
+fn member_state(
+    id: &MemberId,
+    member: &Member,
+    (presences, now): (Option<&Presences>, Instant),
+) -> MemberState {
+    let presence = presences.and_then(|it| it.get(id));
+    MemberState {
+        member: id.to_string(),
+        instance: member.instance.clone().unwrap_or_default(),
+        actor: Actor::clone(&member.actor),
+        rack: member.rack.clone(),
+        subscription: member.subscription.clone(),
+        joined_ms: member.joined_ms,
+        silent_ms: presence.filter(|it| it.spoke).map(|it| millis(it.silent(now))),
+        working_ms: presence.and_then(|it| it.working(now)).map(millis),
+        limits: member.limits,
+        assigned: Vec::new(),
+        away: member.away_since_ms.is_some(),
+        connected: presence.is_some_and(super::presence::Presence::is_connected),
+    }
+}

@@ -1,0 +1,300 @@
+//! Owns how committed offsets change, and that each change leaves a fact: commits of members, final offsets of a hand-off,
+//! resets, undo, deletion, expiry. Whether a commit's own conditions hold is `offsets`' to judge; whether the member may
+//! commit at all is judged here, before.
+
+use std::sync::Arc;
+
+use waymark_proto::ids::{ReplicaId, TopicPartition};
+
+use super::command::Release;
+use super::events::{Event, EventKind};
+use super::group::{Actor, Group};
+use super::handoff::Change;
+use super::ledger::{ChangeKind, Fact, PastOffset};
+use super::{Groups, MemberId};
+use crate::state::command::{CommitOffsets, Committer};
+use crate::state::offsets::Offsets;
+use crate::state::reply::Refusal;
+
+/// What made a member commit with a hand-off, as on the wire.
+const CAUSE_REVOKE: i32 = 4;
+
+/// What a fact says beside from and to.
+struct Why<'a> {
+    kind: ChangeKind,
+    cause: i32,
+    note: &'a str,
+}
+
+impl Groups {
+    /// Records a group's progress. A verdict per position; refused as a whole when the committer has no right at all.
+    pub(in crate::state) fn commit(
+        &mut self,
+        leader: (u64, ReplicaId),
+        commit: CommitOffsets,
+    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+        let name = commit.group.clone();
+        let made = !self.by_name.contains_key(&name);
+        let mut group = match self.by_name.remove(&name) {
+            Some(group) => group,
+            None => Group::new(self.made.saturating_add(1), commit.commit_time_ms),
+        };
+        let change =
+            Change { time_ms: commit.commit_time_ms, actor: Arc::new(commit.actor.clone()) };
+        let from = group.events.next_number();
+        let before = group.last_leader;
+        group.note_leader(leader, &change, made);
+        let revived = group.expires_ms.take().is_some();
+        group.events.stamp(from, group.generation);
+        let outcome = group.commit(commit, &change, &mut self.offsets);
+        let stored = outcome.iter().flatten().any(Result::is_ok);
+        let header = made || revived || before != Some(leader);
+        match (made && !stored, header) {
+            (true, _) => {}
+            (false, true) => self.put(name, group, made),
+            // An ordinary commit leaves the group's own row as it is.
+            (false, false) => {
+                self.dirty.history_of(&name, &mut group);
+                self.by_name.insert(name, group);
+            }
+        }
+        outcome
+    }
+
+    /// Forgets positions of a group, all of them when none is named. Returns how many there were.
+    pub(in crate::state) fn delete_offsets(
+        &mut self,
+        name: &str,
+        partitions: &[TopicPartition],
+        (time_ms, actor): (i64, Actor),
+    ) -> Result<u64, Refusal> {
+        let all = self.offsets.places_of(name);
+        let gone: Vec<TopicPartition> =
+            all.into_iter().filter(|at| partitions.is_empty() || partitions.contains(at)).collect();
+        // Its members would commit again what was deleted, or start where nobody expects.
+        let in_use = |group: &Group| gone.iter().any(|at| group.holdings.contains_key(at));
+        if self.by_name.get(name).is_some_and(in_use) {
+            return Err(Refusal::TopicInUse);
+        }
+        let Some(mut group) = self.by_name.remove(name) else { return Ok(0) };
+        let change = Change { time_ms, actor: Arc::new(actor) };
+        let why = Why { kind: ChangeKind::Delete, cause: 0, note: "" };
+        group.remove_offsets(name, &gone, &why, &change, &mut self.offsets);
+        let from = group.events.next_number();
+        if !gone.is_empty() {
+            let event = Event::new(EventKind::Deleted, time_ms, &change.actor);
+            group.events.push(event.about(&gone));
+        }
+        group.events.stamp(from, group.generation);
+        self.put(name.to_owned(), group, false);
+        Ok(gone.len() as u64)
+    }
+}
+
+impl Group {
+    fn commit(
+        &mut self,
+        commit: CommitOffsets,
+        change: &Change,
+        offsets: &mut Offsets,
+    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+        let forbidden = self.forbidden(&commit)?;
+        let actor = match &commit.committer {
+            Committer::Member { id, .. } => self.actor_of(id, &change.actor),
+            _ => Arc::clone(&change.actor),
+        };
+        let change = Change { time_ms: change.time_ms, actor };
+        let cause = commit.cause;
+        let note = commit.note.clone();
+        let why = Why { kind: ChangeKind::Commit, cause, note: &note };
+        Ok(self.record(commit, &forbidden, &why, &change, offsets))
+    }
+
+    /// Positions that the committer may not move, by their place in the commit.
+    fn forbidden(&self, commit: &CommitOffsets) -> Result<Vec<usize>, Refusal> {
+        let Committer::Member { id, epoch } = &commit.committer else {
+            // From outside: a program that was never told of the members would undo what they do.
+            return if self.members.is_empty() { Ok(Vec::new()) } else { Err(Refusal::GroupNotEmpty) };
+        };
+        if !self.members.contains_key(id.as_str()) {
+            return Err(Refusal::UnknownMember);
+        }
+        let items = commit.items.iter().enumerate();
+        Ok(items.filter(|(_, it)| !self.may_commit(it.at, id, *epoch)).map(|(n, _)| n).collect())
+    }
+
+    /// Stores what may be stored, with a fact for each position that moved.
+    fn record(
+        &mut self,
+        commit: CommitOffsets,
+        forbidden: &[usize],
+        why: &Why<'_>,
+        change: &Change,
+        offsets: &mut Offsets,
+    ) -> Vec<Result<(), Refusal>> {
+        let places: Vec<TopicPartition> = commit.items.iter().map(|it| it.at).collect();
+        let group = commit.group.clone();
+        let before: Vec<Option<i64>> = places.iter().map(|at| offsets.get(&group, *at)).collect();
+        let verdicts = offsets.commit(commit, forbidden);
+        for (at, before) in places.into_iter().zip(before) {
+            let after = offsets.get(&group, at);
+            self.note_move(at, (before, after), why, change);
+        }
+        verdicts
+    }
+
+    fn note_move(
+        &mut self,
+        at: TopicPartition,
+        (before, after): (Option<i64>, Option<i64>),
+        why: &Why<'_>,
+        change: &Change,
+    ) {
+        if before == after {
+            return;
+        }
+        let fact = Fact {
+            sequence: 0,
+            time_ms: change.time_ms,
+            first_time_ms: change.time_ms,
+            count: 1,
+            before,
+            after,
+            kind: why.kind,
+            cause: why.cause,
+            actor: Arc::clone(&change.actor),
+            generation: self.generation,
+            note: why.note.to_owned(),
+        };
+        self.ledger.note(at, fact);
+    }
+
+    /// Where a member stopped, of partitions that it gives up.
+    pub(super) fn final_offsets(
+        &mut self,
+        name: &str,
+        release: &Release,
+        change: &Change,
+        offsets: &mut Offsets,
+    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+        if !self.members.contains_key(&release.member) {
+            return Err(Refusal::UnknownMember);
+        }
+        if crate::mutants::active("handoff-in-two-entries") {
+            return Ok(vec![Ok(()); release.offsets.len()]);
+        }
+        let commit = CommitOffsets {
+            group: name.to_owned(),
+            committer: Committer::Member {
+                id: release.member.to_string(),
+                epoch: release.member_epoch,
+            },
+            items: release.offsets.clone(),
+            all_or_nothing: false,
+            commit_seq: release.commit_seq,
+            commit_time_ms: change.time_ms,
+            cause: CAUSE_REVOKE,
+            note: String::new(),
+            actor: Actor::default(),
+        };
+        let forbidden = self.forbidden(&commit)?;
+        let actor = self.actor_of(&release.member, &change.actor);
+        let change = Change { time_ms: change.time_ms, actor };
+        let why = Why { kind: ChangeKind::Handoff, cause: CAUSE_REVOKE, note: "" };
+        Ok(self.record(commit, &forbidden, &why, &change, offsets))
+    }
+
+    /// Moves positions, and whoever holds them starts again there. Returns what was committed before.
+    pub(super) fn reset(
+        &mut self,
+        name: &str,
+        items: &[(TopicPartition, Option<i64>)],
+        (kind, note): (ChangeKind, &str),
+        change: &Change,
+        offsets: &mut Offsets,
+    ) -> Vec<Option<i64>> {
+        let why = Why { kind, cause: 0, note };
+        let mut all_before = Vec::with_capacity(items.len());
+        for (at, to) in items {
+            let before = offsets.get(name, *at);
+            offsets.put(name, *at, *to, change.time_ms);
+            self.note_move(*at, (before, *to), &why, change);
+            self.restart(*at);
+            all_before.push(before);
+        }
+        let kind = if kind == ChangeKind::Undo { EventKind::Undone } else { EventKind::Reset };
+        let places: Vec<TopicPartition> = items.iter().map(|(at, _)| *at).collect();
+        let mut event = Event::new(kind, change.time_ms, &change.actor).about(&places);
+        if !note.is_empty() {
+            note.clone_into(&mut event.detail);
+        }
+        self.events.push(event);
+        self.reason = super::Reason::Reset;
+        all_before
+    }
+
+    /// Where an undo puts each partition: back to where it stood at a time.
+    #[must_use]
+    pub fn undo_plan(&self, to_ms: i64) -> Vec<(TopicPartition, PastOffset)> {
+        self.ledger.places().map(|at| (at, self.ledger.at_time(at, to_ms))).collect()
+    }
+
+    pub(super) fn announce_expiry(&mut self, at_ms: Option<i64>, change: &Change) {
+        if !self.members.is_empty() || self.expires_ms == at_ms {
+            return;
+        }
+        self.expires_ms = at_ms;
+        if let Some(at_ms) = at_ms {
+            let event = Event::new(EventKind::ExpiryAnnounced, change.time_ms, &change.actor);
+            let left = at_ms.saturating_sub(change.time_ms);
+            self.events.push(Event { took_ms: Some(left), ..event });
+        }
+    }
+
+    /// Nothing expires that was not announced.
+    pub(super) fn expire(&mut self, name: &str, change: &Change, offsets: &mut Offsets) {
+        let due = self.expires_ms.is_some_and(|at_ms| at_ms <= change.time_ms);
+        if !due || !self.members.is_empty() {
+            return;
+        }
+        self.expires_ms = None;
+        let gone = offsets.places_of(name);
+        let why = Why { kind: ChangeKind::Expiry, cause: 0, note: "" };
+        self.remove_offsets(name, &gone, &why, change, offsets);
+        let event = Event::new(EventKind::Expired, change.time_ms, &change.actor);
+        self.events.push(event.about(&gone));
+    }
+
+    fn remove_offsets(
+        &mut self,
+        name: &str,
+        gone: &[TopicPartition],
+        why: &Why<'_>,
+        change: &Change,
+        offsets: &mut Offsets,
+    ) {
+        for at in gone {
+            let before = offsets.get(name, *at);
+            self.note_move(*at, (before, None), why, change);
+        }
+        if !gone.is_empty() {
+            offsets.delete(name, gone);
+        }
+    }
+}
+
+impl Group {
+    /// A member's claim to be one, and to sit on its seat.
+    ///
+    /// # Errors
+    /// When it is none, or another process has its seat.
+    pub fn check_member(&self, member: &str, instance: Option<&str>) -> Result<&MemberId, Refusal> {
+        if let Some((id, _)) = self.members.get_key_value(member) {
+            return Ok(id);
+        }
+        match instance.and_then(|it| self.seated(it)) {
+            Some(_) => Err(Refusal::InstanceFenced),
+            None => Err(Refusal::UnknownMember),
+        }
+    }
+}
