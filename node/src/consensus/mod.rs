@@ -11,6 +11,7 @@
 //! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
+//! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -19,7 +20,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use waymark_proto::ids::{ClusterId, NodeId, ShardId};
+use waymark_proto::ids::{ClusterId, NodeId, ShardId, TopicPartition};
 
 use crate::env::Env;
 use crate::state::{Command, Effect, Reply};
@@ -31,6 +32,7 @@ mod balancer;
 mod birth;
 mod checkpointer;
 mod formation;
+mod growth;
 mod host;
 mod identity;
 mod keeper;
@@ -40,6 +42,7 @@ pub mod machine;
 mod member;
 pub mod membership;
 pub mod network;
+mod positions;
 mod propose;
 mod pulse;
 mod read_index;
@@ -53,6 +56,7 @@ pub mod types;
 pub use identity::Identity;
 pub use keeper::spread_pool;
 pub use network::{Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
+pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use shard::{Done, Shard};
 
 use member::Member;
@@ -281,6 +285,24 @@ impl Consensus {
         }
         let asked = self.member.network.survey(node, question, deadline).await;
         asked.map_err(|error| error.to_string())
+    }
+
+    /// Asks a node, this one or another, where offsets stand in partitions that it leads; at most [`MOST_POSITIONS`] of
+    /// another one. What it does not lead or cannot look up in time is not in the answer.
+    ///
+    /// # Errors
+    /// When the node does not answer in time; the text says why.
+    pub async fn positions(
+        &self,
+        node: NodeId,
+        asked: &[(TopicPartition, i64)],
+        deadline: Instant,
+    ) -> Result<Vec<OffsetStand>, String> {
+        if node == self.member.node {
+            return Ok(positions::answer(&self.member, asked, deadline).await);
+        }
+        let answered = self.member.network.positions(node, asked, deadline).await;
+        answered.map_err(|error| error.to_string())
     }
 
     /// Looks at a node's replica of a partition: this node's, or another's within the deadline.
