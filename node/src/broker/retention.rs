@@ -24,8 +24,7 @@ pub(super) async fn keep(core: &Arc<Core>) {
     let mut producers_seen: BTreeMap<ShardId, Instant> = BTreeMap::new();
     loop {
         sleep(core.options.retention_interval).await;
-        let own_ms = core.env.clock.now_ms();
-        let clock = agreed_clock(own_ms, &core.consensus.peers_heard(), core.nodes.len());
+        let clock = core.agreed_clock();
         let shards = core.consensus.shards().into_iter();
         for shard in shards.filter(|shard| shard.leadership().ready) {
             retain(&shard, clock).await;
@@ -34,6 +33,14 @@ pub(super) async fn keep(core: &Arc<Core>) {
                 forget_producers(&shard, (now_ms, idle), &mut producers_seen).await;
             }
         }
+    }
+}
+
+impl Core {
+    /// The time by which records are old, Unix ms (S18).
+    pub(super) fn agreed_clock(&self) -> Option<i64> {
+        let own_ms = self.env.clock.now_ms();
+        agreed_clock(own_ms, &self.consensus.peers_heard(), self.nodes.len())
     }
 }
 

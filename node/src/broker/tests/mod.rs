@@ -6,6 +6,7 @@ pub(super) mod bed;
 pub(super) mod catalog;
 mod disk;
 mod leading;
+mod positions;
 mod reading;
 mod refusing;
 
