@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use waymark_proto::ids::{ClusterId, NodeId, ShardId, TopicPartition};
+use waymark_proto::ids::{ClusterId, NodeId, ShardId};
 
 use crate::env::Env;
 use crate::state::{Command, Effect, Reply};
@@ -285,24 +285,6 @@ impl Consensus {
         }
         let asked = self.member.network.survey(node, question, deadline).await;
         asked.map_err(|error| error.to_string())
-    }
-
-    /// Asks a node, this one or another, where offsets stand in partitions that it leads; at most [`MOST_POSITIONS`] of
-    /// another one. What it does not lead or cannot look up in time is not in the answer.
-    ///
-    /// # Errors
-    /// When the node does not answer in time; the text says why.
-    pub async fn positions(
-        &self,
-        node: NodeId,
-        asked: &[(TopicPartition, i64)],
-        deadline: Instant,
-    ) -> Result<Vec<OffsetStand>, String> {
-        if node == self.member.node {
-            return Ok(positions::answer(&self.member, asked, deadline).await);
-        }
-        let answered = self.member.network.positions(node, asked, deadline).await;
-        answered.map_err(|error| error.to_string())
     }
 
     /// Looks at a node's replica of a partition: this node's, or another's within the deadline.

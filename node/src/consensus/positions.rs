@@ -5,8 +5,9 @@ use std::sync::PoisonError;
 
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep_until};
-use waymark_proto::ids::{ShardId, TopicPartition};
+use waymark_proto::ids::{NodeId, ShardId, TopicPartition};
 
+use super::Consensus;
 use super::member::Member;
 use super::network::{OffsetStand, Outlook};
 use super::shard::Shard;
@@ -14,6 +15,26 @@ use crate::storage::shard_store::SegmentInfo;
 
 /// Partitions looked at at a time: more would only queue at the disk.
 const AT_ONCE: usize = 16;
+
+impl Consensus {
+    /// Asks a node, this one or another, where offsets stand in partitions that it leads; another one about at most
+    /// [`super::MOST_POSITIONS`]. What it does not lead or cannot look up in time is not in the answer.
+    ///
+    /// # Errors
+    /// When the node does not answer in time; the text says why.
+    pub async fn positions(
+        &self,
+        node: NodeId,
+        asked: &[(TopicPartition, i64)],
+        deadline: Instant,
+    ) -> Result<Vec<OffsetStand>, String> {
+        if node == self.member.node {
+            return Ok(answer(&self.member, asked, deadline).await);
+        }
+        let answered = self.member.network.positions(node, asked, deadline).await;
+        answered.map_err(|error| error.to_string())
+    }
+}
 
 /// Answers a peer, or this node itself.
 pub(super) async fn answer(
@@ -62,7 +83,7 @@ async fn look(
             high_watermark: view.next_offset,
             append_time_ms: None,
             outlook: None,
-            held: false,
+            held: view.hold_floor.is_some_and(|floor| floor <= offset.max(view.log_start)),
         })
     })?;
     if offset >= stand.high_watermark {

@@ -8,6 +8,7 @@
 //! | `codec` | commands as bytes of a Raft entry |
 //! | `shard` | the whole state, one line per command |
 //! | `partitions`, `partition`, `batch`, `producer` | offsets, stamps, segments, idempotence |
+//! | `holds` | how far groups hold retention up |
 //! | `offsets` | committed offsets of groups |
 //! | `deleted` | topics that are gone, so that a late command does not bring them back |
 //! | `catalog`, `topic_config` | nodes, pools, topics and their configuration |
@@ -19,6 +20,7 @@ pub mod catalog;
 pub mod codec;
 pub mod command;
 mod deleted;
+mod holds;
 pub mod offsets;
 pub mod partition;
 mod partitions;
@@ -36,6 +38,7 @@ pub use batch::STAMP_LEN;
 pub use catalog::Catalog;
 pub use codec::DecodeError;
 pub use command::{CatalogCommand, Command, PartitionSettings};
+pub use holds::Hold;
 pub use offsets::CommittedOffset;
 pub use partition::{EpochEnd, PartitionView};
 pub use producer::PRODUCER_WINDOW;

@@ -101,7 +101,10 @@ fn position(
     settings: Option<&PartitionSettings>,
     clock: Option<i64>,
 ) -> Position {
-    let until_loss = |outlook: Outlook| loss_in_ms(&outlook, settings?, clock);
+    let until_loss = |outlook: Outlook| {
+        let (settings, due) = (settings?, loss_in_ms(&outlook, settings?, clock)?);
+        if stand.held { until_hold_ends(&outlook, settings, due) } else { Some(due) }
+    };
     let loss_in_ms = match stand.outlook {
         _ if stand.offset < stand.log_start => Some(0),
         Some(outlook) => until_loss(outlook),
@@ -130,7 +133,7 @@ fn loss_in_ms(outlook: &Outlook, settings: &PartitionSettings, clock: Option<i64
 /// The newest segment stays, however old, until another one follows it: none does while nothing is appended.
 fn until_too_old(outlook: &Outlook, keep: i64, now: i64) -> Option<i64> {
     let left = outlook.newest_ms.saturating_add(keep).saturating_sub(now).saturating_add(1);
-    let stays = outlook.newest_segment && !outlook.growth.is_some_and(|rate| rate > 0);
+    let stays = outlook.newest_segment && outlook.growth.unwrap_or(0) == 0;
     match left {
         1.. => Some(left),
         _ if stays => None,
@@ -147,6 +150,21 @@ fn until_too_large(outlook: &Outlook, limit: i64, segment_bytes: i64) -> Option<
         false => 0,
     };
     until_grown(beyond.max(full), outlook.growth)
+}
+
+/// How long a record stays that is held and would go by age or size when it is due: until what is held beyond what
+/// retention keeps exceeds its limit. What retention keeps is the limit of bytes, or what comes in the time that it keeps.
+fn until_hold_ends(outlook: &Outlook, settings: &PartitionSettings, due: i64) -> Option<i64> {
+    let unsigned = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+    let most = unsigned(settings.hold_max_bytes?);
+    let in_time = |keep: i64| {
+        let bytes = u128::from(outlook.growth.unwrap_or(0)) * u128::from(unsigned(keep)) / 1000;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    };
+    let kept = [settings.retention_bytes.map(unsigned), settings.retention_ms.map(in_time)];
+    let kept = kept.into_iter().flatten().min().unwrap_or(0);
+    let room = most.saturating_add(kept).saturating_add(1).saturating_sub(outlook.bytes_from);
+    until_grown(room, outlook.growth).map(|it| it.max(due))
 }
 
 /// How long a partition takes to grow by so many bytes; `None`: it does not, or nobody knows.
@@ -243,6 +261,31 @@ mod tests {
         assert_eq!(loss(stand(4, None)), Some(0), "all was removed");
         assert_eq!(loss(stand(5, Some(sealed(1_000, None)))), Some(301));
         assert_eq!(loss(stand(9, None)), None);
+    }
+
+    #[test]
+    fn a_record_that_is_held_stays_until_too_much_is() {
+        let stand = |growth| OffsetStand {
+            at: AT,
+            offset: 5,
+            leader_epoch: 0,
+            log_start: 5,
+            high_watermark: 9,
+            append_time_ms: Some(1),
+            outlook: Some(sealed(1_000, growth)),
+            held: true,
+        };
+        let loss = |growth, hold_max_bytes, keep| {
+            let settings = PartitionSettings { hold_max_bytes, ..settings(keep, Some(500)) };
+            position(&stand(growth), Some(&settings), Some(1_600)).loss_in_ms
+        };
+        // It is due. 1,500 bytes from it on are there, of which retention alone keeps 50: those of the last 500 ms.
+        assert_eq!(loss(Some(100), Some(2_449), None), Some(10_000));
+        assert_eq!(loss(Some(100), Some(2_449), Some(25)), Some(9_750), "or fewer by size");
+        assert_eq!(loss(Some(100), Some(1_000), None), Some(1), "more is held than may be");
+        assert_eq!(loss(Some(0), Some(2_449), None), None, "nothing comes");
+        assert_eq!(loss(None, Some(2_449), None), None, "not known yet");
+        assert_eq!(loss(Some(100), None, None), None, "without a limit it stays");
     }
 
     proptest! {
