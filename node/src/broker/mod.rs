@@ -12,6 +12,7 @@
 //! | `offsets` | places in partitions, and what groups have committed |
 //! | `cluster` | who is alive and leads, what is wrong, whether replicas are the same |
 //! | `retention` | which records go by age and by size |
+//! | `holds` | how far groups hold retention up |
 //! | `barrier` | reads that must be fresh share their rounds |
 //! | `wake` | readers that wait |
 //! | `refusal` | the state's words as failures |
@@ -22,6 +23,7 @@ mod barrier;
 mod cluster;
 mod data;
 mod door;
+mod holds;
 mod lane;
 pub mod logs;
 mod offsets;
@@ -46,6 +48,7 @@ use crate::env::Env;
 
 use barrier::Barriers;
 use cluster::Told;
+use holds::Holds;
 use lane::Lane;
 use topics::Barrier;
 pub use wake::Wakes;
@@ -97,6 +100,7 @@ struct Core {
     barrier: Barrier,
     /// The run of producer ids that this node hands out of: next, and the end.
     producer_ids: tokio::sync::Mutex<(i64, i64)>,
+    holds: Holds,
 }
 
 impl Broker {
@@ -123,6 +127,7 @@ impl Broker {
             epochs: Mutex::default(),
             barrier: Barrier::default(),
             producer_ids: tokio::sync::Mutex::new((0, 0)),
+            holds: Holds::default(),
         };
         Self { core: Arc::new(core) }
     }
@@ -134,6 +139,7 @@ impl Broker {
             cluster::survey::ask_peers(&self.core),
             cluster::survey::tell_metadata(&self.core),
             retention::keep(&self.core),
+            holds::keep(&self.core),
         );
     }
 }

@@ -5,6 +5,7 @@ mod appending;
 pub(super) mod bed;
 pub(super) mod catalog;
 mod disk;
+mod holding;
 mod leading;
 mod positions;
 mod reading;
