@@ -13,6 +13,7 @@
 //! | `groups` | consumer groups: members, hand-off, history |
 //! | `cluster` | who is alive and leads, what is wrong, whether replicas are the same |
 //! | `retention` | which records go by age and by size |
+//! | `holds` | how far groups hold retention up |
 //! | `barrier` | reads that must be fresh share their rounds |
 //! | `wake` | readers that wait |
 //! | `refusal` | the state's words as failures |
@@ -24,6 +25,7 @@ mod cluster;
 mod data;
 mod door;
 pub mod groups;
+mod holds;
 mod lane;
 pub mod logs;
 mod offsets;
@@ -48,6 +50,7 @@ use crate::env::Env;
 
 use barrier::Barriers;
 use cluster::Told;
+use holds::Holds;
 use lane::Lane;
 use topics::Barrier;
 pub use wake::Wakes;
@@ -102,6 +105,7 @@ struct Core {
     coordination: groups::Coordination,
     /// The run of producer ids that this node hands out of: next, and the end.
     producer_ids: tokio::sync::Mutex<(i64, i64)>,
+    holds: Holds,
 }
 
 impl Broker {
@@ -129,6 +133,7 @@ impl Broker {
             barrier: Barrier::default(),
             coordination: groups::Coordination::default(),
             producer_ids: tokio::sync::Mutex::new((0, 0)),
+            holds: Holds::default(),
         };
         Self { core: Arc::new(core) }
     }
@@ -142,6 +147,7 @@ impl Broker {
             retention::keep(&self.core),
             groups::keep(&self.core),
             groups::measure(&self.core),
+            holds::keep(&self.core),
         );
     }
 }

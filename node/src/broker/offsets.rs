@@ -9,7 +9,7 @@ use super::Core;
 use super::admin::{Committed, EpochEnd, Found, Spot};
 use super::refusal::{failure, no_leader, refused, unexpected, unproposed, unread};
 use crate::consensus::Shard;
-use crate::state::command::CommitOffsets;
+use crate::state::command::{CommitOffsets, LogStartRise};
 use crate::state::groups::Actor;
 use crate::state::{Command, Reply};
 
@@ -70,7 +70,8 @@ impl Core {
         let shard = self.serving_known(at).await?;
         let end = shard.read(|state| state.partition(at).map(|view| view.next_offset));
         let end = end.ok_or_else(|| no_leader("the partition is not open yet"))?;
-        let items = vec![(at, before.unwrap_or(end))];
+        let rise = LogStartRise { at, to: before.unwrap_or(end), floor_seen: None };
+        let items = vec![rise];
         let done = shard.propose(Command::AdvanceLogStart { items }, deadline).await;
         match done.map_err(|error| unproposed(&error))?.reply {
             Reply::LogStarts(starts) => match starts.into_iter().next() {

@@ -6,14 +6,15 @@ use std::sync::{Arc, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
-use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
+use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId, TopicPartition};
 
 use super::member::Member;
 use super::network::{
-    HelloAnswer, Inspection, Look, PeerHost, Question, ReplicaDoor, SegmentFiles, Survey, Vitals,
+    HelloAnswer, Inspection, Look, OffsetStand, PeerHost, Question, ReplicaDoor, SegmentFiles,
+    Survey, Vitals,
 };
 use super::shard::Shard;
-use super::{Committed, Heard, ProposeError, standing};
+use super::{Committed, Heard, ProposeError, positions, standing};
 
 /// This node, as its peers see it.
 #[derive(Debug, Clone)]
@@ -59,6 +60,14 @@ impl PeerHost for Host {
 
     async fn survey(&self, question: Question, deadline: Instant) -> Survey {
         standing::answer(&self.0, &question, deadline).await
+    }
+
+    async fn positions(
+        &self,
+        asked: Vec<(TopicPartition, i64)>,
+        deadline: Instant,
+    ) -> Vec<OffsetStand> {
+        positions::answer(&self.0, &asked, deadline).await
     }
 
     async fn read_index(&self, shard: ShardId, deadline: Instant) -> Result<u64, ProposeError> {

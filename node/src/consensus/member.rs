@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use waymark_proto::ids::{ClusterId, NodeId, ShardId};
 
+use super::growth::Growths;
 use super::identity::Identity;
 use super::network::{Network, Vitals};
 use super::shard::Shard;
@@ -41,6 +42,8 @@ pub(super) struct Member {
     /// S19: this node has room for more data.
     pub(super) has_room: AtomicBool,
     pub(super) heard: Mutex<BTreeMap<NodeId, Heard>>,
+    /// How fast the partitions grow that were asked about.
+    pub(super) growths: Mutex<Growths>,
 }
 
 impl Debug for Member {
@@ -76,6 +79,7 @@ impl Member {
             ended: CancellationToken::new(),
             has_room: AtomicBool::new(true),
             heard: Mutex::default(),
+            growths: Mutex::default(),
         }
     }
 

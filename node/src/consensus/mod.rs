@@ -11,6 +11,7 @@
 //! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
+//! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -31,6 +32,7 @@ mod balancer;
 mod birth;
 mod checkpointer;
 mod formation;
+mod growth;
 mod host;
 mod identity;
 mod keeper;
@@ -40,6 +42,7 @@ pub mod machine;
 mod member;
 pub mod membership;
 pub mod network;
+mod positions;
 mod propose;
 mod pulse;
 mod read_index;
@@ -53,6 +56,7 @@ pub mod types;
 pub use identity::Identity;
 pub use keeper::spread_pool;
 pub use network::{Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
+pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use shard::{Done, Shard};
 
 use member::Member;

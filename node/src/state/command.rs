@@ -5,6 +5,7 @@ use bytes::Bytes;
 use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId, TopicId, TopicPartition};
 
 use super::groups::{Actor, GroupEntry};
+use super::holds::Hold;
 
 /// What a Raft entry asks a shard's state to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +35,15 @@ pub enum Command {
     },
     /// Raise log starts: retention, or an operator's request. A lower offset than now changes nothing.
     AdvanceLogStart {
-        /// Partition and its new first offset.
-        items: Vec<(TopicPartition, i64)>,
+        /// Which, and how far.
+        items: Vec<LogStartRise>,
+    },
+    /// Raise floors of groups, or lower them before a reset (S20). The reply tells each partition's log start.
+    SetHolds {
+        /// The floors.
+        items: Vec<Hold>,
+        /// Floors only fall; otherwise they only rise.
+        lower: bool,
     },
     /// Forget producers that were last heard before a time.
     ExpireProducers {
@@ -64,6 +72,17 @@ pub enum Command {
     },
     /// A command of the catalog (shard 0 only).
     Catalog(CatalogCommand),
+}
+
+/// A partition's new first offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogStartRise {
+    /// The partition.
+    pub at: TopicPartition,
+    /// Its new first offset.
+    pub to: i64,
+    /// Only while no group's floor is below this: what retention saw when it decided. `None`: whatever is held.
+    pub floor_seen: Option<i64>,
 }
 
 /// Batches to append.
@@ -101,6 +120,10 @@ pub struct PartitionSettings {
     pub max_message_bytes: i32,
     /// The leader stamps its own time into batches.
     pub log_append_time: bool,
+    /// Groups whose floors hold retention up, sorted.
+    pub hold_groups: Vec<String>,
+    /// Bytes that holds may keep beyond what retention would; `None`: no limit.
+    pub hold_max_bytes: Option<i64>,
     /// The catalog's version of the topic; an older one never replaces a newer one.
     pub version: u64,
 }

@@ -9,6 +9,7 @@
 //! | `shard` | the whole state, one line per command |
 //! | `partitions`, `partition`, `batch`, `producer` | offsets, stamps, segments, idempotence |
 //! | `groups`, `offsets` | consumer groups: members, hand-off, committed offsets and their history |
+//! | `holds` | how far groups hold retention up |
 //! | `deleted` | topics that are gone, so that a late command does not bring them back |
 //! | `catalog`, `topic_config` | nodes, pools, topics and their configuration |
 //! | `slot` | group → slot |
@@ -20,6 +21,7 @@ pub mod codec;
 pub mod command;
 mod deleted;
 pub mod groups;
+mod holds;
 pub mod offsets;
 pub mod partition;
 mod partitions;
@@ -37,6 +39,7 @@ pub use batch::STAMP_LEN;
 pub use catalog::Catalog;
 pub use codec::DecodeError;
 pub use command::{CatalogCommand, Command, PartitionSettings};
+pub use holds::Hold;
 pub use offsets::CommittedOffset;
 pub use partition::{EpochEnd, PartitionView};
 pub use producer::PRODUCER_WINDOW;

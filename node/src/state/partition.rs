@@ -59,6 +59,8 @@ pub struct Partition {
     /// The largest record timestamp so far: reported, decides nothing (S18).
     pub(in crate::state) max_timestamp: i64,
     pub(in crate::state) producers: BTreeMap<i64, Producer>,
+    /// Floors of groups that the settings name; one that never told is not in it.
+    pub(in crate::state) floors: BTreeMap<String, i64>,
 }
 
 /// What readers may know of a partition.
@@ -74,6 +76,8 @@ pub struct PartitionView<'a> {
     pub epoch_start: i64,
     /// The largest record timestamp appended so far, Unix ms.
     pub max_timestamp: i64,
+    /// The least floor of the groups that hold retention up; `None`: none does.
+    pub hold_floor: Option<i64>,
     /// Its settings.
     pub settings: &'a PartitionSettings,
 }
@@ -107,6 +111,7 @@ impl Partition {
             epochs: Vec::new(),
             max_timestamp: 0,
             producers: BTreeMap::new(),
+            floors: BTreeMap::new(),
         }
     }
 
@@ -264,6 +269,7 @@ impl Partition {
             leader_epoch,
             epoch_start: last.map_or(self.next_offset, |last| last.start_offset),
             max_timestamp: self.max_timestamp,
+            hold_floor: self.hold_floor(),
             settings: &self.settings,
         }
     }
@@ -295,6 +301,8 @@ mod tests {
             retention_ms: None,
             max_message_bytes: 200,
             log_append_time: false,
+            hold_groups: Vec::new(),
+            hold_max_bytes: None,
             version: 1,
         }
     }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use waymark_proto::ids::{PartitionId, TopicId, TopicPartition};
 
-use super::command::{PartitionSettings, ProduceItem};
+use super::command::{LogStartRise, PartitionSettings, ProduceItem};
+use super::holds::Hold;
 use super::partition::{AppendAt, Partition};
 use super::reply::{Effect, Receipt, Refusal};
 
@@ -80,18 +81,29 @@ impl Partitions {
 
     pub(super) fn advance_log_start(
         &mut self,
-        at: TopicPartition,
-        to: i64,
+        LogStartRise { at, to, floor_seen }: LogStartRise,
         effects: &mut Vec<Effect>,
     ) -> Result<i64, Refusal> {
         let partition = self.by_id.get_mut(&at).ok_or(Refusal::NoPartition(at))?;
         let before = partition.log_start;
+        if !partition.still_held_from(floor_seen) {
+            return Ok(before);
+        }
         let offset = partition.advance_log_start(to)?;
         if offset > before {
             self.dirty.insert(at);
             effects.push(Effect::LogStart { at, offset });
         }
         Ok(offset)
+    }
+
+    /// Returns the partition's log start, which a reset wants to know.
+    pub(super) fn set_floor(&mut self, hold: &Hold, lower: bool) -> Result<i64, Refusal> {
+        let partition = self.by_id.get_mut(&hold.at).ok_or(Refusal::NoPartition(hold.at))?;
+        if partition.set_floor(hold, lower)? {
+            self.dirty.insert(hold.at);
+        }
+        Ok(partition.log_start)
     }
 
     pub(super) fn expire_producers(&mut self, last_append_before_ms: i64) {
@@ -118,6 +130,7 @@ fn take_settings(partition: &mut Partition, settings: &PartitionSettings) -> boo
     let newer = settings.version > partition.settings.version;
     if newer {
         partition.settings = settings.clone();
+        partition.drop_floors();
     }
     newer
 }

@@ -132,8 +132,12 @@ impl ShardState {
                 Reply::Done
             }
             Command::AdvanceLogStart { items } => {
-                let advance = |(at, to)| self.partitions.advance_log_start(at, to, effects);
+                let advance = |rise| self.partitions.advance_log_start(rise, effects);
                 Reply::LogStarts(items.into_iter().map(advance).collect())
+            }
+            Command::SetHolds { items, lower } => {
+                let set = |hold| self.partitions.set_floor(hold, lower);
+                Reply::LogStarts(items.iter().map(set).collect())
             }
             Command::ExpireProducers { last_append_before_ms } => {
                 self.partitions.expire_producers(last_append_before_ms);

@@ -1,5 +1,8 @@
-//! Owns the configuration of topics: Kafka's keys, their defaults and ranges, and what a partition needs of them. A key
+//! Owns the configuration of topics: Kafka's keys and two of our own (`retention.hold.…`, which no Kafka client knows),
+//! their defaults and ranges, and what a partition needs of them. A key
 //! that is not supported is an error that says so, never ignored: a setting that does nothing is worse than none.
+
+use std::collections::BTreeSet;
 
 use thiserror::Error;
 
@@ -8,7 +11,7 @@ use super::command::PartitionSettings;
 /// A supported key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TopicKey {
-    /// Kafka's name.
+    /// Kafka's name, or our own where Kafka has none.
     pub name: &'static str,
     /// What kind of value it takes.
     pub kind: ValueKind,
@@ -62,6 +65,10 @@ pub enum ConfigError {
     },
 }
 
+/// Each one is asked at every look of retention.
+const MAX_HOLD_GROUPS: usize = 32;
+/// The longest id that a group may have.
+const MAX_GROUP_ID: usize = 1024;
 const MIB: i64 = 1 << 20;
 /// Small enough to watch retention at work, large enough that files do not swarm.
 const MIN_SEGMENT_BYTES: i64 = 64 << 10;
@@ -72,7 +79,7 @@ const MAX_BATCH_BYTES: i32 = 16 << 20;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Every supported key, in the order of names.
-pub const TOPIC_KEYS: [TopicKey; 10] = [
+pub const TOPIC_KEYS: [TopicKey; 12] = [
     TopicKey {
         name: "cleanup.policy",
         kind: ValueKind::List,
@@ -128,6 +135,22 @@ pub const TOPIC_KEYS: [TopicKey; 10] = [
         default: "-1",
         range: "at least -1 (-1: no limit)",
         doc: "Oldest segments of a partition are deleted while it holds more.",
+    },
+    TopicKey {
+        name: "retention.hold.groups",
+        kind: ValueKind::List,
+        unit: "",
+        default: "",
+        range: "at most 32 group ids of at most 1024 bytes, with commas between",
+        doc: "Retention leaves records alone that one of these groups has not committed as read. Not a key of Kafka.",
+    },
+    TopicKey {
+        name: "retention.hold.max.bytes",
+        kind: ValueKind::Long,
+        unit: "bytes",
+        default: "10737418240",
+        range: "at least -1 (-1: no limit)",
+        doc: "A partition holds at most this much for groups beyond what retention would keep; then the oldest goes, read or not. Not a key of Kafka.",
     },
     TopicKey {
         name: "retention.ms",
@@ -195,6 +218,10 @@ pub struct TopicConfig {
     pub min_insync_replicas: i32,
     /// `retention.bytes`; `None`: no limit.
     pub retention_bytes: Option<i64>,
+    /// `retention.hold.groups`, sorted.
+    pub hold_groups: Vec<String>,
+    /// `retention.hold.max.bytes`; `None`: no limit.
+    pub hold_max_bytes: Option<i64>,
     /// `retention.ms`; `None`: for ever.
     pub retention_ms: Option<i64>,
     /// `segment.bytes`.
@@ -211,6 +238,8 @@ impl Default for TopicConfig {
             log_append_time: false,
             min_insync_replicas: 1,
             retention_bytes: None,
+            hold_groups: Vec::new(),
+            hold_max_bytes: Some(10 << 30),
             retention_ms: Some(7 * DAY_MS),
             segment_bytes: 128 * MIB,
             segment_ms: 7 * DAY_MS,
@@ -246,6 +275,8 @@ impl TopicConfig {
             }
             "min.insync.replicas" => self.min_insync_replicas = int(key, value, 1..=i32::MAX)?,
             "retention.bytes" => self.retention_bytes = limit(key, value)?,
+            "retention.hold.groups" => self.hold_groups = groups(key, value)?,
+            "retention.hold.max.bytes" => self.hold_max_bytes = limit(key, value)?,
             "retention.ms" => self.retention_ms = limit(key, value)?,
             "segment.bytes" => {
                 self.segment_bytes = long(key, value, MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES)?;
@@ -283,6 +314,8 @@ impl TopicConfig {
             retention_ms: self.retention_ms,
             max_message_bytes: self.max_message_bytes,
             log_append_time: self.log_append_time,
+            hold_groups: self.hold_groups.clone(),
+            hold_max_bytes: self.hold_max_bytes,
             version,
         }
     }
@@ -332,6 +365,16 @@ fn limit(key: &'static TopicKey, value: &str) -> Result<Option<i64>, ConfigError
     long(key, value, -1..=i64::MAX).map(|number| (number >= 0).then_some(number))
 }
 
+/// Ids of groups, sorted, each once. One with a comma in it cannot be named.
+fn groups(key: &'static TopicKey, value: &str) -> Result<Vec<String>, ConfigError> {
+    let words = value.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let groups: BTreeSet<&str> = words.collect();
+    if groups.len() > MAX_HOLD_GROUPS || groups.iter().any(|it| it.len() > MAX_GROUP_ID) {
+        return Err(bad(key, value));
+    }
+    Ok(groups.into_iter().map(str::to_owned).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,6 +414,20 @@ mod tests {
         let config = TopicConfig::parse([("min.insync.replicas", "2")]).unwrap();
         assert!(config.check_replication(3).is_ok());
         assert!(config.check_replication(1).is_err());
+    }
+
+    #[test]
+    fn groups_that_hold_are_named_once_each() {
+        let parse = |value: &str| {
+            let config = TopicConfig::parse([("retention.hold.groups", value)]);
+            config.map(|config| config.hold_groups)
+        };
+        assert_eq!(parse(" b, a,,b "), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(parse(""), Ok(Vec::new()));
+        let many: Vec<String> = (0..33).map(|number| number.to_string()).collect();
+        assert!(parse(&many[..32].join(",")).is_ok());
+        assert!(parse(&many.join(",")).is_err());
+        assert!(parse(&"g".repeat(1025)).is_err());
     }
 
     #[test]

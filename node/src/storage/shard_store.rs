@@ -246,6 +246,17 @@ impl ShardStore {
     ) -> Result<Option<Bytes>, StoreError> {
         self.replica.batch_at_time(at, time_ms, limit_offset).await
     }
+    /// When the record at an offset was appended, by the clock of the leader then. `None` at the end of what is stored.
+    ///
+    /// # Errors
+    /// On damage, or an offset outside of what is stored.
+    pub async fn append_time(
+        &self,
+        at: TopicPartition,
+        offset: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        self.replica.append_time(at, offset).await
+    }
     /// The partition's segments, oldest first.
     #[must_use]
     pub fn segments(&self, at: TopicPartition) -> Vec<SegmentInfo> {

@@ -28,7 +28,6 @@ use super::convert::topics::{page_after, page_size, page_token};
 use super::naming::bounded;
 use super::refusal::{invalid, refuse};
 use super::spread::{ask_every_node, ask_leaders};
-use super::status::whole_call;
 use crate::broker::groups::seam::{MemberId, SharedGroups, Summary};
 
 #[async_trait::async_trait]

@@ -6,15 +6,18 @@
 //! | `survey` | asking peers; who is alive |
 //! | `places` | leaders, voters and who keeps up, by partition |
 //! | `nodes` | nodes and their load, coordinators |
+//! | `positions` | where offsets stand, how old and how safe what follows them is |
 //! | `transfer` | moving a leadership |
 //! | `problems` | what is wrong |
 //! | `verify` | comparing replicas (S21) |
 
 mod nodes;
 mod places;
+mod positions;
 mod problems;
 pub(super) mod survey;
 mod transfer;
 mod verify;
 
+pub(super) use positions::Position;
 pub(super) use survey::Told;

@@ -93,7 +93,15 @@ impl Groups for Broker {
         deadline: Instant,
     ) -> Result<Moved, Failure> {
         let shard = self.core.coordinating(group)?;
-        let items = moves.into_iter().map(|it| (it.at, it.to)).collect();
+        let back: Vec<(TopicPartition, i64)> =
+            moves.iter().filter_map(|it| Some((it.at, it.to?))).collect();
+        // Retention may be at what the reset goes back to: it is held first, then said what is left (S20).
+        let starts = self.core.lower_holds(group, &back, deadline).await;
+        let items = moves.into_iter().map(|it| {
+            let start = starts.get(&it.at).filter(|_| kind == ChangeKind::Reset);
+            (it.at, it.to.map(|to| start.map_or(to, |start| to.max(*start))))
+        });
+        let items = items.collect();
         let reset = GroupChange::Reset { items, kind, note };
         let changed = self.core.change_group(&shard, (group, actor), reset, deadline).await?;
         let members = shard.read(|state| state.group(group).map_or(0, |it| it.members.len()));

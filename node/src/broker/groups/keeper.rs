@@ -151,7 +151,7 @@ impl Core {
     /// clocks disagree is kept longer (S18).
     async fn look_at_expiry(&self, shard: &Shard) {
         let Some(retention) = self.options.offset_retention else { return };
-        let Some(now_ms) = self.agreed_now() else { return };
+        let Some(now_ms) = self.agreed_clock() else { return };
         let retention_ms = super::presence::millis(retention);
         let notice_ms = super::presence::millis(LONGEST_NOTICE.min(retention / 4));
         let due: Vec<(String, GroupChange)> = shard.read(|state| {

@@ -104,14 +104,13 @@ impl Core {
             .collect();
         let positions = self.positions(&asked, deadline).await;
         let (now, now_ms) = (Instant::now(), self.env.clock.now_ms());
-        let mut positions = positions.into_iter().collect::<BTreeMap<_, _>>();
         let mut measured = self.coordination.measured();
         let fill = |lag: Result<GroupLag, Failure>| {
             let mut lag = lag?;
             lag.measured_ms = now_ms;
             for partition in &mut lag.partitions {
                 let key = (partition.at, partition.committed.unwrap_or(0));
-                let Some(position) = positions.get_mut(&key) else { continue };
+                let Some(position) = positions.get(&key) else { continue };
                 fill(partition, position, now_ms);
                 let samples = measured.samples.entry(lag.group.clone()).or_default();
                 let records = partition.records.unwrap_or_default();
@@ -148,13 +147,18 @@ impl Core {
 }
 
 fn lag_of(group: &Group, at: TopicPartition, committed: Option<i64>) -> PartitionLag {
-    let owner = group.place_owner(at);
+    let owner = group.holdings.get(&at).map(|it| &it.owner);
     let client = owner.and_then(|id| group.members.get(id)).map(|it| it.actor.client_id.clone());
+    let owner = owner.map(|id| id.to_string()).unwrap_or_default();
+    PartitionLag { owner, client_id: client.unwrap_or_default(), ..nothing_known(at, committed) }
+}
+
+fn nothing_known(at: TopicPartition, committed: Option<i64>) -> PartitionLag {
     PartitionLag {
         at,
         committed,
-        owner: owner.map(|id| id.to_string()).unwrap_or_default(),
-        client_id: client.unwrap_or_default(),
+        owner: String::new(),
+        client_id: String::new(),
         log_start: 0,
         high_watermark: 0,
         records: None,
@@ -191,8 +195,7 @@ mod tests {
     use super::*;
 
     fn lag(committed: Option<i64>, position: Position) -> PartitionLag {
-        let group = Group::new(1, 0);
-        let mut lag = lag_of(&group, TopicPartition::default(), committed);
+        let mut lag = nothing_known(TopicPartition::default(), committed);
         fill(&mut lag, &position, 10_000);
         lag
     }

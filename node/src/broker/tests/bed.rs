@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,18 +24,25 @@ use crate::storage::shard_store::{Store, StoreOptions};
 use crate::storage::tables::MemoryTables;
 
 pub(in crate::broker) const TOPIC: TopicId = TopicId([7; 16]);
-/// What every clock shows.
+/// What the clock shows at the start.
 pub(in crate::broker) const NOON: i64 = 43_200_000;
 pub(in crate::broker) const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than anything takes that does not wait for a stalled disk, shorter than a leader bears one.
 pub(in crate::broker) const MOMENT: Duration = Duration::from_millis(40);
 
+/// A clock that stands still until it is set.
 #[derive(Debug)]
-struct Noon;
+pub(in crate::broker) struct Hands(AtomicI64);
 
-impl Clock for Noon {
+impl Clock for Hands {
     fn now_ms(&self) -> i64 {
-        NOON
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Hands {
+    pub(in crate::broker) fn set(&self, now_ms: i64) {
+        self.0.store(now_ms, Ordering::SeqCst);
     }
 }
 
@@ -67,6 +75,7 @@ pub(in crate::broker) fn limits() -> BrokerOptions {
 pub(in crate::broker) struct Bed {
     pub(in crate::broker) broker: Broker,
     pub(in crate::broker) disk: Arc<MemoryDisk>,
+    pub(in crate::broker) clock: Arc<Hands>,
     pub(in crate::broker) consensus: Consensus,
     journal: Journal,
     store: Store,
@@ -148,8 +157,9 @@ impl Bed {
     }
 
     async fn open(disk: Arc<MemoryDisk>, limits: BrokerOptions) -> Self {
+        let clock = Arc::new(Hands(AtomicI64::new(NOON)));
         let env = Env {
-            clock: Arc::new(Noon),
+            clock: Arc::clone(&clock) as _,
             random: Arc::new(Random::seeded(1)),
             disk: Arc::clone(&disk) as _,
             tables: Arc::new(MemoryTables::default()),
@@ -191,12 +201,12 @@ impl Bed {
         let broker = Broker::new(node, nodes, (consensus.clone(), env), wakes, limits);
         let running = broker.clone();
         let upkeep = AbortOnDropHandle::new(tokio::spawn(async move { running.run().await }));
-        Self { broker, disk, consensus, journal, store, _upkeep: upkeep }
+        Self { broker, disk, clock, consensus, journal, store, _upkeep: upkeep }
     }
 
     /// The same disk under a new life, and so under a new leadership.
     pub(in crate::broker) async fn restart(self) -> Self {
-        let Self { broker, disk, consensus, journal, store, _upkeep } = self;
+        let Self { broker, disk, clock: _, consensus, journal, store, _upkeep } = self;
         drop((broker, _upkeep));
         consensus.shutdown().await;
         store.shutdown().await;

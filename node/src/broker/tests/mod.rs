@@ -5,7 +5,10 @@ mod appending;
 pub(super) mod bed;
 pub(super) mod catalog;
 mod disk;
+mod grouping;
+mod holding;
 mod leading;
+mod positions;
 mod reading;
 mod refusing;
 

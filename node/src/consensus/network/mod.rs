@@ -21,7 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
-use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
+use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId, TopicPartition};
 use waymark_proto::peer;
 use waymark_proto::peer::peer_server::PeerServer;
 use waymark_proto::transport::{Dial, MAX_MESSAGE};
@@ -36,6 +36,7 @@ mod inspect;
 mod link;
 mod mux;
 mod outcome;
+mod positions;
 mod pull;
 mod service;
 mod source;
@@ -150,6 +151,7 @@ pub struct Vitals {
 }
 
 pub use inspect::{Inspection, Look};
+pub use positions::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use survey::{LedShard, Question, Stand, Survey};
 
 /// The replicas behind the peer service.
@@ -179,6 +181,15 @@ pub trait PeerHost: Send + Sync + 'static {
     async fn survey(&self, question: Question, deadline: Instant) -> Survey {
         let _ = (question, deadline);
         Survey::default()
+    }
+    /// Where offsets stand in the partitions that this node leads and serves.
+    async fn positions(
+        &self,
+        asked: Vec<(TopicPartition, i64)>,
+        deadline: Instant,
+    ) -> Vec<OffsetStand> {
+        let _ = (asked, deadline);
+        Vec::new()
     }
     /// The index that a read must have applied, if the replica here leads with a quorum.
     async fn read_index(&self, shard: ShardId, deadline: Instant) -> Result<u64, ProposeError> {

@@ -23,7 +23,7 @@ use super::link::{Links, Shared};
 use super::pull::{Job, Progress, Pulls};
 use super::throttle::Throttle;
 use super::wire::{self, Malformed, Route};
-use super::{PeerHost, heartbeat, inspect, outcome, source, survey};
+use super::{PeerHost, heartbeat, inspect, outcome, positions, source, survey};
 use crate::consensus::ProposeError;
 use crate::consensus::membership::decode_stored_membership;
 use crate::consensus::types::C;
@@ -32,6 +32,9 @@ use crate::consensus::types::C;
 const QUEUED_ANSWERS: usize = 256;
 /// How often a pull tells of its progress.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
+
+/// The part of a caller's time that an answer of many items has for its way.
+const WAY_BACK: u32 = 4;
 
 /// The service.
 pub(super) struct PeerService {
@@ -296,6 +299,19 @@ impl Peer for PeerService {
             _ => None,
         };
         Ok(Response::new(peer::ReadIndexResponse { index: asked.ok(), leader }))
+    }
+
+    async fn positions(
+        &self,
+        request: Request<peer::PositionsRequest>,
+    ) -> Result<Response<peer::PositionsResponse>, Status> {
+        self.shared.admit_member(request.metadata())?;
+        let request = request.into_inner();
+        let asked = positions::asked(&request).map_err(malformed)?;
+        // What is known by then is still worth its way back.
+        let deadline = after(request.timeout_ms - request.timeout_ms / WAY_BACK);
+        let stands = self.host.positions(asked, deadline).await;
+        Ok(Response::new(positions::response(stands)))
     }
 }
 

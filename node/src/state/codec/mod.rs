@@ -91,6 +91,7 @@ fn from_kind(kind: Kind) -> Result<Command, DecodeError> {
         Kind::ExpireProducers(it) => {
             Ok(Command::ExpireProducers { last_append_before_ms: it.last_append_before_ms })
         }
+        Kind::SetHolds(it) => shard_commands::set_holds(it),
         Kind::CommitOffsets(it) => shard_commands::commit_offsets(it),
         Kind::DeleteOffsets(it) => shard_commands::delete_offsets(it),
         Kind::Group(it) => group_commands::group(it).map(Command::Group),
@@ -117,6 +118,10 @@ impl fmt::Display for Command {
             Self::ClosePartitions { topic } => write!(f, "close partitions of {topic}"),
             Self::AdvanceLogStart { items } => {
                 write!(f, "advance the log start of {} partitions", items.len())
+            }
+            Self::SetHolds { items, lower } => {
+                let how = if *lower { "lower" } else { "raise" };
+                write!(f, "{how} {} floors of groups", items.len())
             }
             Self::ExpireProducers { last_append_before_ms } => {
                 write!(f, "expire producers idle since {last_append_before_ms}")

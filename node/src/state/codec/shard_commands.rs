@@ -9,8 +9,9 @@ use super::values::{
     actor, settings, stored_actor, stored_settings, topic, topic_bytes, topic_partition as place,
 };
 use crate::state::command::{
-    Command, CommitOffsets, Committer, OffsetCommit, Produce, ProduceItem,
+    Command, CommitOffsets, Committer, LogStartRise, OffsetCommit, Produce, ProduceItem,
 };
+use crate::state::holds::Hold;
 
 /// `None` for a command of the catalog, which has its own form.
 pub(super) fn to_stored(command: &Command) -> Option<Kind> {
@@ -33,6 +34,7 @@ pub(super) fn to_stored(command: &Command) -> Option<Kind> {
             Kind::ClosePartitions(stored::ClosePartitions { topic_id: topic_bytes(*topic) })
         }
         Command::AdvanceLogStart { items } => Kind::AdvanceLogStart(stored_advance(items)),
+        Command::SetHolds { items, lower } => Kind::SetHolds(stored_holds(items, *lower)),
         Command::ExpireProducers { last_append_before_ms } => {
             let last_append_before_ms = *last_append_before_ms;
             Kind::ExpireProducers(stored::ExpireProducers { last_append_before_ms })
@@ -62,14 +64,25 @@ fn stored_produce(command: &Produce) -> stored::ProduceEntry {
     stored::ProduceEntry { append_time_ms: command.append_time_ms, items }
 }
 
-fn stored_advance(items: &[(TopicPartition, i64)]) -> stored::AdvanceLogStart {
-    let item = |(at, to): &(TopicPartition, i64)| stored::advance_log_start::Item {
-        topic_id: topic_bytes(at.topic),
-        partition: at.partition.0,
-        to_offset: *to,
+fn stored_advance(items: &[LogStartRise]) -> stored::AdvanceLogStart {
+    let item = |rise: &LogStartRise| stored::advance_log_start::Item {
+        topic_id: topic_bytes(rise.at.topic),
+        partition: rise.at.partition.0,
+        to_offset: rise.to,
+        floor_seen: rise.floor_seen,
     };
     let items = items.iter().map(item).collect();
     stored::AdvanceLogStart { items, ..stored::AdvanceLogStart::default() }
+}
+
+fn stored_holds(items: &[Hold], lower: bool) -> stored::SetHolds {
+    let item = |hold: &Hold| stored::set_holds::Item {
+        group_id: hold.group.clone(),
+        topic_id: topic_bytes(hold.at.topic),
+        partition: hold.at.partition.0,
+        floor: hold.floor,
+    };
+    stored::SetHolds { items: items.iter().map(item).collect(), lower }
 }
 
 fn stored_commit(command: &CommitOffsets) -> stored::CommitOffsetsEntry {
@@ -140,10 +153,20 @@ pub(super) fn alter_partitions(entry: &stored::AlterPartitions) -> Result<Comman
 
 pub(super) fn advance_log_start(entry: &stored::AdvanceLogStart) -> Result<Command, DecodeError> {
     let item = |item: &stored::advance_log_start::Item| {
-        Ok((place(&item.topic_id, item.partition)?, item.to_offset))
+        let at = place(&item.topic_id, item.partition)?;
+        Ok(LogStartRise { at, to: item.to_offset, floor_seen: item.floor_seen })
     };
     let items = entry.items.iter().map(item).collect::<Result<_, DecodeError>>()?;
     Ok(Command::AdvanceLogStart { items })
+}
+
+pub(super) fn set_holds(entry: stored::SetHolds) -> Result<Command, DecodeError> {
+    let item = |item: stored::set_holds::Item| {
+        let at = place(&item.topic_id, item.partition)?;
+        Ok(Hold { group: item.group_id, at, floor: item.floor })
+    };
+    let items = entry.items.into_iter().map(item).collect::<Result<_, DecodeError>>()?;
+    Ok(Command::SetHolds { items, lower: entry.lower })
 }
 
 pub(super) fn commit_offsets(entry: stored::CommitOffsetsEntry) -> Result<Command, DecodeError> {

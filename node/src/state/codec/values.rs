@@ -59,6 +59,8 @@ pub(in crate::state) fn settings(
         retention_ms: limit(stored.retention_ms),
         max_message_bytes: stored.max_message_bytes,
         log_append_time: stored.timestamp_type == LOG_APPEND_TIME,
+        hold_groups: stored.hold_groups.clone(),
+        hold_max_bytes: limit(stored.hold_max_bytes),
         version: stored.version,
     })
 }
@@ -71,6 +73,8 @@ pub(in crate::state) fn stored_settings(settings: &PartitionSettings) -> stored:
         retention_ms: settings.retention_ms.unwrap_or(NEVER),
         max_message_bytes: settings.max_message_bytes,
         timestamp_type: i32::from(settings.log_append_time) * LOG_APPEND_TIME,
+        hold_groups: settings.hold_groups.clone(),
+        hold_max_bytes: settings.hold_max_bytes.unwrap_or(NEVER),
         version: settings.version,
     }
 }

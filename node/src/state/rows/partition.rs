@@ -60,6 +60,10 @@ fn to_stored(partition: &Partition) -> PartitionRow {
         leader_epoch: epoch.leader_epoch,
         start_offset: epoch.start_offset,
     };
+    let floor = |(group, floor): (&String, &i64)| stored::GroupFloor {
+        group_id: group.clone(),
+        floor: *floor,
+    };
     PartitionRow {
         settings: Some(stored_settings(&partition.settings)),
         log_start_offset: partition.log_start,
@@ -71,6 +75,7 @@ fn to_stored(partition: &Partition) -> PartitionRow {
         epochs: partition.epochs.iter().map(epoch).collect(),
         max_timestamp: partition.max_timestamp,
         segment_max_timestamp: partition.segment.max_timestamp,
+        floors: partition.floors.iter().map(floor).collect(),
     }
 }
 
@@ -105,6 +110,7 @@ pub(super) fn load(partitions: &mut Partitions, key: &[u8], value: &[u8]) -> Res
         epochs: message.epochs.into_iter().map(epoch).collect(),
         max_timestamp: message.max_timestamp,
         producers: BTreeMap::new(),
+        floors: message.floors.into_iter().map(|it| (it.group_id, it.floor)).collect(),
     };
     partitions.by_id.insert(at, partition);
     Ok(())

@@ -7,19 +7,21 @@ use bytes::Bytes;
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::subsequence;
 use waymark_proto::ids::{
     ClusterId, NodeId, PartitionId, ReplicaId, ShardId, TopicId, TopicPartition,
 };
 
 use crate::state::batch::tests::batch;
 use crate::state::command::{
-    CatalogCommand, Command, CommitOffsets, Committer, NodeEntry, OffsetCommit, PartitionSettings,
-    Produce, ProduceItem,
+    CatalogCommand, Command, CommitOffsets, Committer, LogStartRise, NodeEntry, OffsetCommit,
+    PartitionSettings, Produce, ProduceItem,
 };
 use crate::state::groups::{
     Actor, Assignor, ChangeKind, ExpelCause, GroupChange, GroupEntry, Join, Limits, MemberId,
     Release, Subscription, TopicFacts,
 };
+use crate::state::holds::Hold;
 use crate::state::shard::EntryAt;
 
 /// Keeps bugs that another test plants out of this one.
@@ -46,20 +48,28 @@ fn place() -> impl Strategy<Value = TopicPartition> {
 }
 
 fn settings() -> impl Strategy<Value = PartitionSettings> {
-    (200_i64..2_000, 1_i64..50, option::of(0_i64..9), 80_i32..400, any::<bool>(), 0_u64..5)
-        .prop_map(
-            |(segment_bytes, segment_ms, limit, max_message_bytes, log_append_time, version)| {
-                PartitionSettings {
-                    segment_bytes,
-                    segment_ms,
-                    retention_bytes: limit,
-                    retention_ms: limit.map(|it| it * 7),
-                    max_message_bytes,
-                    log_append_time,
-                    version,
-                }
-            },
-        )
+    let holds = (subsequence(vec!["a".to_owned(), "b".to_owned()], 0..=2), option::of(0_i64..900));
+    let sizes = (200_i64..2_000, 1_i64..50, option::of(0_i64..9), 80_i32..400);
+    (sizes, any::<bool>(), holds, 0_u64..5).prop_map(
+        |(
+            (segment_bytes, segment_ms, limit, max_message_bytes),
+            log_append_time,
+            (hold_groups, hold_max_bytes),
+            version,
+        )| {
+            PartitionSettings {
+                segment_bytes,
+                segment_ms,
+                retention_bytes: limit,
+                retention_ms: limit.map(|it| it * 7),
+                max_message_bytes,
+                log_append_time,
+                hold_groups,
+                hold_max_bytes,
+                version,
+            }
+        },
+    )
 }
 
 fn any_batch() -> impl Strategy<Value = Bytes> {
@@ -208,19 +218,27 @@ fn of_group() -> impl Strategy<Value = Command> {
     })
 }
 
+fn set_holds() -> impl Strategy<Value = Command> {
+    let hold = (group(), place(), -1_i64..30);
+    let hold = hold.prop_map(|(group, at, floor)| Hold { group, at, floor });
+    (vec(hold, 0..4), any::<bool>()).prop_map(|(items, lower)| Command::SetHolds { items, lower })
+}
+
 fn of_shard() -> impl Strategy<Value = Command> {
     let open = (any_topic(), settings(), vec(-1_i32..3, 0..4)).prop_map(
         |(topic, settings, partitions)| Command::OpenPartitions { topic, settings, partitions },
     );
     let alter = (any_topic(), settings())
         .prop_map(|(topic, settings)| Command::AlterPartitions { topic, settings });
-    let advance = vec((place(), -1_i64..30), 0..3);
+    let rise = (place(), -1_i64..30, option::of(0_i64..30));
+    let rise = rise.prop_map(|(at, to, floor_seen)| LogStartRise { at, to, floor_seen });
     prop_oneof![
         8 => produce(),
         3 => open,
         1 => alter,
         1 => any_topic().prop_map(|topic| Command::ClosePartitions { topic }),
-        2 => advance.prop_map(|items| Command::AdvanceLogStart { items }),
+        2 => vec(rise, 0..3).prop_map(|items| Command::AdvanceLogStart { items }),
+        2 => set_holds(),
         1 => (0_i64..200).prop_map(|last_append_before_ms| {
             Command::ExpireProducers { last_append_before_ms }
         }),

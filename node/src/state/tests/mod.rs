@@ -112,6 +112,38 @@ fn closed_topics_stay_closed(log: Log) -> TestCaseResult {
     Ok(())
 }
 
+/// A group's floor rises unless it is lowered on purpose, and retention that saw a higher one removes nothing.
+fn what_is_held_stays(log: Log) -> TestCaseResult {
+    let mut state = ShardState::new(ShardId::CATALOG);
+    for (at, command) in log {
+        let before: BTreeMap<TopicPartition, (i64, Option<i64>)> =
+            state.partitions().map(|(at, it)| (at, (it.log_start, it.hold_floor))).collect();
+        state.apply(at, command.clone());
+        for (at, view) in state.partitions() {
+            let Some((log_start, floor)) = before.get(&at) else { continue };
+            match &command {
+                Command::SetHolds { lower: false, .. } => prop_assert!(view.hold_floor >= *floor),
+                Command::SetHolds { lower: true, .. } => prop_assert!(view.hold_floor <= *floor),
+                Command::AdvanceLogStart { items } => {
+                    let held = floor.unwrap_or(i64::MAX);
+                    let mut rises = items.iter().filter(|it| it.at == at && it.to > *log_start);
+                    let may = rises.any(|it| it.floor_seen.is_none_or(|seen| seen <= held));
+                    prop_assert!(may || view.log_start == *log_start);
+                }
+                Command::OpenPartitions { .. } | Command::AlterPartitions { .. } => {}
+                _ => prop_assert_eq!(view.hold_floor, *floor),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn in_a_random_log_what_is_held_stays() {
+    let _alone = without_bugs();
+    runner().run(&arbitrary::log(arbitrary::command()), what_is_held_stays).unwrap();
+}
+
 #[test]
 fn a_topic_that_was_deleted_is_neither_opened_late_nor_created_again() {
     let _alone = without_bugs();

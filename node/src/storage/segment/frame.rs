@@ -10,7 +10,7 @@
 //! batch's own checksum, which the producer made over the body and the broker verified: that one guards the body, so that
 //! no byte is summed twice on its way to the disk. Together they cover every bit.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::mutants;
 use crate::state::{FRAME_OVERHEAD, STAMP_LEN, StampedBatch};
@@ -115,6 +115,40 @@ pub(super) fn batch_len(batches: &[u8]) -> Option<usize> {
     usize::try_from(length).ok()?.checked_add(12)
 }
 
+/// Bytes of a frame that its own checksum covers: its fields, and the batch's stamp.
+pub(super) const HEAD: usize = FRAME_OVERHEAD + STAMP_LEN;
+
+/// What the beginning of a frame says: enough to step over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    /// Bytes of the whole frame.
+    pub(super) len: u64,
+    /// The first offset of its batch.
+    pub(super) base_offset: i64,
+    /// When its entry was proposed.
+    pub(super) append_time_ms: i64,
+}
+
+impl Head {
+    /// Reads the first [`HEAD`] bytes of a frame. The body is neither needed nor looked at.
+    pub(super) fn read(frame: &[u8]) -> Result<Self, &'static str> {
+        let Some((head, rest)) = frame.split_at_checked(FRAME_OVERHEAD) else {
+            return Err("it ends inside a frame");
+        };
+        let Some(stamp) = rest.get(..STAMP_LEN) else { return Err("it ends inside a frame") };
+        let mut fields = head;
+        let (len, crc) = (fields.get_u32_le(), fields.get_u32_le());
+        let _index_and_term = fields.get_u128_le();
+        let append_time_ms = fields.get_i64_le();
+        if checksum(head, stamp) != crc && !mutants::active("skip-read-crc") {
+            return Err("a checksum");
+        }
+        let len = FRAME_OVERHEAD as u64 + u64::from(len);
+        let mut stamp = stamp;
+        Ok(Self { len, base_offset: stamp.get_i64(), append_time_ms })
+    }
+}
+
 /// Reads the frame at the beginning of `bytes`.
 pub(super) fn decode(bytes: &[u8]) -> Decoded<'_> {
     let Some((head, rest)) = bytes.split_at_checked(FRAME_OVERHEAD) else {
@@ -193,6 +227,20 @@ pub(super) mod tests {
             changed[bit / 8] ^= 1 << (bit % 8);
             assert!(!matches!(decode(&changed), Decoded::Whole(_)), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn the_head_of_a_frame_is_read_without_its_body() {
+        let written = bytes(batch(5, 3, 40));
+        let head = Head::read(&written[..HEAD]).unwrap();
+        let len = written.len() as u64;
+        assert_eq!(head, Head { len, base_offset: 5, append_time_ms: 7 });
+        for bit in 0..HEAD * 8 {
+            let mut changed = written.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(Head::read(&changed).is_err(), "bit {bit}");
+        }
+        assert!(Head::read(&written[..HEAD - 1]).is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ const LOOK: usize = 64 << 10;
 const STEP: usize = 1 << 20;
 
 /// Where a read goes on.
-enum Spot {
+pub(super) enum Spot {
     /// In memory: all that waits from the offset on.
     Waiting(Vec<Frame>),
     /// In a file.
@@ -27,11 +27,11 @@ enum Spot {
 
 /// Bytes of the segment with this base, between two positions; at the first one stands the batch with this offset.
 #[derive(Clone, Copy)]
-struct Stretch {
-    base: i64,
-    offset: i64,
-    from: u64,
-    to: u64,
+pub(super) struct Stretch {
+    pub(super) base: i64,
+    pub(super) offset: i64,
+    pub(super) from: u64,
+    pub(super) to: u64,
 }
 
 /// What a read has gathered.
@@ -101,7 +101,7 @@ impl Replica {
     }
 
     /// Where an offset stands; `None` at the end.
-    fn spot(&self, at: TopicPartition, offset: i64) -> Result<Option<Spot>, StoreError> {
+    pub(super) fn spot(&self, at: TopicPartition, offset: i64) -> Result<Option<Spot>, StoreError> {
         let known = self.known();
         let Some(partition) = known.partitions.get(&at) else {
             return Err(StoreError::NoPartition(at));
@@ -239,7 +239,7 @@ pub(super) fn left(position: u64, to: u64) -> usize {
     usize::try_from(to.saturating_sub(position)).unwrap_or(usize::MAX)
 }
 
-async fn look(
+pub(super) async fn look(
     file: &Arc<dyn DiskFile>,
     path: &str,
     position: u64,

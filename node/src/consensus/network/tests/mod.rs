@@ -3,6 +3,7 @@
 mod append;
 mod heartbeat;
 mod identity;
+mod positions;
 mod raft;
 mod replica;
 mod snapshot;
@@ -24,11 +25,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
+use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId, TopicPartition};
 use waymark_proto::transport::{BoxedIo, Connecting, Dial, Purpose, server};
 
 use super::{
-    HelloAnswer, Network, NetworkOptions, PeerHost, ReplicaDoor, SegmentFiles, ShardNetwork, Vitals,
+    HelloAnswer, Network, NetworkOptions, OffsetStand, PeerHost, ReplicaDoor, SegmentFiles,
+    ShardNetwork, Vitals,
 };
 use crate::consensus::types::{C, Entry, LogId, Payload, RaftNode, Vote, to_raft_log_id};
 use crate::consensus::{Committed, ConfiguredNode, ProposeError};
@@ -185,6 +187,9 @@ impl PeerHost for FakeHost {
         let at = record::LogId { term: 1, leader: replica(self.node), index: 9 };
         let reply = Reply::OffsetsDeleted(command.len() as u64);
         Ok(Committed { reply, at, durable_replicas: 2, replicas: 3 })
+    }
+    async fn positions(&self, asked: Vec<(TopicPartition, i64)>, _: Instant) -> Vec<OffsetStand> {
+        positions::all_at_epoch(self.node, &asked)
     }
     fn heard(&self, _: NodeId, _: Vitals) {
         self.heard.fetch_add(1, SeqCst);
