@@ -54,6 +54,7 @@ impl Consumer {
         if self.stop.is_cancelled() {
             return Err(Error::Closed("the consumer"));
         }
+        core.shared.lock().end(None);
         if let Some(member) = &*membership {
             core.standing.subscribed(Some(subscription.clone()));
             if member.subscribe(subscription.clone(), listener.clone()).await {
@@ -64,7 +65,6 @@ impl Consumer {
             return Err(Error::SubscriptionConflict(words));
         }
         core.standing.subscribed(Some(subscription.clone()));
-        core.shared.lock().end(None);
         let stop = self.stop.clone();
         *membership = Some(membership::start(core.clone(), subscription, listener, stop));
         Ok(())

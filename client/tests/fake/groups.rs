@@ -199,7 +199,7 @@ impl Inner {
     /// `None`: silence.
     fn answer(
         &mut self,
-        message: wire::MemberUpdate,
+        message: &wire::MemberUpdate,
         updates: Option<&Updates>,
     ) -> Option<wire::CoordinatorUpdate> {
         if self.group.silent {
@@ -217,7 +217,7 @@ impl Inner {
             return refuse(failure(*code, Class::Fenced));
         }
         if message.member_epoch.is_none()
-            && let Err(failure) = self.join(&message)
+            && let Err(failure) = self.join(message)
         {
             return refuse(failure);
         }
@@ -229,8 +229,8 @@ impl Inner {
         }
         let final_offsets = message.final_offsets.iter().map(|last| self.take(member, last));
         let final_offsets = final_offsets.collect();
-        self.release(&message);
-        self.bid_farewell(&message);
+        self.release(message);
+        self.bid_farewell(message);
         self.deal();
         let mut update = self.update(member);
         update.final_offsets = final_offsets;
@@ -360,7 +360,7 @@ macro_rules! not_in_the_box {
                 &self,
                 request: Request<wire::MemberUpdate>,
             ) -> Result<Response<wire::CoordinatorUpdate>, Status> {
-                let answer = self.lock().answer(request.into_inner(), None);
+                let answer = self.lock().answer(&request.into_inner(), None);
                 answer.map(Response::new).ok_or_else(|| Status::unavailable("silent"))
             }
 
@@ -398,7 +398,7 @@ impl Fake {
         tokio::spawn(async move {
             while let Ok(Some(message)) = messages.message().await {
                 let Some(updates) = first.take().or_else(|| weak.upgrade()) else { return };
-                let answer = fake.lock().answer(message, Some(&updates));
+                let answer = fake.lock().answer(&message, Some(&updates));
                 match answer {
                     Some(answer) => {
                         let failed = answer.failure.is_some();

@@ -241,6 +241,7 @@ impl Membership {
             && now >= asked + patience
         {
             tracing::warn!(group = %self.member.group(), "the coordinator does not answer");
+            self.asked = None;
             self.link = Link::Down { not_before: now, hint: None };
         }
         self.unpark();
