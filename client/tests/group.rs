@@ -549,9 +549,16 @@ async fn without_a_place_to_start_a_partition_says_so_and_the_others_go_on() {
             Err(other) => panic!("{other}"),
         }
     }
-    consumer.seek((TOPIC, 1), 18).unwrap();
-    assert_eq!(places(&consumer, 1).await, [(1, 18)]);
+    nothing(&consumer).await;
+    consumer.unsubscribe().await.unwrap();
+    assert_eq!(committed(&fake, 0), Some(20));
     assert_eq!(committed(&fake, 1), None, "nothing was made up for it");
+    consumer.subscribe([TOPIC]).await.unwrap();
+    fake.until(|_| consumer.assignment().len() == 2).await;
+    consumer.seek((TOPIC, 1), 18).unwrap();
+    let error = tokio::time::timeout(SOON, consumer.recv()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::NoOffset { .. }), "{error}");
+    assert_eq!(places(&consumer, 1).await, [(1, 18)]);
 }
 
 #[tokio::test(start_paused = true)]

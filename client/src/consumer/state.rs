@@ -3,12 +3,13 @@
 //! is handed out. Never performs a call.
 
 mod ownership;
+mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(super) use self::shared::SharedState;
 use super::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::record::{ConsumerRecord, OffsetAndMetadata, TopicPartition};
@@ -385,32 +386,5 @@ fn fresh(at: TopicPartition, topic_id: [u8; 16], run: Run, offset: i64) -> Assig
         saved: offset,
         chunks: VecDeque::new(),
         open: None,
-    }
-}
-
-/// The state and its bells.
-#[derive(Debug)]
-pub(super) struct SharedState {
-    state: std::sync::Mutex<State>,
-    /// Rung by the driver when there is something to hand out.
-    pub(super) data: tokio::sync::Notify,
-    /// Rung by the application when the driver has something to do.
-    pub(super) changed: tokio::sync::Notify,
-    /// Rung by the application when membership waits for it, see [`State::watch`].
-    pub(super) returned: tokio::sync::Notify,
-}
-
-impl SharedState {
-    pub(super) fn new(check_crcs: bool) -> Arc<Self> {
-        Arc::new(Self {
-            state: std::sync::Mutex::new(State::new(check_crcs)),
-            data: tokio::sync::Notify::new(),
-            changed: tokio::sync::Notify::new(),
-            returned: tokio::sync::Notify::new(),
-        })
-    }
-
-    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

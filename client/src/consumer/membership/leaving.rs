@@ -71,7 +71,7 @@ impl Membership {
             self.left(Err(Error::MemberFenced { group: self.member.group() }));
             return true;
         }
-        if self.member.epoch.is_none() && !matches!(self.link, Link::Up(_)) {
+        if !self.introduced {
             self.left(Ok(()));
             return true;
         }

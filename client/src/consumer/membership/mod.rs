@@ -2,7 +2,7 @@
 //! that [`crate::Consumer`] reads what the coordinator assigns. Never hands out a record and never fetches one.
 //!
 //! - `member` is the member's own state and its messages, pure.
-//! - `task` drives it: `session` and `coordinator` talk, `updates` takes in what was heard, `handoff` begins partitions and
+//! - `task` drives it, on orders from its `handle`: `session` and `coordinator` talk, `updates` takes in what was heard, `handoff` begins partitions and
 //!   gives them up, `leaving` says goodbye.
 //! - `hooks` tells the application's `listener`; `standing` is what others may ask; `subscription` what is wanted.
 //!
@@ -14,6 +14,7 @@
 //! - After a session timeout without the coordinator, everything is lost, whatever the coordinator thinks.
 
 mod coordinator;
+mod handle;
 mod handoff;
 mod hooks;
 mod leaving;
@@ -25,8 +26,9 @@ mod subscription;
 mod task;
 mod updates;
 
+pub(super) use handle::Handle;
 pub use listener::{OwnedPartition, RebalanceContext, RebalanceListener};
 pub use standing::GroupMetadata;
 pub(super) use standing::Standing;
 pub use subscription::Subscription;
-pub(super) use task::{Handle, start};
+pub(super) use task::start;

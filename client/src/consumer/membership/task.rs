@@ -4,17 +4,17 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waymark_proto::v1 as wire;
 
 use super::coordinator;
+use super::handle::{Command, Handle};
 use super::hooks::{Call, Hooks, Next};
 use super::leaving::Leaving;
 use super::listener::{OwnedPartition, RebalanceContext, RebalanceListener};
@@ -26,44 +26,6 @@ use crate::consumer::commit::member_id;
 use crate::consumer::core::Core;
 use crate::error::{Error, Result};
 use crate::retry::{Backoff, LEADER_PAUSE};
-
-/// What the application asks of its membership.
-pub(super) enum Command {
-    Subscribe { subscription: Subscription, listener: Option<Arc<dyn RebalanceListener>> },
-    Leave { deadline: Instant, reply: oneshot::Sender<Result<()>> },
-}
-
-/// The membership task as the consumer sees it.
-#[derive(Debug)]
-pub(in crate::consumer) struct Handle {
-    commands: mpsc::Sender<Command>,
-    /// Set for good by whoever asks to leave.
-    leaving: AtomicBool,
-}
-
-impl Handle {
-    /// `false`: the task has ended, after it has left if it was about to.
-    pub(in crate::consumer) async fn subscribe(
-        &self,
-        subscription: Subscription,
-        listener: Option<Arc<dyn RebalanceListener>>,
-    ) -> bool {
-        if self.leaving.load(Ordering::Relaxed) {
-            self.commands.closed().await;
-        }
-        self.commands.send(Command::Subscribe { subscription, listener }).await.is_ok()
-    }
-
-    /// Gives everything up and leaves. Cancelling the wait does not take that back.
-    pub(in crate::consumer) async fn leave(&self, deadline: Instant) -> Result<()> {
-        self.leaving.store(true, Ordering::Relaxed);
-        let (reply, outcome) = oneshot::channel();
-        if self.commands.send(Command::Leave { deadline, reply }).await.is_err() {
-            return Ok(());
-        }
-        outcome.await.unwrap_or(Ok(()))
-    }
-}
 
 /// Work beside the loop that has ended.
 pub(super) enum Done {
@@ -111,6 +73,8 @@ pub(super) struct Membership {
     pub(super) session_timeout: Duration,
     /// Expelled: joins again when the application comes for more than this many times.
     pub(super) parked: Option<i64>,
+    /// The coordinator may know of this member id.
+    pub(super) introduced: bool,
     events: mpsc::Sender<(u64, Heard)>,
     /// Of the latest session.
     number: u64,
@@ -150,6 +114,7 @@ pub(in crate::consumer) fn start(
         interval: FIRST_INTERVAL,
         session_timeout: core.config.session_timeout,
         parked: None,
+        introduced: false,
         events,
         number: 0,
         core,
@@ -157,7 +122,7 @@ pub(in crate::consumer) fn start(
     membership.publish();
     membership.look_for_topics();
     tokio::spawn(membership.run(orders, heard, stop));
-    Handle { commands, leaving: AtomicBool::new(false) }
+    Handle::new(commands)
 }
 
 /// A random UUID of the client's own stream of random numbers.
@@ -258,7 +223,7 @@ impl Membership {
             wake = wake.min(self.heard + self.session_timeout);
         }
         match &self.link {
-            Link::Down { not_before, .. } if self.parked.is_none() => wake = wake.min(*not_before),
+            Link::Down { not_before, .. } if self.may_connect() => wake = wake.min(*not_before),
             Link::Up(_) => {
                 wake = wake.min(self.say_at);
                 wake = wake.min(self.asked.map_or(far, |asked| asked + self.patience()));
@@ -299,9 +264,15 @@ impl Membership {
         }
     }
 
+    /// Neither while the application is away, nor to join only to leave.
+    fn may_connect(&self) -> bool {
+        let joins = self.member.epoch.is_none();
+        self.parked.is_none() && !(joins && self.leaving.is_some())
+    }
+
     fn connect(&mut self, now: Instant) {
         let Link::Down { not_before, hint } = &self.link else { return };
-        if now < *not_before || self.parked.is_some() {
+        if now < *not_before || !self.may_connect() {
             return;
         }
         if let Some(address) = hint.clone() {
@@ -337,6 +308,7 @@ impl Membership {
             Err(error) => return self.broken(error),
         };
         self.number += 1;
+        self.introduced = true;
         let first = self.message();
         let session = Session::open(link, self.number, first, self.events.clone());
         self.link = Link::Up(session);
@@ -383,7 +355,7 @@ impl Membership {
         let id = new_id(&self.core);
         let gone = self.member.begin_anew(id);
         self.lost(gone);
-        self.asked = None;
+        (self.asked, self.introduced) = (None, false);
         self.publish();
     }
 
