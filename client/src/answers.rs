@@ -210,6 +210,7 @@ pub(crate) fn offset_commit(
         offset: Some(position.offset),
         leader_epoch: position.leader_epoch,
         metadata: position.metadata.clone(),
+        fencing_epoch: position.fencing_epoch,
         ..Default::default()
     }
 }
@@ -220,10 +221,41 @@ pub(crate) async fn commit(
     request: wire::CommitOffsetsRequest,
     timeout: Duration,
 ) -> Result<()> {
+    verdict_of_all(&commit_once(link, request, timeout).await?)
+}
+
+/// As [`commit`], of a group's member: where partitions are no longer its own, nothing is committed, and their places in the
+/// request are returned.
+pub(crate) async fn commit_owned(
+    link: &Link,
+    request: wire::CommitOffsetsRequest,
+    timeout: Duration,
+) -> Result<Vec<usize>> {
+    let answer = commit_once(link, request, timeout).await?;
+    let disowned = |result: &wire::OffsetResult| {
+        result.failure.as_ref().is_some_and(|f| f.code() == wire::FailureCode::NotOwner)
+    };
+    let places = answer.results.iter().enumerate().filter(|(_, result)| disowned(result));
+    let places: Vec<usize> = places.map(|(place, _)| place).collect();
+    if places.is_empty() {
+        verdict_of_all(&answer)?;
+    }
+    Ok(places)
+}
+
+async fn commit_once(
+    link: &Link,
+    request: wire::CommitOffsetsRequest,
+    timeout: Duration,
+) -> Result<wire::CommitOffsetsResponse> {
     let mut client = OffsetServiceClient::new(link.channel.clone());
     let call = link.call(request, timeout);
     let answer = client.commit_offsets(call).await.map_err(|s| link.failure(&s))?.into_inner();
     check(answer.failure.as_ref())?;
+    Ok(answer)
+}
+
+fn verdict_of_all(answer: &wire::CommitOffsetsResponse) -> Result<()> {
     let failures = || answer.results.iter().filter_map(|result| result.failure.as_ref());
     // What was superseded or not attempted must not hide the item that failed by itself.
     let real = |failure: &&wire::Failure| {
@@ -264,6 +296,7 @@ pub(crate) async fn committed(
                 offset,
                 leader_epoch: item.leader_epoch,
                 metadata: item.metadata,
+                fencing_epoch: item.fencing_epoch,
             },
             commit_time_ms: item.commit_time_ms,
         });

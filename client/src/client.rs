@@ -154,6 +154,11 @@ impl Client {
         Some(self.shared.connections.link(&address, Carries::Bulk))
     }
 
+    /// A link for a group session.
+    pub(crate) fn session(&self, address: &Arc<str>) -> Result<Link> {
+        self.shared.connections.link(address, Carries::Session)
+    }
+
     /// Calls any node, elsewhere after each failure, until the deadline of the operation.
     pub(crate) async fn call<T, F>(
         &self,

@@ -1,5 +1,5 @@
-//! Owns the channels: one per node for calls, another for bulk streams, so that a short call never queues behind
-//! megabytes. Connected when first used, again after a break. Never chooses a node.
+//! Owns the channels: one per node for calls, another for bulk streams and a third for group sessions, so that neither a
+//! short call nor a heartbeat queues behind megabytes. Connected when first used, again after a break. Never chooses a node.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -23,6 +23,8 @@ pub(crate) enum Carries {
     Calls,
     /// Produce and fetch streams.
     Bulk,
+    /// A member's session with its group's coordinator.
+    Session,
 }
 
 /// All channels of one client.

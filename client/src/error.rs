@@ -120,11 +120,53 @@ pub enum Error {
         reason: Arc<str>,
     },
     /// The partition is not assigned to this consumer.
-    #[error("{0} is not assigned to this consumer; call assign first")]
+    #[error("{0} is not assigned to this consumer; assign it, or wait until its group does")]
     NotAssigned(TopicPartition),
     /// The call needs a consumer group.
-    #[error("offsets are committed for a group: set group.id")]
+    #[error("committing and subscribing need a consumer group: set group.id")]
     NoGroup,
+    /// The topic of a partition does not exist, or was deleted (and perhaps made again).
+    #[error("topic {topic:?} does not exist or was deleted ({}): create it, or read another one", .refusal.message)]
+    UnknownTopic {
+        /// By the name it was asked for.
+        topic: Arc<str>,
+        /// What the node said.
+        refusal: Arc<Refusal>,
+    },
+    /// Either the group assigns partitions or the application does, never both.
+    #[error("{0}")]
+    SubscriptionConflict(&'static str),
+    /// The subscription names nothing.
+    #[error(
+        "a subscription names at least one topic or a pattern; to stop reading, call unsubscribe"
+    )]
+    EmptySubscription,
+    /// The partition is another member's by now, or its offset was reset: the commit was refused.
+    #[error(
+        "{at} no longer is this member's, or was reset; drop what is left of it and go on with recv: its owner reads it again from the committed offset"
+    )]
+    PartitionLost {
+        /// Which partition.
+        at: TopicPartition,
+    },
+    /// The group goes on without this member.
+    #[error(
+        "group {group:?} goes on without this member, whose partitions are lost; drop what is left of them and call recv, which joins again (a handler too slow for max.poll.interval.ms, or a silence beyond session.timeout.ms, gets a member here)"
+    )]
+    MemberFenced {
+        /// `group.id`.
+        group: Arc<str>,
+    },
+    /// Another process has taken the seat of this one.
+    #[error(
+        "another process has taken over group.instance.id {instance:?} in group {group:?}: stop this one, or give it an instance of its own"
+    )]
+    InstanceFenced {
+        /// `group.id`.
+        group: Arc<str>,
+        /// `group.instance.id`.
+        instance: Arc<str>,
+    },
     /// Bytes from a node that are no valid batch.
     #[error("{at} at offset {offset}: {message}")]
     Corrupt {
@@ -161,7 +203,13 @@ impl Error {
             | Self::RecordTooLarge { .. }
             | Self::NoOffset { .. }
             | Self::NotAssigned(_)
+            | Self::UnknownTopic { .. }
+            | Self::SubscriptionConflict(_)
+            | Self::EmptySubscription
             | Self::NoGroup => ErrorClass::Rejected,
+            Self::PartitionLost { .. }
+            | Self::MemberFenced { .. }
+            | Self::InstanceFenced { .. } => ErrorClass::Fenced,
             Self::Corrupt { .. } | Self::Protocol(_) | Self::Closed(_) => ErrorClass::Fatal,
         }
     }
@@ -176,7 +224,7 @@ impl Error {
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
-            Self::Refused(refusal) => Some(refusal),
+            Self::Refused(refusal) | Self::UnknownTopic { refusal, .. } => Some(refusal),
             Self::Timeout { last: Some(last), .. } => last.refusal(),
             _ => None,
         }
@@ -186,6 +234,21 @@ impl Error {
     #[must_use]
     pub fn is(&self, code: FailureCode) -> bool {
         self.code() == Some(code)
+    }
+
+    /// As it is, or in words about a topic that is not there.
+    pub(crate) fn about_topic(self, topic: &Arc<str>) -> Self {
+        match self {
+            Self::Refused(refusal)
+                if matches!(
+                    refusal.code,
+                    FailureCode::TopicNotFound | FailureCode::TopicIdMismatch
+                ) =>
+            {
+                Self::UnknownTopic { topic: Arc::clone(topic), refusal }
+            }
+            error => error,
+        }
     }
 
     pub(crate) fn protocol(message: impl Into<Arc<str>>) -> Self {

@@ -55,14 +55,21 @@ pub use admin::{
     ListedOffset, NewTopic, NodeDescription, OffsetSpec, PartitionDescription, PartitionVerdict,
     RecordsBefore, ReplicaDigest, ServerInfo, TopicConfig, TopicDescription, TopicListing,
 };
+pub use async_trait::async_trait;
 pub use client::Client;
-pub use config::{Acks, ClientConfig, Compression, ConsumerConfig, OffsetReset, ProducerConfig};
-pub use consumer::{CommitFuture, Consumer, StartAt};
+pub use config::{
+    Acks, Assignor, AutoCommit, ClientConfig, CommitAfter, Compression, ConsumerConfig,
+    OffsetReset, ProducerConfig,
+};
+pub use consumer::{
+    CommitFuture, Consumer, GroupMetadata, OwnedPartition, RebalanceContext, RebalanceListener,
+    StartAt, Subscription,
+};
 pub use environment::{Clock, Random, SystemClock};
 pub use error::{Error, ErrorClass, FailureCode, Refusal, Result};
 pub use partitioner::{CustomPartitioner, Partitioner};
 pub use producer::{Producer, SendFuture, TrySendError};
 pub use record::{
-    BatchReceipt, ConsumerRecord, Header, OffsetAndMetadata, ProducerRecord, RecordReceipt,
-    TopicPartition,
+    BatchReceipt, ConsumerRecord, Header, OffsetAndMetadata, OffsetAndTimestamp, ProducerRecord,
+    RecordReceipt, TopicPartition,
 };

@@ -184,6 +184,9 @@ pub struct ConsumerRecord {
     pub headers: Vec<Header>,
     /// Leader epoch under which it was appended; `None` where the batch does not say.
     pub leader_epoch: Option<i32>,
+    /// Under which ownership of the partition it was handed out: it rises with every new owner and every reset, for ever. A
+    /// sink that stores it can reject what an earlier owner still sends. `None` without a subscription.
+    pub fencing_epoch: Option<i64>,
 }
 
 impl ConsumerRecord {
@@ -191,6 +194,17 @@ impl ConsumerRecord {
     #[must_use]
     pub fn topic_partition(&self) -> TopicPartition {
         TopicPartition { topic: Arc::clone(&self.topic), partition: self.partition }
+    }
+
+    /// What to commit once this record is processed: the offset after it, under the ownership it came with.
+    #[must_use]
+    pub fn next_position(&self) -> OffsetAndMetadata {
+        OffsetAndMetadata {
+            offset: self.offset + 1,
+            leader_epoch: self.leader_epoch,
+            metadata: None,
+            fencing_epoch: self.fencing_epoch,
+        }
     }
 }
 
@@ -203,6 +217,20 @@ pub struct OffsetAndMetadata {
     pub leader_epoch: Option<i32>,
     /// The application's own words; absent differs from empty.
     pub metadata: Option<String>,
+    /// Ownership under which it was reached (see [`ConsumerRecord::fencing_epoch`]): the commit is refused once the partition
+    /// has moved on or was reset. `None` in a commit: what the records in hand came with.
+    pub fencing_epoch: Option<i64>,
+}
+
+/// Where a time is in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetAndTimestamp {
+    /// Of the first record, in offset order, at or after the time.
+    pub offset: i64,
+    /// That record's own, Unix ms.
+    pub timestamp_ms: Option<i64>,
+    /// Leader epoch under which it was appended.
+    pub leader_epoch: Option<i32>,
 }
 
 impl From<i64> for OffsetAndMetadata {

@@ -214,6 +214,7 @@ mod tests {
             value: Some(Bytes::from_static(b"v\xff")),
             headers: vec![Header::new("a", "1"), Header::new("b", "2")],
             leader_epoch: None,
+            fencing_epoch: None,
         }
     }
 

@@ -19,6 +19,70 @@ pub enum OffsetReset {
     None,
 }
 
+/// When offsets are committed without the application doing it. What is committed is always what it has finished: what it was
+/// given before its latest call for more. At-least-once, if it processes records before it asks for the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AutoCommit {
+    /// Never.
+    Disabled,
+    /// Every [`ConsumerConfig::auto_commit_interval`].
+    #[default]
+    Interval,
+    /// As records are finished, without waiting for the commit.
+    After(CommitAfter),
+}
+
+impl From<bool> for AutoCommit {
+    fn from(on: bool) -> Self {
+        if on { Self::Interval } else { Self::Disabled }
+    }
+}
+
+/// How much must be finished for a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitAfter {
+    /// Whatever was handed out, each time the application comes back for more.
+    Each,
+    /// At least so many records since the commit before.
+    EveryN(u32),
+    /// All that a node sent of a partition in one piece.
+    Batch,
+}
+
+/// How partitions are shared out among the members of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assignor {
+    /// Neighbouring partitions of each topic go to one member.
+    Range,
+    /// One by one in turn.
+    RoundRobin,
+    /// Evenly, moving as few as possible.
+    Sticky,
+}
+
+impl Assignor {
+    /// Its name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Range => "range",
+            Self::RoundRobin => "roundrobin",
+            Self::Sticky => "sticky",
+        }
+    }
+
+    /// By its own name, or by the class of Kafka's that does the same.
+    fn named(name: &str) -> Self {
+        match name.strip_prefix(KAFKA_CLASSES).unwrap_or(name) {
+            "range" | "RangeAssignor" => Self::Range,
+            "roundrobin" | "RoundRobinAssignor" => Self::RoundRobin,
+            _ => Self::Sticky,
+        }
+    }
+}
+
+const KAFKA_CLASSES: &str = "org.apache.kafka.clients.consumer.";
+
 /// Settings of a [`crate::Consumer`].
 ///
 /// ```
@@ -32,9 +96,8 @@ pub struct ConsumerConfig {
     pub group_id: Option<String>,
     /// `auto.offset.reset`.
     pub auto_offset_reset: OffsetReset,
-    /// `enable.auto.commit`: commit by time what the application has finished, that is, what it was given before its latest
-    /// call for more. At-least-once, if it processes records before it asks for the next. Needs a group.
-    pub auto_commit: bool,
+    /// `enable.auto.commit`: by time, or not; the builder knows more. Needs a group.
+    pub auto_commit: AutoCommit,
     /// `auto.commit.interval.ms`.
     pub auto_commit_interval: Duration,
     /// `fetch.max.bytes`: bytes fetched ahead of the application, over all partitions; one batch more may come.
@@ -51,6 +114,17 @@ pub struct ConsumerConfig {
     pub check_crcs: bool,
     /// `isolation.level`: `true` for `read_uncommitted`.
     pub read_uncommitted: bool,
+    /// `group.instance.id`: the seat in the group that a restarted process takes again without a rebalance.
+    pub instance_id: Option<String>,
+    /// `session.timeout.ms`: after so long without a word, the group goes on without this member.
+    pub session_timeout: Duration,
+    /// `max.poll.interval.ms`: how long the application may work on the records of one call before the group goes on without
+    /// this member.
+    pub max_poll_interval: Duration,
+    /// `drain.timeout.ms`: how long the application may take to finish what it has in hand of a partition that moves away.
+    pub drain_timeout: Duration,
+    /// `partition.assignment.strategy`. `None`: the group's.
+    pub assignor: Option<Assignor>,
 }
 
 impl Default for ConsumerConfig {
@@ -58,7 +132,7 @@ impl Default for ConsumerConfig {
         Self {
             group_id: None,
             auto_offset_reset: OffsetReset::Latest,
-            auto_commit: true,
+            auto_commit: AutoCommit::Interval,
             auto_commit_interval: Duration::from_secs(5),
             fetch_bytes: 50 << 20,
             partition_fetch_bytes: 1 << 20,
@@ -67,6 +141,11 @@ impl Default for ConsumerConfig {
             max_poll_records: 500,
             check_crcs: true,
             read_uncommitted: false,
+            instance_id: None,
+            session_timeout: Duration::from_secs(45),
+            max_poll_interval: Duration::from_secs(300),
+            drain_timeout: Duration::from_secs(30),
+            assignor: None,
         }
     }
 }
@@ -86,10 +165,45 @@ impl ConsumerConfig {
         self
     }
 
-    /// Sets `enable.auto.commit`.
+    /// Sets when offsets are committed by themselves; `true` and `false` are those of `enable.auto.commit`.
     #[must_use]
-    pub fn auto_commit(mut self, on: bool) -> Self {
-        self.auto_commit = on;
+    pub fn auto_commit(mut self, when: impl Into<AutoCommit>) -> Self {
+        self.auto_commit = when.into();
+        self
+    }
+
+    /// Sets `group.instance.id`.
+    #[must_use]
+    pub fn instance_id(mut self, instance: impl Into<String>) -> Self {
+        self.instance_id = Some(instance.into());
+        self
+    }
+
+    /// Sets `session.timeout.ms`.
+    #[must_use]
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.session_timeout = timeout;
+        self
+    }
+
+    /// Sets `max.poll.interval.ms`.
+    #[must_use]
+    pub fn max_poll_interval(mut self, interval: Duration) -> Self {
+        self.max_poll_interval = interval;
+        self
+    }
+
+    /// Sets `drain.timeout.ms`.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Sets `partition.assignment.strategy`.
+    #[must_use]
+    pub fn assignor(mut self, assignor: Assignor) -> Self {
+        self.assignor = Some(assignor);
         self
     }
 
@@ -162,7 +276,7 @@ pub const CONSUMER_KEYS: &[Key<ConsumerConfig>] = &[
         value_type: ValueType::Bool,
         default: "true",
         doc: "commit by time what was handed out before the latest call for more: at-least-once; needs group.id",
-        set: |config, value| config.auto_commit = value.flag(),
+        set: |config, value| config.auto_commit = value.flag().into(),
     },
     Key {
         name: "auto.commit.interval.ms",
@@ -219,5 +333,57 @@ pub const CONSUMER_KEYS: &[Key<ConsumerConfig>] = &[
         default: "read_committed",
         doc: "whether records of open transactions are seen; without transactions both see the same",
         set: |config, value| config.read_uncommitted = value.text() == "read_uncommitted",
+    },
+    Key {
+        name: "group.instance.id",
+        value_type: ValueType::Text,
+        default: "",
+        doc: "the seat in the group that a restarted process takes again without a rebalance",
+        set: |config, value| config.instance_id = Some(value.text()),
+    },
+    Key {
+        name: "group.protocol",
+        value_type: ValueType::Word(&["consumer"]),
+        default: "consumer",
+        doc: "the coordinator assigns partitions; there is no other protocol",
+        set: |_, _| {},
+    },
+    Key {
+        name: "session.timeout.ms",
+        value_type: ValueType::Number(6_000, 1_800_000, "ms"),
+        default: "45000",
+        doc: "after so long without a word, the group goes on without this member",
+        set: |config, value| config.session_timeout = value.millis(),
+    },
+    Key {
+        name: "max.poll.interval.ms",
+        value_type: ValueType::Number(1, 86_400_000, "ms"),
+        default: "300000",
+        doc: "how long the application may work on the records of one call before the group goes on without this member",
+        set: |config, value| config.max_poll_interval = value.millis(),
+    },
+    Key {
+        name: "drain.timeout.ms",
+        value_type: ValueType::Number(1, 3_600_000, "ms"),
+        default: "30000",
+        doc: "how long the application may take to finish what it has in hand of a partition that moves away",
+        set: |config, value| config.drain_timeout = value.millis(),
+    },
+    Key {
+        name: "partition.assignment.strategy",
+        value_type: ValueType::Words(&[
+            "range",
+            "roundrobin",
+            "sticky",
+            "org.apache.kafka.clients.consumer.RangeAssignor",
+            "org.apache.kafka.clients.consumer.RoundRobinAssignor",
+            "org.apache.kafka.clients.consumer.StickyAssignor",
+            "org.apache.kafka.clients.consumer.CooperativeStickyAssignor",
+        ]),
+        default: "",
+        doc: "how partitions are shared out; of several the first counts; without it the group's, sticky for a new group",
+        set: |config, value| {
+            config.assignor = value.list().first().map(|name| Assignor::named(name));
+        },
     },
 ];

@@ -65,6 +65,8 @@ pub enum ValueType {
     List,
     /// One of these words; letter case does not matter.
     Word(&'static [&'static str]),
+    /// Some of these words, separated by commas, at least one; letter case does not matter.
+    Words(&'static [&'static str]),
 }
 
 impl ValueType {
@@ -77,6 +79,7 @@ impl ValueType {
             Self::Number(low, high, unit) => format!("a whole number {low}..={high} ({unit})"),
             Self::List => "one or more texts separated by commas".to_owned(),
             Self::Word(words) => format!("one of {}", words.join(", ")),
+            Self::Words(words) => format!("one or more of {}", words.join(", ")),
         }
     }
 
@@ -94,20 +97,26 @@ impl ValueType {
                 (*low..=*high).contains(&number).then_some(Value::Number(number))
             }
             Self::List => {
-                let items: Vec<String> = text
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|s| !s.is_empty())
-                    .map(str::to_owned)
-                    .collect();
+                let items: Vec<String> = items(text).map(str::to_owned).collect();
                 (!items.is_empty()).then_some(Value::List(items))
             }
-            Self::Word(words) => words
-                .iter()
-                .find(|word| word.eq_ignore_ascii_case(text))
-                .map(|word| Value::Word(word)),
+            Self::Word(words) => spelled(words, text).map(Value::Word),
+            Self::Words(words) => {
+                let found: Option<Vec<String>> =
+                    items(text).map(|item| spelled(words, item).map(str::to_owned)).collect();
+                found.filter(|found| !found.is_empty()).map(Value::List)
+            }
         }
     }
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// The word as the list spells it.
+fn spelled(words: &'static [&'static str], text: &str) -> Option<&'static str> {
+    words.iter().find(|word| word.eq_ignore_ascii_case(text)).copied()
 }
 
 /// A value that has passed its key's check.
@@ -119,7 +128,7 @@ pub enum Value {
     Bool(bool),
     /// See [`ValueType::Number`].
     Number(i64),
-    /// See [`ValueType::List`].
+    /// See [`ValueType::List`] and [`ValueType::Words`].
     List(Vec<String>),
     /// See [`ValueType::Word`]; spelled as in the list.
     Word(&'static str),
@@ -240,6 +249,15 @@ mod tests {
     fn a_word_is_found_in_any_letter_case() {
         assert_eq!(ValueType::Word(&["zstd"]).parse(" ZSTD "), Some(Value::Word("zstd")));
         assert_eq!(ValueType::Word(&["zstd"]).parse("brotli"), None);
+    }
+
+    #[test]
+    fn one_wrong_word_spoils_a_list_of_words() {
+        let words = ValueType::Words(&["range", "sticky"]);
+        let both = Value::List(vec!["sticky".to_owned(), "range".to_owned()]);
+        assert_eq!(words.parse("Sticky, range"), Some(both));
+        assert_eq!(words.parse("sticky, mine"), None);
+        assert_eq!(words.parse(" "), None);
     }
 
     #[test]

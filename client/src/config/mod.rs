@@ -8,7 +8,7 @@ mod producer;
 mod unsupported;
 
 pub use client::{CLIENT_KEYS, ClientConfig};
-pub use consumer::{CONSUMER_KEYS, ConsumerConfig, OffsetReset};
+pub use consumer::{Assignor, AutoCommit, CONSUMER_KEYS, CommitAfter, ConsumerConfig, OffsetReset};
 pub use key::{ConfigError, Key, Value, ValueType};
 pub use producer::{Acks, Compression, PRODUCER_KEYS, ProducerConfig};
 
@@ -150,8 +150,37 @@ mod tests {
     #[test]
     fn a_key_of_kafka_that_is_not_supported_says_why_and_what_to_do() {
         let text =
-            ConsumerConfig::from_map([("group.protocol", "consumer")]).unwrap_err().to_string();
-        assert!(text.contains("group.protocol") && text.contains("assign"), "{text}");
+            ConsumerConfig::from_map([("heartbeat.interval.ms", "3000")]).unwrap_err().to_string();
+        assert!(text.contains("coordinator") && text.contains("session.timeout.ms"), "{text}");
+    }
+
+    #[test]
+    fn kafkas_assignor_classes_mean_ours_and_the_first_counts() {
+        let class = |name: &str| format!("org.apache.kafka.clients.consumer.{name}");
+        let both = format!("{},{}", class("RangeAssignor"), class("CooperativeStickyAssignor"));
+        let cases = [
+            (both, Assignor::Range),
+            (class("CooperativeStickyAssignor"), Assignor::Sticky),
+            (class("RoundRobinAssignor"), Assignor::RoundRobin),
+            ("roundrobin".to_owned(), Assignor::RoundRobin),
+        ];
+        for (text, expected) in cases {
+            let key = "partition.assignment.strategy";
+            let map = [("bootstrap.servers", "a:1"), (key, text.as_str())];
+            assert_eq!(ConsumerConfig::from_map(map).unwrap().1.assignor, Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_members_limits_are_those_of_the_contract() {
+        let with =
+            |key, value| ConsumerConfig::from_map([("bootstrap.servers", "a:1"), (key, value)]);
+        assert!(with("session.timeout.ms", "5999").is_err());
+        let (_, config) = with("session.timeout.ms", "6000").unwrap();
+        assert_eq!(config.session_timeout, std::time::Duration::from_secs(6));
+        assert!(with("group.protocol", "classic").is_err());
+        let (_, config) = with("group.instance.id", "seat-1").unwrap();
+        assert_eq!(config.instance_id.as_deref(), Some("seat-1"));
     }
 
     #[test]

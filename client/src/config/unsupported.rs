@@ -37,20 +37,24 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
         instead: "remove the key; idempotence is on without it",
     },
     Unsupported {
-        names: &[
-            "group.instance.id",
-            "group.protocol",
-            "group.remote.assignor",
-            "partition.assignment.strategy",
-            "session.timeout.ms",
-            "heartbeat.interval.ms",
-            "max.poll.interval.ms",
-            "exclude.internal.topics",
-            "share.acknowledgement.mode",
-            "share.acquire.mode",
-        ],
-        why: "group membership is not built: a consumer reads the partitions it is assigned by the application",
-        instead: "remove the key and call assign; group.id still names the group whose offsets are committed",
+        names: &["heartbeat.interval.ms"],
+        why: "the coordinator tells each member how often to report",
+        instead: "remove the key; session.timeout.ms is what bounds a silence",
+    },
+    Unsupported {
+        names: &["group.remote.assignor"],
+        why: "all assignors run at the coordinator",
+        instead: "set partition.assignment.strategy",
+    },
+    Unsupported {
+        names: &["exclude.internal.topics"],
+        why: "there are no internal topics that a pattern could match",
+        instead: REMOVE,
+    },
+    Unsupported {
+        names: &["share.acknowledgement.mode", "share.acquire.mode"],
+        why: "share groups are not built",
+        instead: "remove the key and subscribe in a consumer group",
     },
     Unsupported {
         names: &["allow.auto.create.topics"],

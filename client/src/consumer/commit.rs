@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -10,15 +11,16 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use waymark_proto::v1 as wire;
 
+use super::membership::Standing;
 use super::state::SharedState;
 use crate::answers;
 use crate::client::Client;
-use crate::config::ConsumerConfig;
-use crate::error::{Error, Result};
+use crate::config::{AutoCommit, ConsumerConfig};
+use crate::error::{Error, FailureCode, Result};
 use crate::record::{OffsetAndMetadata, TopicPartition};
 use crate::retry::Repeat;
 
-type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
+pub(super) type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
 
 /// The outcome of a commit, to be awaited or dropped.
 #[derive(Debug)]
@@ -53,13 +55,29 @@ struct Waiting {
     callers: Vec<oneshot::Sender<Result<()>>>,
 }
 
+impl Waiting {
+    /// The later of two commits of a partition stands, unless it was made under an ownership that is over.
+    fn merge(&mut self, offsets: Offsets) {
+        for (at, offset) in offsets {
+            let newer = self.offsets.get(&at).map(|waiting| waiting.fencing_epoch);
+            if newer.is_none_or(|waiting| waiting <= offset.fencing_epoch) {
+                self.offsets.insert(at, offset);
+            }
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Committer {
-    group: Option<String>,
-    /// Names this consumer to the cluster, which orders the commits of one member by `commit_seq`. A consumer with assigned
-    /// partitions is no member of its group: it has no epoch.
-    member_id: String,
+    group: Option<Arc<str>>,
+    /// Names a consumer with assigned partitions to the cluster, which orders the commits of one member by `commit_seq`. Such
+    /// a consumer is no member of its group: it has no epoch.
+    own_id: String,
+    standing: Arc<Standing>,
+    shared: Arc<SharedState>,
+    /// The number of the latest commit, or of final offsets given up in a hand-off.
+    sequence: AtomicI64,
     /// Merged commits that wait for the one on the way; bounded by the number of partitions, and of callers that wait.
     waiting: Mutex<Option<Waiting>>,
     bell: Notify,
@@ -69,20 +87,29 @@ impl Committer {
     pub(super) fn start(
         client: &Client,
         config: &ConsumerConfig,
-        shared: Arc<SharedState>,
+        (shared, standing): (Arc<SharedState>, Arc<Standing>),
         stop: CancellationToken,
     ) -> Arc<Self> {
+        // A later consumer of the group begins higher, as long as clocks do not go back by more than its commits.
+        let first = client.config().clock.now_ms().max(1).saturating_mul(1 << 20);
         let committer = Arc::new(Self {
-            group: config.group_id.clone(),
-            member_id: member_id(client.config().random.next_id()),
+            group: config.group_id.as_deref().map(Into::into),
+            own_id: member_id(client.config().random.next_id()),
+            standing,
+            shared,
+            sequence: AtomicI64::new(first),
             waiting: Mutex::default(),
             bell: Notify::new(),
         });
         if config.group_id.is_some() {
-            let task = Arc::clone(&committer).run(client.clone(), config.clone(), (shared, stop));
-            tokio::spawn(task);
+            tokio::spawn(Arc::clone(&committer).run(client.clone(), config.clone(), stop));
         }
         committer
+    }
+
+    /// The number of the next commit.
+    pub(super) fn next_sequence(&self) -> i64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Queues a commit behind the one on the way; nothing to commit still waits for it.
@@ -93,31 +120,40 @@ impl Committer {
         let (caller, outcome) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let merged = waiting.get_or_insert_default();
-        merged.offsets.extend(offsets);
+        merged.merge(offsets);
         merged.cause = merged.cause.max(cause);
+        // Who dropped its future does not wait: with commits after each record they would pile up.
+        merged.callers.retain(|caller| !caller.is_closed());
         merged.callers.push(caller);
         drop(waiting);
         self.bell.notify_one();
         CommitFuture(Ok(outcome))
     }
 
-    async fn run(
-        self: Arc<Self>,
-        client: Client,
-        config: ConsumerConfig,
-        (shared, stop): (Arc<SharedState>, CancellationToken),
-    ) {
-        // A later consumer of the group begins higher, as long as clocks do not go back by more than its commits.
-        let mut sequence = client.config().clock.now_ms().max(1).saturating_mul(1 << 20);
+    /// Offsets of the caller's choice, under the ownership that the caller has of them.
+    pub(super) fn owned(&self, mut offsets: Offsets) -> Result<Offsets> {
+        if self.standing.is_subscribed() {
+            let mut state = self.shared.lock();
+            for (at, offset) in offsets.iter_mut().filter(|(_, o)| o.fencing_epoch.is_none()) {
+                offset.fencing_epoch = state.epoch_in_hand(at)?;
+            }
+        }
+        Ok(offsets)
+    }
+
+    async fn run(self: Arc<Self>, client: Client, config: ConsumerConfig, stop: CancellationToken) {
+        let by_time = config.auto_commit == AutoCommit::Interval;
         let mut tick = tokio::time::interval(config.auto_commit_interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut committed = Offsets::new();
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = self.bell.notified() => {}
-                _ = tick.tick(), if config.auto_commit => {
-                    let finished = shared.lock().positions(true);
+                _ = tick.tick(), if by_time => {
+                    let finished = self.shared.lock().positions(true);
+                    committed.retain(|at, _| finished.contains_key(at));
                     if finished != committed {
                         drop(self.submit(finished, Cause::Auto));
                     }
@@ -125,11 +161,12 @@ impl Committer {
             }
             let next = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
             let Some(next) = next else { continue };
-            sequence += 1;
-            let outcome = self.send(&client, &next, sequence).await;
+            let outcome = self.send(&client, next.offsets.clone(), next.cause).await;
             match &outcome {
                 Ok(()) => committed.extend(next.offsets),
-                Err(error) => tracing::warn!(group = self.group, %error, "offsets not committed"),
+                Err(error) => {
+                    tracing::warn!(group = self.group.as_deref(), %error, "offsets not committed");
+                }
             }
             for caller in next.callers {
                 // A caller that dropped its future does not want to know.
@@ -138,37 +175,103 @@ impl Committer {
         }
     }
 
-    async fn send(&self, client: &Client, next: &Waiting, sequence: i64) -> Result<()> {
-        if next.offsets.is_empty() {
+    /// Sends until it is decided. Partitions that are no longer this member's are left out, the others are committed.
+    async fn send(&self, client: &Client, mut offsets: Offsets, cause: Cause) -> Result<()> {
+        let mut outcome = Ok(());
+        while !offsets.is_empty() {
+            let (sequence, these) = (self.next_sequence(), &offsets);
+            let places = client
+                .call("committing offsets", Repeat::Harmless, |link, timeout| {
+                    // Made anew for each attempt: a new generation may have been taken on.
+                    let request = self.request(these, cause, sequence);
+                    async move { answers::commit_owned(&link, request?, timeout).await }
+                })
+                .await
+                .map_err(|error| self.as_member(error))?;
+            if places.is_empty() {
+                break;
+            }
+            let all: Vec<TopicPartition> = offsets.keys().cloned().collect();
+            for at in places.into_iter().filter_map(|place| all.get(place)) {
+                let offset = offsets.remove(at);
+                outcome = outcome.and(self.disowned(at, offset.and_then(|o| o.fencing_epoch)));
+            }
+        }
+        outcome
+    }
+
+    /// A commit of one partition was refused. After a reset that is how it should be.
+    fn disowned(&self, at: &TopicPartition, epoch: Option<i64>) -> Result<()> {
+        let now = self.shared.lock().slot(at).ok().and_then(|slot| slot.fencing_epoch);
+        if now > epoch {
+            tracing::debug!(%at, ?epoch, ?now, "a commit of before a reset was refused");
             return Ok(());
         }
-        let request = wire::CommitOffsetsRequest {
-            group_id: self.group.clone().unwrap_or_default(),
-            member: Some(wire::MemberRef {
-                member_id: self.member_id.clone(),
-                ..wire::MemberRef::default()
-            }),
-            offsets: next.offsets.iter().map(answers::offset_commit).collect(),
+        if let (Some(epoch), true) = (epoch, now.is_some()) {
+            self.standing.disown(at.clone(), epoch);
+            self.shared.returned.notify_one();
+        }
+        Err(Error::PartitionLost { at: at.clone() })
+    }
+
+    /// A refusal of the member as a whole, in words that say what to do.
+    fn as_member(&self, error: Error) -> Error {
+        let group = || self.group.clone().unwrap_or_default();
+        if !self.standing.is_subscribed() {
+            return error;
+        }
+        match error.code() {
+            Some(FailureCode::UnknownMember | FailureCode::MemberFenced) => {
+                Error::MemberFenced { group: group() }
+            }
+            Some(FailureCode::InstanceFenced) => {
+                let metadata = self.standing.metadata();
+                let instance = metadata.and_then(|known| known.instance_id).unwrap_or_default();
+                Error::InstanceFenced { group: group(), instance }
+            }
+            _ => error,
+        }
+    }
+
+    fn member(&self) -> Result<wire::MemberRef> {
+        if !self.standing.is_subscribed() {
+            let member_id = self.own_id.clone();
+            return Ok(wire::MemberRef { member_id, ..wire::MemberRef::default() });
+        }
+        let known = self.standing.metadata().filter(|known| known.generation.is_some());
+        let fenced = || Error::MemberFenced { group: self.group.clone().unwrap_or_default() };
+        let known = known.ok_or_else(fenced)?;
+        Ok(wire::MemberRef {
+            member_id: known.member_id.to_string(),
+            member_epoch: known.generation,
+            instance_id: known.instance_id.map(|id| id.to_string()),
+        })
+    }
+
+    fn request(
+        &self,
+        offsets: &Offsets,
+        cause: Cause,
+        sequence: i64,
+    ) -> Result<wire::CommitOffsetsRequest> {
+        Ok(wire::CommitOffsetsRequest {
+            group_id: self.group.as_deref().unwrap_or_default().to_owned(),
+            member: Some(self.member()?),
+            offsets: offsets.iter().map(answers::offset_commit).collect(),
             all_or_nothing: Some(true),
             commit_seq: sequence,
-            cause: match next.cause {
+            cause: match cause {
                 Cause::Auto => wire::CommitCause::Auto,
                 Cause::Async => wire::CommitCause::Async,
                 Cause::Sync => wire::CommitCause::Sync,
             }
             .into(),
             ..wire::CommitOffsetsRequest::default()
-        };
-        let request = &request;
-        client
-            .call("committing offsets", Repeat::Harmless, |link, timeout| async move {
-                answers::commit(&link, request.clone(), timeout).await
-            })
-            .await
+        })
     }
 }
 
 /// A random UUID of the client's own stream of random numbers.
-fn member_id(random: [u8; 16]) -> String {
+pub(super) fn member_id(random: [u8; 16]) -> String {
     uuid::Builder::from_random_bytes(random).into_uuid().to_string()
 }

@@ -114,6 +114,7 @@ impl Open {
             value,
             headers,
             leader_epoch: known_epoch(&self.batch),
+            fencing_epoch: None,
         })
     }
 
@@ -161,6 +162,7 @@ fn from_plain(plain: PlainRecord, at: &TopicPartition, batch: &Batch) -> Consume
         value: plain.value,
         headers: headers.collect(),
         leader_epoch: known_epoch(batch),
+        fencing_epoch: None,
     }
 }
 

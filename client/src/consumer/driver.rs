@@ -204,7 +204,9 @@ impl Driver {
                 self.not_before = Instant::now() + pause;
                 self.refresh_wanted |= elsewhere;
             }
-            Verdict::Done | Verdict::GiveUp => self.shared.lock().failed(run, error),
+            Verdict::Done | Verdict::GiveUp => {
+                self.shared.lock().failed(run, error.about_topic(&at.topic));
+            }
         }
     }
 
@@ -307,6 +309,8 @@ impl Driver {
         let leader = self.client.metadata().leader(&want.at.topic, want.at.partition);
         let node = leader.and_then(|leader| leader.node).filter(|node| self.opened(*node));
         let (Some(node), Some(leader)) = (node, leader) else {
+            // A node that was behind may have said that there is no such topic: it is asked for again.
+            self.client.metadata().want(&want.at.topic);
             self.refresh_wanted = true;
             let pause = self.backoff.pause(&self.client.config().random);
             self.not_before = now + pause.min(LEADER_PAUSE);

@@ -4,18 +4,23 @@
 //! - `state` is what both sides share: positions, fetched bytes, what is paused.
 //! - `driver` keeps a cursor per partition on its leader's `stream`; `decode` turns bytes into records when asked for.
 //! - `positions` finds where to begin; `commit` keeps commits in order.
-//!
-//! Group membership will replace who calls [`Consumer::assign`], nothing else.
+//! - `membership` joins a group and assigns what its coordinator says; without it [`Consumer::assign`] does.
+//! - `places` and `subscribing` are the rest of [`Consumer`]; `core` is what it shares with a rebalance listener.
 
 mod commit;
+mod core;
 mod decode;
 mod driver;
+mod membership;
+mod places;
 mod positions;
 mod state;
 mod stream;
+mod subscribing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::Stream;
@@ -24,17 +29,23 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use commit::CommitFuture;
+pub use membership::{
+    GroupMetadata, OwnedPartition, RebalanceContext, RebalanceListener, Subscription,
+};
 pub use positions::StartAt;
 
+use self::core::Core;
 use crate::client::Client;
-use crate::config::ConsumerConfig;
+use crate::config::{AutoCommit, CommitAfter, ConsumerConfig};
 use crate::error::{Error, Result};
-use crate::record::{ConsumerRecord, OffsetAndMetadata, TopicPartition};
-use commit::Committer;
+use crate::record::{ConsumerRecord, TopicPartition};
+use commit::{Cause, Committer};
 use driver::Driver;
+use membership::{Handle, Standing};
 use state::SharedState;
 
-/// Reads assigned partitions of any number of topics.
+/// Reads topics together with the other members of its group ([`Self::subscribe`]), or partitions of the caller's choice
+/// ([`Self::assign`]).
 ///
 /// Records of a partition come in offset order; a position moves only when a record is handed out. All waiting methods are
 /// cancellation-safe: what was not returned is returned by the next call. Share it by reference or `Arc`; several tasks
@@ -43,12 +54,20 @@ use state::SharedState;
 /// With a `group.id`, committed offsets are where reading begins; commit after processing for at-least-once, before it for
 /// at-most-once.
 ///
+/// # What is finished
+///
+/// Asking for more records, or closing, says that those handed out before are finished: automatic commits cover them, and a
+/// partition that moves to another member is given up there. So a record is not repeated when members come and go as
+/// planned. An application that works on records in several tasks, or gathers them, sets `auto_commit(false)` and commits
+/// what is processed, at the latest in [`RebalanceListener::revoked`]. One that fails halfway through drops the consumer
+/// instead of closing it.
+///
 /// ```no_run
 /// # async fn example(client: waymark_client::Client) -> waymark_client::Result<()> {
 /// use waymark_client::{ConsumerConfig, OffsetReset};
 /// let config = ConsumerConfig::default().group_id("billing").auto_offset_reset(OffsetReset::Earliest);
 /// let consumer = client.consumer(config.auto_commit(false))?;
-/// consumer.assign([("orders", 0), ("orders", 1)]).await?;
+/// consumer.subscribe(["orders"]).await?;
 /// loop {
 ///     let record = consumer.recv().await?;
 ///     println!("{}/{} {}: {:?}", record.topic, record.partition, record.offset, record.value);
@@ -58,10 +77,11 @@ use state::SharedState;
 /// ```
 #[derive(Debug)]
 pub struct Consumer {
-    client: Client,
-    config: ConsumerConfig,
-    shared: Arc<SharedState>,
-    committer: Arc<Committer>,
+    core: Core,
+    /// Held while the application joins or leaves; `None`: not subscribed.
+    membership: tokio::sync::Mutex<Option<Handle>>,
+    /// Records finished since the last commit after records.
+    uncommitted: AtomicU64,
     stop: CancellationToken,
     _stop: DropGuard,
 }
@@ -81,17 +101,21 @@ impl Consumer {
             (stop.clone(), events),
         );
         tokio::spawn(driver.run(receiver));
-        let committer = Committer::start(&client, &config, Arc::clone(&shared), stop.clone());
+        let standing = Arc::new(Standing::default());
+        let both = (Arc::clone(&shared), Arc::clone(&standing));
+        let committer = Committer::start(&client, &config, both, stop.clone());
+        let core = Core { client, config: Arc::new(config), shared, standing, committer };
+        let (membership, uncommitted) = (tokio::sync::Mutex::default(), AtomicU64::new(0));
         let guard = stop.clone().drop_guard();
-        Ok(Self { client, config, shared, committer, stop, _stop: guard })
+        Ok(Self { core, membership, uncommitted, stop, _stop: guard })
     }
 
     /// Reads exactly these partitions from now on. One that is assigned already goes on where it is; another begins at the
     /// group's committed offset, or as `auto.offset.reset` says.
     ///
     /// # Errors
-    /// When a partition does not exist, when its start cannot be found out in time, and [`Error::NoOffset`] where the reset
-    /// policy is `none`. The assignment is then as before.
+    /// When a partition does not exist, when its start cannot be found out in time, [`Error::NoOffset`] where the reset
+    /// policy is `none`, and [`Error::SubscriptionConflict`] while subscribed. The assignment is then as before.
     pub async fn assign<P>(&self, partitions: impl IntoIterator<Item = P>) -> Result<()>
     where
         P: Into<TopicPartition>,
@@ -111,37 +135,47 @@ impl Consumer {
     where
         P: Into<TopicPartition>,
     {
+        self.assigned_by_hand()?;
         let mut assignment = Vec::new();
         let mut fresh = Vec::new();
         for at in partitions.into_iter().map(Into::into) {
-            let topic_id = positions::topic_id(&self.client, &at).await?;
-            if self.shared.lock().slot(&at).is_ok_and(|slot| slot.topic_id == topic_id) {
+            let topic_id = positions::topic_id(&self.core.client, &at).await?;
+            if self.core.shared.lock().slot(&at).is_ok_and(|slot| slot.topic_id == topic_id) {
                 assignment.push((at, topic_id, None));
             } else {
                 fresh.push(at.clone());
                 assignment.push((at, topic_id, Some(0)));
             }
         }
-        let starts = positions::resolve(&self.client, &self.config, &fresh, start).await?;
+        let (client, config) = (&self.core.client, &self.core.config);
+        let starts = positions::resolve(client, config, &fresh, start).await?;
         for (at, _, offset) in assignment.iter_mut().filter(|(_, _, offset)| offset.is_some()) {
             *offset = starts.get(at).copied();
         }
-        self.shared.lock().assign(assignment);
-        self.shared.changed.notify_one();
+        self.assigned_by_hand()?;
+        self.core.shared.lock().assign(assignment);
+        self.core.shared.changed.notify_one();
         Ok(())
+    }
+
+    fn assigned_by_hand(&self) -> Result<()> {
+        let words = "the group assigns partitions to this consumer: unsubscribe before assigning";
+        let subscribed = self.core.standing.is_subscribed();
+        if subscribed { Err(Error::SubscriptionConflict(words)) } else { Ok(()) }
     }
 
     /// The partitions that are read.
     #[must_use]
     pub fn assignment(&self) -> Vec<TopicPartition> {
-        self.shared.lock().slots().iter().map(|slot| slot.at.clone()).collect()
+        self.core.assignment()
     }
 
     /// The next record.
     ///
     /// # Errors
     /// When a partition cannot be read on ([`Error::NoOffset`], a deleted topic, damage); the others go on, and this one
-    /// after a seek. [`Error::Closed`] once closed.
+    /// after a seek. [`Error::InstanceFenced`], and whatever else ends the membership of a subscribed consumer, at every call.
+    /// [`Error::Closed`] once closed.
     pub async fn recv(&self) -> Result<ConsumerRecord> {
         let mut one = Vec::with_capacity(1);
         self.receive(1, &mut one).await?;
@@ -153,7 +187,7 @@ impl Consumer {
     /// # Errors
     /// As [`Self::recv`].
     pub async fn poll(&self, timeout: Duration) -> Result<Vec<ConsumerRecord>> {
-        let most = self.config.max_poll_records;
+        let most = self.core.config.max_poll_records;
         let mut records = Vec::new();
         let deadline = Instant::now() + timeout;
         match tokio::time::timeout_at(deadline, self.receive(most, &mut records)).await {
@@ -172,178 +206,116 @@ impl Consumer {
 
     /// Nothing is awaited once a record has been taken out: cancelling never loses one.
     async fn receive(&self, most: usize, into: &mut Vec<ConsumerRecord>) -> Result<()> {
-        self.shared.lock().finish_handed();
+        let shared = &self.core.shared;
+        let _waiting = self.come_back();
         loop {
             if self.stop.is_cancelled() {
                 return Err(Error::Closed("the consumer"));
             }
-            let outcome = self.shared.lock().hand_out(most, into);
+            let (outcome, piece_ended) = {
+                let mut state = shared.lock();
+                (state.hand_out(most, into), state.take_piece_ended())
+            };
+            if piece_ended {
+                self.commit_after(CommitAfter::Batch);
+            }
             if outcome.is_err() || !into.is_empty() {
                 // More may be left for another receiver, and the driver may have credit to return.
-                self.shared.data.notify_one();
-                self.shared.changed.notify_one();
+                shared.data.notify_one();
+                shared.changed.notify_one();
                 return outcome;
             }
             tokio::select! {
-                () = self.shared.data.notified() => {}
+                () = shared.data.notified() => {}
                 () = self.stop.cancelled() => {}
             }
         }
     }
 
-    /// The next offset that will be handed out.
+    /// The application asks for more: what it was given before is finished.
+    fn come_back(&self) -> Waiting<'_> {
+        let shared = &self.core.shared;
+        let (finished, watched) = {
+            let mut state = shared.lock();
+            let watched = state.begin_waiting();
+            (state.finish_handed(), watched)
+        };
+        if watched {
+            shared.returned.notify_one();
+        }
+        if finished > 0 {
+            self.commit_after(CommitAfter::Each);
+            if let AutoCommit::After(every @ CommitAfter::EveryN(least)) =
+                self.core.config.auto_commit
+                && self.uncommitted.fetch_add(finished, Ordering::Relaxed) + finished
+                    >= least.into()
+            {
+                self.uncommitted.store(0, Ordering::Relaxed);
+                self.commit_after(every);
+            }
+        }
+        Waiting(shared)
+    }
+
+    /// Commits what is finished, without waiting, if that is when commits are wanted.
+    fn commit_after(&self, occasion: CommitAfter) {
+        let core = &self.core;
+        if core.config.auto_commit == AutoCommit::After(occasion) && core.config.group_id.is_some()
+        {
+            let finished = core.shared.lock().take_finished();
+            if !finished.is_empty() {
+                drop(core.committer.submit(finished, Cause::Auto));
+            }
+        }
+    }
+
+    /// Everything handed out is finished (see [`Consumer`]). Commits it (with automatic commits), gives a subscription's
+    /// partitions up and leaves the group, all within `deadline`, and stops. A member with a `group.instance.id` keeps its
+    /// partitions for its return, until its session ends. Dropping a consumer instead never waits, and leaves nothing.
     ///
     /// # Errors
-    /// When the partition is not assigned.
-    pub fn position(&self, at: impl Into<TopicPartition>) -> Result<i64> {
-        self.shared.lock().slot(&at.into()).map(|slot| slot.position)
-    }
-
-    /// How many records of a partition were not handed out yet, by the newest watermark seen; `None` before the first
-    /// answer of its leader.
-    ///
-    /// # Errors
-    /// When the partition is not assigned.
-    pub fn lag(&self, at: impl Into<TopicPartition>) -> Result<Option<i64>> {
-        let mut state = self.shared.lock();
-        let slot = state.slot(&at.into())?;
-        Ok(slot.high_watermark.map(|watermark| (watermark - slot.position).max(0)))
-    }
-
-    /// Goes on from an offset. One outside the log is answered by `auto.offset.reset` when it is read.
-    ///
-    /// # Errors
-    /// When the partition is not assigned.
-    pub fn seek(&self, at: impl Into<TopicPartition>, offset: i64) -> Result<()> {
-        self.shared.lock().seek(&at.into(), offset)?;
-        self.shared.changed.notify_one();
-        Ok(())
-    }
-
-    /// Goes on from the first record the log still has.
-    ///
-    /// # Errors
-    /// When the partition is not assigned or the offset cannot be found out in time.
-    pub async fn seek_to_beginning(&self, at: impl Into<TopicPartition>) -> Result<i64> {
-        self.seek_to(at.into(), StartAt::Beginning).await
-    }
-
-    /// Goes on after the last record.
-    ///
-    /// # Errors
-    /// When the partition is not assigned or the offset cannot be found out in time.
-    pub async fn seek_to_end(&self, at: impl Into<TopicPartition>) -> Result<i64> {
-        self.seek_to(at.into(), StartAt::End).await
-    }
-
-    /// Goes on from the first record, in offset order, whose timestamp is at or after a time (Unix ms), or from the end if
-    /// there is none.
-    ///
-    /// # Errors
-    /// When the partition is not assigned or the offset cannot be found out in time.
-    pub async fn seek_to_time(&self, at: impl Into<TopicPartition>, time_ms: i64) -> Result<i64> {
-        self.seek_to(at.into(), StartAt::Time(time_ms)).await
-    }
-
-    async fn seek_to(&self, at: TopicPartition, start: StartAt) -> Result<i64> {
-        self.shared.lock().slot(&at)?;
-        let only = std::slice::from_ref(&at);
-        let found = positions::resolve(&self.client, &self.config, only, start).await?;
-        let offset = found.get(&at).copied().unwrap_or(0);
-        self.seek(at, offset)?;
-        Ok(offset)
-    }
-
-    /// Hands out nothing of a partition until it is resumed.
-    ///
-    /// # Errors
-    /// When the partition is not assigned.
-    pub fn pause(&self, at: impl Into<TopicPartition>) -> Result<()> {
-        self.set_paused(&at.into(), true)
-    }
-
-    /// Goes on with a paused partition.
-    ///
-    /// # Errors
-    /// When the partition is not assigned.
-    pub fn resume(&self, at: impl Into<TopicPartition>) -> Result<()> {
-        self.set_paused(&at.into(), false)
-    }
-
-    fn set_paused(&self, at: &TopicPartition, paused: bool) -> Result<()> {
-        self.shared.lock().set_paused(at, paused)?;
-        self.shared.changed.notify_one();
-        self.shared.data.notify_one();
-        Ok(())
-    }
-
-    /// Commits the position of every assigned partition: everything handed out so far counts as processed.
-    ///
-    /// # Errors
-    /// Without a group, and when the commit was refused or not confirmed in time.
-    pub async fn commit_sync(&self) -> Result<()> {
-        self.commit_async().await
-    }
-
-    /// As [`Self::commit_sync`], without waiting: the future may be dropped. Commits are sent one after the other; those
-    /// that wait are merged.
-    pub fn commit_async(&self) -> CommitFuture {
-        let positions = self.shared.lock().positions(false);
-        self.committer.submit(positions, commit::Cause::Async)
-    }
-
-    /// Commits offsets of the caller's choice: each is the next to read.
-    ///
-    /// # Errors
-    /// As [`Self::commit_sync`].
-    pub async fn commit_offsets<P, O>(
-        &self,
-        offsets: impl IntoIterator<Item = (P, O)>,
-    ) -> Result<()>
-    where
-        P: Into<TopicPartition>,
-        O: Into<OffsetAndMetadata>,
-    {
-        let offsets = offsets.into_iter().map(|(at, offset)| (at.into(), offset.into())).collect();
-        self.committer.submit(offsets, commit::Cause::Sync).await
-    }
-
-    /// The group's committed offsets of these partitions; one that was never committed is left out.
-    ///
-    /// # Errors
-    /// Without a group, and when they cannot be read in time.
-    pub async fn committed<P>(
-        &self,
-        partitions: impl IntoIterator<Item = P>,
-    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>>
-    where
-        P: Into<TopicPartition>,
-    {
-        let group = self.config.group_id.as_deref().ok_or(Error::NoGroup)?;
-        let partitions: Vec<_> = partitions.into_iter().map(Into::into).collect();
-        positions::committed(&self.client, group, &partitions).await
-    }
-
-    /// Commits what is finished (with `enable.auto.commit`), waits up to `deadline` for commits on the way, and stops.
-    ///
-    /// # Errors
-    /// When the last commit failed or took too long.
+    /// When the last commit failed or took too long, and when the coordinator was not told in time: it then goes on without
+    /// this member when its session ends.
     pub async fn close(&self, deadline: Duration) -> Result<()> {
-        let commits = self.config.auto_commit && self.config.group_id.is_some();
-        let positions = if commits { self.shared.lock().positions(true) } else { BTreeMap::new() };
-        let last = self.committer.submit(positions, commit::Cause::Auto);
-        let outcome = if self.config.group_id.is_some() {
-            let late = Error::Timeout {
-                what: "closing the consumer",
-                after: deadline,
-                last: None,
-                ambiguous: true,
-            };
-            tokio::time::timeout(deadline, last).await.unwrap_or(Err(late))
-        } else {
-            Ok(())
+        let within = Instant::now().checked_add(deadline).unwrap_or_else(far_away);
+        drop(self.come_back());
+        let outcome = match tokio::time::timeout_at(within, self.membership.lock()).await {
+            Ok(mut membership) => match membership.take() {
+                Some(member) => member.leave(within).await,
+                None => self.last_commit(within, deadline).await,
+            },
+            Err(_) => Err(late(deadline)),
         };
         self.stop.cancel();
         outcome
+    }
+
+    async fn last_commit(&self, within: Instant, deadline: Duration) -> Result<()> {
+        if self.core.config.group_id.is_none() {
+            return Ok(());
+        }
+        let by_itself = self.core.config.auto_commit != AutoCommit::Disabled;
+        let positions =
+            if by_itself { self.core.shared.lock().positions(true) } else { BTreeMap::new() };
+        let last = self.core.committer.submit(positions, Cause::Auto);
+        tokio::time::timeout_at(within, last).await.unwrap_or_else(|_| Err(late(deadline)))
+    }
+}
+
+fn late(deadline: Duration) -> Error {
+    Error::Timeout { what: "closing the consumer", after: deadline, last: None, ambiguous: true }
+}
+
+/// As good as never.
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(86_400 * 365)
+}
+
+/// Somebody waits for records; ends when dropped, which a cancelled wait does too.
+struct Waiting<'a>(&'a SharedState);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().end_waiting();
     }
 }

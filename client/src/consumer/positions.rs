@@ -7,7 +7,7 @@ use crate::answers::{self, Spot};
 use crate::client::Client;
 use crate::config::{ConsumerConfig, OffsetReset};
 use crate::error::{Error, Result};
-use crate::record::{OffsetAndMetadata, TopicPartition};
+use crate::record::{OffsetAndMetadata, OffsetAndTimestamp, TopicPartition};
 use crate::retry::Repeat;
 
 /// Where newly assigned partitions begin.
@@ -27,7 +27,8 @@ pub enum StartAt {
 
 /// The id of a partition's topic, if the partition exists.
 pub(super) async fn topic_id(client: &Client, at: &TopicPartition) -> Result<[u8; 16]> {
-    let topic = client.topic(&at.topic, client.config().api_timeout).await?;
+    let allowed = client.config().api_timeout;
+    let topic = client.topic(&at.topic, allowed).await.map_err(|e| e.about_topic(&at.topic))?;
     let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
     if !(0..partitions).contains(&at.partition) {
         return Err(Error::UnknownPartition { at: at.clone(), partitions });
@@ -80,6 +81,70 @@ async fn from_committed(
     };
     starts.extend(list(client, &others, spot).await?);
     Ok(starts)
+}
+
+/// Where partitions without a committed offset begin; under the policy `none`, each says so for itself.
+pub(super) async fn by_policy(
+    client: &Client,
+    config: &ConsumerConfig,
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, Result<i64>>> {
+    let spot = match config.auto_offset_reset {
+        OffsetReset::Earliest => Spot::Earliest,
+        OffsetReset::Latest => Spot::Latest,
+        OffsetReset::None => {
+            let group = config.group_id.as_deref().unwrap_or_default();
+            let reason: Arc<str> = format!("group {group:?} has committed none").into();
+            let none = |at: &TopicPartition| {
+                let error = Error::NoOffset { at: at.clone(), reason: Arc::clone(&reason) };
+                (at.clone(), Err(error))
+            };
+            return Ok(partitions.iter().map(none).collect());
+        }
+    };
+    let found = list(client, partitions, spot).await?;
+    Ok(found.into_iter().map(|(at, offset)| (at, Ok(offset))).collect())
+}
+
+/// The offset of the first record, or after the last one.
+pub(super) async fn ends(
+    client: &Client,
+    partitions: &[TopicPartition],
+    spot: Spot,
+) -> Result<BTreeMap<TopicPartition, i64>> {
+    if partitions.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    list(client, partitions, spot).await
+}
+
+/// Each partition's first record, in offset order, at or after a time; `None` where there is none.
+pub(super) async fn at_times(
+    client: &Client,
+    times: &BTreeMap<TopicPartition, i64>,
+) -> Result<BTreeMap<TopicPartition, Option<OffsetAndTimestamp>>> {
+    let mut by_time: BTreeMap<i64, Vec<TopicPartition>> = BTreeMap::new();
+    for (at, time_ms) in times {
+        by_time.entry(*time_ms).or_default().push(at.clone());
+    }
+    let mut found = BTreeMap::new();
+    for (time_ms, partitions) in &by_time {
+        let spot = Spot::AtTime(*time_ms);
+        let answers = client
+            .call("listing offsets", Repeat::Harmless, |link, timeout| async move {
+                answers::list_offsets(&link, (partitions, spot), timeout).await
+            })
+            .await?;
+        found.extend(answers.into_iter().map(|answer| {
+            let place = answer.offset.map(|offset| OffsetAndTimestamp {
+                offset,
+                timestamp_ms: answer.timestamp_ms,
+                leader_epoch: answer.leader_epoch,
+            });
+            (answer.at, place)
+        }));
+    }
+    Ok(found)
 }
 
 /// The end stands in where no record is as young as the time asked for.

@@ -2,11 +2,14 @@
 //! application and the driver both change it, under one lock that is held for moments. A position moves only when a record
 //! is handed out. Never performs a call.
 
+mod ownership;
+mod shared;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(super) use self::shared::SharedState;
 use super::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::record::{ConsumerRecord, OffsetAndMetadata, TopicPartition};
@@ -25,6 +28,16 @@ pub(super) struct Chunk {
     pub(super) stream: (i32, u64),
     /// Bytes of credit that it still holds.
     pub(super) credit: usize,
+}
+
+/// Whether records of a partition may be fetched and handed out, as the group has it. Open for manual assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// The application has not been told of the partition yet.
+    Held,
+    Open,
+    /// Being given up: nothing more is handed out.
+    Draining,
 }
 
 /// One assigned partition.
@@ -46,13 +59,27 @@ pub(super) struct Assigned {
     pub(super) stopped: bool,
     /// The highest watermark seen.
     pub(super) high_watermark: Option<i64>,
+    /// The group's ownership under which it is read; `None` for manual assignment.
+    pub(super) fencing_epoch: Option<i64>,
+    /// The ownership that what the application has in hand came with: older than the above after a reset, until the
+    /// application asks for more.
+    hand_epoch: Option<i64>,
+    pub(super) gate: Gate,
+    /// Nobody knows where it begins: there is nothing to commit until the application seeks.
+    placeless: bool,
+    /// What was finished when it was last given to a commit after records.
+    saved: i64,
     chunks: VecDeque<Chunk>,
     open: Option<(Decoder, Chunk)>,
 }
 
 impl Assigned {
     fn has_data(&self) -> bool {
-        !self.paused && (self.open.is_some() || !self.chunks.is_empty())
+        !self.paused && self.gate == Gate::Open && self.is_buffering()
+    }
+
+    fn is_buffering(&self) -> bool {
+        self.open.is_some() || !self.chunks.is_empty()
     }
 }
 
@@ -77,6 +104,18 @@ pub(super) struct State {
     /// Slots whose `finished` lags behind the position.
     handed: Vec<usize>,
     failures: VecDeque<Error>,
+    /// Why nothing will ever come again; told at every call.
+    ended: Option<Error>,
+    /// Receivers that wait for records now.
+    waiting: usize,
+    /// How often the application has come back for more.
+    asks: i64,
+    /// Records handed out since it last came back.
+    in_hand: u64,
+    /// The end of a fetched piece was handed out since a commit was last considered.
+    piece_ended: bool,
+    /// Membership wants to know when the application comes back.
+    watched: bool,
     /// Credit to give back, by stream; the driver takes it.
     returned: BTreeMap<(i32, u64), i64>,
     check_crcs: bool,
@@ -109,6 +148,7 @@ impl State {
         for index in std::mem::take(&mut self.handed) {
             if let Some(slot) = slots.get_mut(index) {
                 slot.finished = (slot.position, slot.epoch);
+                slot.hand_epoch = slot.fencing_epoch;
             }
         }
     }
@@ -159,9 +199,9 @@ impl State {
         let index = self.slots.iter().position(|slot| slot.at == *at);
         let index = index.ok_or_else(|| Error::NotAssigned(at.clone()))?;
         let slot = &self.slots[index];
-        let (paused, topic_id) = (slot.paused, slot.topic_id);
-        let mut sought = fresh(at.clone(), topic_id, run, offset);
-        sought.paused = paused;
+        let mut sought = fresh(at.clone(), slot.topic_id, run, offset);
+        (sought.paused, sought.gate) = (slot.paused, slot.gate);
+        (sought.fencing_epoch, sought.hand_epoch) = (slot.fencing_epoch, slot.hand_epoch);
         let mut old = std::mem::replace(&mut self.slots[index], sought);
         self.discard(&mut old);
         Ok(())
@@ -184,7 +224,7 @@ impl State {
 
     /// What the driver should be fetching now.
     pub(super) fn wanted(&self) -> Vec<Wanted> {
-        let active = self.slots.iter().filter(|slot| !slot.stopped);
+        let active = self.slots.iter().filter(|slot| !slot.stopped && slot.gate == Gate::Open);
         active
             .map(|slot| Wanted {
                 run: slot.run,
@@ -205,7 +245,7 @@ impl State {
         };
         slot.fetch_from = slot.fetch_from.max(chunk.next_offset);
         slot.high_watermark = slot.high_watermark.max(Some(high_watermark));
-        if !chunk.batches.is_empty() || slot.has_data() {
+        if !chunk.batches.is_empty() || slot.is_buffering() {
             slot.chunks.push_back(chunk);
         } else {
             slot.position = slot.position.max(chunk.next_offset);
@@ -226,21 +266,34 @@ impl State {
         self.slots.iter().find(|slot| slot.run == run)
     }
 
-    /// What was handed out so far is finished: the application asks for more.
-    pub(super) fn finish_handed(&mut self) {
+    /// What was handed out so far is finished: the application asks for more. Returns how many records that were.
+    pub(super) fn finish_handed(&mut self) -> u64 {
         let mut slots = std::mem::take(&mut self.slots);
         self.acknowledge(&mut slots);
         self.slots = slots;
+        std::mem::take(&mut self.in_hand)
     }
 
     /// Positions to commit: `finished` only what the application is done with, else all that it was given.
     pub(super) fn positions(&self, finished: bool) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
-        let position = |slot: &Assigned| {
-            let (offset, leader_epoch) =
-                if finished { slot.finished } else { (slot.position, slot.epoch) };
-            (slot.at.clone(), OffsetAndMetadata { offset, leader_epoch, metadata: None })
-        };
-        self.slots.iter().map(position).collect()
+        let placed = self.slots.iter().filter(|slot| slot.has_place());
+        placed.map(|slot| slot.to_commit(finished)).collect()
+    }
+
+    /// Finished positions that this has not returned before.
+    pub(super) fn take_finished(&mut self) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
+        let changed = self.slots.iter_mut().filter(|s| s.has_place() && s.saved != s.finished.0);
+        changed
+            .map(|slot| {
+                slot.saved = slot.finished.0;
+                slot.to_commit(true)
+            })
+            .collect()
+    }
+
+    /// Whether the end of a fetched piece was passed since this was last asked.
+    pub(super) fn take_piece_ended(&mut self) -> bool {
+        std::mem::take(&mut self.piece_ended)
     }
 
     /// Hands out up to `most` records, or the next failure if there is nothing before it.
@@ -262,7 +315,10 @@ impl State {
                 self.failures.push_front(error);
                 Ok(())
             }
-            None => Ok(()),
+            None => match &self.ended {
+                Some(error) if into.is_empty() => Err(error.clone()),
+                _ => Ok(()),
+            },
         }
     }
 
@@ -287,19 +343,23 @@ impl State {
             slot.open = Some((decoder, chunk));
         }
         let Some((decoder, chunk)) = &mut slot.open else { return Ok(()) };
-        let before = slot.position;
+        let (before, already) = (slot.position, into.len());
         while into.len() < most {
-            let Some(record) = decoder.next_from(slot.position)? else {
+            let Some(mut record) = decoder.next_from(slot.position)? else {
                 slot.position = slot.position.max(chunk.next_offset);
                 let (stream, bytes) = (chunk.stream, chunk.credit);
                 slot.open = None;
+                self.piece_ended = true;
                 self.give_back(stream, bytes);
                 break;
             };
             slot.position = record.offset + 1;
             slot.epoch = record.leader_epoch.or(slot.epoch);
+            record.fencing_epoch = slot.fencing_epoch;
+            slot.hand_epoch = slot.fencing_epoch;
             into.push(record);
         }
+        self.in_hand += u64::try_from(into.len() - already).unwrap_or(u64::MAX);
         if self.slots[index].position != before && !self.handed.contains(&index) {
             self.handed.push(index);
         }
@@ -319,31 +379,12 @@ fn fresh(at: TopicPartition, topic_id: [u8; 16], run: Run, offset: i64) -> Assig
         paused: false,
         stopped: false,
         high_watermark: None,
+        fencing_epoch: None,
+        hand_epoch: None,
+        gate: Gate::Open,
+        placeless: false,
+        saved: offset,
         chunks: VecDeque::new(),
         open: None,
-    }
-}
-
-/// The state and the two bells.
-#[derive(Debug)]
-pub(super) struct SharedState {
-    state: std::sync::Mutex<State>,
-    /// Rung by the driver when there is something to hand out.
-    pub(super) data: tokio::sync::Notify,
-    /// Rung by the application when the driver has something to do.
-    pub(super) changed: tokio::sync::Notify,
-}
-
-impl SharedState {
-    pub(super) fn new(check_crcs: bool) -> Arc<Self> {
-        Arc::new(Self {
-            state: std::sync::Mutex::new(State::new(check_crcs)),
-            data: tokio::sync::Notify::new(),
-            changed: tokio::sync::Notify::new(),
-        })
-    }
-
-    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

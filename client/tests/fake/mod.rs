@@ -14,6 +14,7 @@
 )]
 
 mod fetch;
+pub mod groups;
 mod produce;
 mod services;
 
@@ -74,6 +75,11 @@ pub struct Inner {
     pub throttle_ms: i32,
     /// Stale frames to send after a removal, to prove that they are ignored.
     pub stale_after_remove: bool,
+    pub group: groups::Group,
+    /// What commits are refused, in order, for the whole request.
+    pub commit_faults: VecDeque<wire::Failure>,
+    /// While set, commits wait unanswered.
+    pub commits_held: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -104,7 +110,8 @@ impl Dial for Wire {
 impl Fake {
     pub fn start(partitions: i32) -> Self {
         let (connections, receiver) = mpsc::unbounded_channel();
-        let inner = Inner { partitions, next_producer: 100, ..Inner::default() };
+        let group = groups::Group { dealing: true, ..groups::Group::default() };
+        let inner = Inner { partitions, next_producer: 100, group, ..Inner::default() };
         let fake =
             Self { inner: Arc::new(Mutex::new(inner)), bell: Arc::new(Notify::new()), connections };
         let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
@@ -117,6 +124,7 @@ impl Fake {
                 )
                 .add_service(wire::fetch_service_server::FetchServiceServer::new(server.clone()))
                 .add_service(wire::offset_service_server::OffsetServiceServer::new(server.clone()))
+                .add_service(wire::group_service_server::GroupServiceServer::new(server.clone()))
                 .add_service(wire::cluster_service_server::ClusterServiceServer::new(server))
                 .serve_with_incoming(incoming)
                 .await

@@ -6,6 +6,12 @@ use wire::{FailureCode as Code, RetryClass as Class};
 
 use super::{Fake, TOPIC, TOPIC_ID, failure};
 
+fn node() -> wire::Node {
+    let endpoint =
+        wire::Endpoint { host: "alive".to_owned(), port: 1, ..wire::Endpoint::default() };
+    wire::Node { node_id: 1, endpoints: vec![endpoint], ..Default::default() }
+}
+
 #[tonic::async_trait]
 impl wire::cluster_service_server::ClusterService for Fake {
     async fn get_server_info(
@@ -26,9 +32,12 @@ impl wire::cluster_service_server::ClusterService for Fake {
 
     async fn find_coordinators(
         &self,
-        _: Request<wire::FindCoordinatorsRequest>,
+        request: Request<wire::FindCoordinatorsRequest>,
     ) -> Result<Response<wire::FindCoordinatorsResponse>, Status> {
-        Err(Status::unimplemented("not in the box"))
+        self.lock().group.finds += 1;
+        let coordinator = |key| wire::Coordinator { key, node: Some(node()), failure: None };
+        let coordinators = request.into_inner().keys.into_iter().map(coordinator).collect();
+        Ok(Response::new(wire::FindCoordinatorsResponse { coordinators, ..Default::default() }))
     }
 
     async fn describe_cluster(
@@ -63,9 +72,6 @@ impl wire::cluster_service_server::ClusterService for Fake {
         &self,
         request: Request<wire::GetMetadataRequest>,
     ) -> Result<Response<wire::GetMetadataResponse>, Status> {
-        let endpoint =
-            wire::Endpoint { host: "alive".to_owned(), port: 1, ..wire::Endpoint::default() };
-        let node = wire::Node { node_id: 1, endpoints: vec![endpoint], ..Default::default() };
         let partitions = (0..self.lock().partitions).map(|partition| wire::PartitionMetadata {
             partition,
             leader: Some(1),
@@ -85,7 +91,7 @@ impl wire::cluster_service_server::ClusterService for Fake {
         });
         Ok(Response::new(wire::GetMetadataResponse {
             metadata_version: 1,
-            nodes: vec![node],
+            nodes: vec![node()],
             topics: topics.collect(),
             ..Default::default()
         }))
@@ -133,7 +139,24 @@ impl wire::offset_service_server::OffsetService for Fake {
         request: Request<wire::CommitOffsetsRequest>,
     ) -> Result<Response<wire::CommitOffsetsResponse>, Status> {
         let request = request.into_inner();
+        while self.lock().commits_held {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
         let mut inner = self.lock();
+        if let Some(failure) = inner.commit_faults.pop_front() {
+            let failure = Some(failure);
+            return Ok(Response::new(wire::CommitOffsetsResponse {
+                failure,
+                ..Default::default()
+            }));
+        }
+        let results = inner.judge_commit(&request);
+        if !results.is_empty() {
+            return Ok(Response::new(wire::CommitOffsetsResponse {
+                results,
+                ..Default::default()
+            }));
+        }
         inner.commit_seqs.push(request.commit_seq);
         inner.committers.insert(request.member.unwrap_or_default().member_id);
         for commit in request.offsets {

@@ -166,6 +166,7 @@ fn a_missing_a_repeated_and_a_misplaced_record_are_each_noticed() {
             value: Some(format!("{number:0>VALUE$}").into()),
             headers: Vec::new(),
             leader_epoch: Some(i32::try_from(record.topic().len()).unwrap()),
+            fencing_epoch: None,
         }
     };
     let receipts = BTreeMap::from([(0, (0, 0)), (KEYS, (0, 1))]);
