@@ -51,9 +51,13 @@ mod refusal;
 mod retry;
 
 pub use admin::{
-    Admin, ClusterDescription, ConfigChange, ConfigEntry, GroupOffset, Health, LeaderMove,
-    ListedOffset, NewTopic, NodeDescription, OffsetSpec, PartitionDescription, PartitionVerdict,
-    RecordsBefore, ReplicaDigest, ServerInfo, TopicConfig, TopicDescription, TopicListing,
+    Actor, Admin, ClusterDescription, ConfigChange, ConfigEntry, ExpelCause, GroupDescription,
+    GroupEvent, GroupEventKind, GroupFilter, GroupLag, GroupListing, GroupListings, GroupMember,
+    GroupOffset, GroupReset, GroupState, Health, LeaderMove, ListedOffset, MemberPartition,
+    MemberRemoval, MembersToRemove, NewTopic, NodeDescription, OffsetChange, OffsetChangeKind,
+    OffsetHistory, OffsetMove, OffsetMoves, OffsetSpec, PartitionDescription, PartitionLag,
+    PartitionVerdict, RecordsBefore, ReplicaDigest, ResetScope, ResetTo, Revoking, ServerInfo,
+    TopicConfig, TopicDescription, TopicListing,
 };
 pub use client::Client;
 pub use config::{Acks, ClientConfig, Compression, ConsumerConfig, OffsetReset, ProducerConfig};
