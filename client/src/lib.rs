@@ -59,6 +59,13 @@ pub use admin::{
     PartitionVerdict, RecordsBefore, ReplicaDigest, ResetScope, ResetTo, Revoking, ServerInfo,
     TopicConfig, TopicDescription, TopicListing,
 };
+/// Why a group did what it did: see [`Explanation`](explain::Explanation).
+pub mod explain {
+    pub use crate::admin::{
+        Cause, Explanation, Facts, Finding, Gravity, Moved, Pending, Phase, PhaseName, Round,
+        Trigger,
+    };
+}
 pub use client::Client;
 pub use config::{Acks, ClientConfig, Compression, ConsumerConfig, OffsetReset, ProducerConfig};
 pub use consumer::{CommitFuture, Consumer, StartAt};

@@ -3,10 +3,12 @@
 //! ids made here, partitions are given as totals, and the rest says what to be, not what to change.
 //!
 //! - `topics`, `configs`, `offsets`, `groups` and `cluster` hold the calls; `model` what they speak of.
+//! - `explain` tells why a group did what it did, from what the calls on groups gave.
 //! - this file has what they share: a list of items, each with its own outcome.
 
 mod cluster;
 mod configs;
+mod explain;
 mod groups;
 mod model;
 mod offsets;
@@ -15,6 +17,10 @@ mod topics;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+pub(crate) use explain::words;
+pub use explain::{
+    Cause, Explanation, Facts, Finding, Gravity, Moved, Pending, Phase, PhaseName, Round, Trigger,
+};
 pub use groups::{
     Actor, ExpelCause, GroupDescription, GroupEvent, GroupEventKind, GroupFilter, GroupLag,
     GroupListing, GroupListings, GroupMember, GroupReset, GroupState, MemberPartition,
