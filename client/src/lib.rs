@@ -51,9 +51,13 @@ mod refusal;
 mod retry;
 
 pub use admin::{
-    Admin, ClusterDescription, ConfigChange, ConfigEntry, GroupOffset, Health, LeaderMove,
-    ListedOffset, NewTopic, NodeDescription, OffsetSpec, PartitionDescription, PartitionVerdict,
-    RecordsBefore, ReplicaDigest, ServerInfo, TopicConfig, TopicDescription, TopicListing,
+    Actor, Admin, ClusterDescription, ConfigChange, ConfigEntry, ExpelCause, GroupDescription,
+    GroupEvent, GroupEventKind, GroupFilter, GroupLag, GroupListing, GroupListings, GroupMember,
+    GroupOffset, GroupReset, GroupState, Health, LeaderMove, ListedOffset, MemberPartition,
+    MemberRemoval, MembersToRemove, NewTopic, NodeDescription, OffsetChange, OffsetChangeKind,
+    OffsetHistory, OffsetMove, OffsetMoves, OffsetSpec, PartitionDescription, PartitionLag,
+    PartitionVerdict, RecordsBefore, ReplicaDigest, ResetScope, ResetTo, Revoking, ServerInfo,
+    TopicConfig, TopicDescription, TopicListing,
 };
 pub use async_trait::async_trait;
 pub use client::Client;
@@ -73,3 +77,11 @@ pub use record::{
     BatchReceipt, ConsumerRecord, Header, OffsetAndMetadata, OffsetAndTimestamp, ProducerRecord,
     RecordReceipt, TopicPartition,
 };
+
+/// Why a group did what it did: see [`Explanation`](explain::Explanation).
+pub mod explain {
+    pub use crate::admin::{
+        Cause, Explanation, Facts, Finding, Gravity, Moved, Pending, Phase, PhaseName, Round,
+        Trigger,
+    };
+}

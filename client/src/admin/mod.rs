@@ -2,11 +2,14 @@
 //! is repeated until it has an answer or the deadline has passed; repeating is harmless, because topics are created under
 //! ids made here, partitions are given as totals, and the rest says what to be, not what to change.
 //!
-//! - `topics`, `configs`, `offsets` and `cluster` hold the calls; `model` what they speak of.
+//! - `topics`, `configs`, `offsets`, `groups` and `cluster` hold the calls; `model` what they speak of.
+//! - `explain` tells why a group did what it did, from what the calls on groups gave.
 //! - this file has what they share: a list of items, each with its own outcome.
 
 mod cluster;
 mod configs;
+mod explain;
+mod groups;
 mod model;
 mod offsets;
 mod topics;
@@ -14,6 +17,16 @@ mod topics;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+pub(crate) use explain::words;
+pub use explain::{
+    Cause, Explanation, Facts, Finding, Gravity, Moved, Pending, Phase, PhaseName, Round, Trigger,
+};
+pub use groups::{
+    Actor, ExpelCause, GroupDescription, GroupEvent, GroupEventKind, GroupFilter, GroupLag,
+    GroupListing, GroupListings, GroupMember, GroupReset, GroupState, MemberPartition,
+    MemberRemoval, MembersToRemove, OffsetChange, OffsetChangeKind, OffsetHistory, OffsetMove,
+    OffsetMoves, PartitionLag, ResetScope, ResetTo, Revoking,
+};
 pub use model::{
     ClusterDescription, ConfigChange, ConfigEntry, GroupOffset, Health, LeaderMove, ListedOffset,
     NewTopic, NodeDescription, OffsetSpec, PartitionDescription, PartitionVerdict, RecordsBefore,

@@ -1,7 +1,7 @@
 //! Owns the client commands of the `waymark` binary: what they are called, and the one way in for the binary and for
 //! tests. Built with the feature `cli` only. Never talks to a cluster but through the crate's public API.
 //!
-//! - a file (or folder) per family of commands: `topic`, `produce`, `consume`, `offsets`, `cluster`, `bench`
+//! - a file (or folder) per family of commands: `topic`, `produce`, `consume`, `offsets`, `group`, `cluster`, `bench`
 //! - `call` joins a command and the options that all share (`global`) for a binary's own command line, `exit` what a process ends with, `output` the one way to standard output
 //! - `line_input`, `format`, `spot`, `measure` hold what several of them need: lines into records, records into text,
 //!   places in a log, counts and latencies
@@ -13,6 +13,7 @@ mod consume;
 mod exit;
 mod format;
 mod global;
+mod group;
 mod line_input;
 mod measure;
 mod offsets;
@@ -44,6 +45,9 @@ pub enum Command {
     /// Look up offsets of partitions; show and set what a group has committed
     #[command(subcommand)]
     Offsets(offsets::OffsetsCommand),
+    /// Consumer groups: list, describe, explain, watch; move their offsets, expel members
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Describe the cluster, check its health, compare its replicas, move leaders
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -137,6 +141,7 @@ pub async fn execute(
         Command::Produce(arguments) => Box::pin(produce::run(arguments, &mut context)).await,
         Command::Consume(arguments) => Box::pin(consume::run(arguments, &mut context)).await,
         Command::Offsets(command) => Box::pin(offsets::run(command, &mut context)).await,
+        Command::Group(command) => Box::pin(group::run(command, &mut context)).await,
         Command::Cluster(command) => Box::pin(cluster::run(command, &mut context)).await,
         Command::Bench(command) => Box::pin(bench::run(command, &mut context)).await,
     }?;

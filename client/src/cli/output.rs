@@ -45,6 +45,11 @@ impl Output {
         self.format == OutputFormat::Json
     }
 
+    /// Whether a person is watching, so that a picture can be drawn over the one before.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// A line of text.
     pub(super) fn line(&mut self, text: impl fmt::Display) -> Result<(), Failure> {
         writeln!(self.sink, "{text}")?;

@@ -38,6 +38,27 @@ fn every_command_is_understood() {
         "offsets list t --at 2026-01-01T00:00:00Z",
         "offsets show g --topic t",
         "offsets commit g t --to beginning -p 0",
+        "group list --match ^a --state empty,moving",
+        "group describe g h --topic t",
+        "group describe --match ^a",
+        "group members g",
+        "group lag",
+        "group lag g --partitions",
+        "group reset g --to earliest --dry-run --note why",
+        "group reset g --topic t:0,1 --topic u --to 90m",
+        "group reset g --shift -10",
+        "group reset g --from-file offsets.csv",
+        "group undo g --to 2026-01-01T00:00:00Z --dry-run",
+        "group explain g --since 1h",
+        "group history g --topic t:0 --since 1h --limit 5",
+        "group delete g h --if-exists",
+        "group seek g --to start --topics a,b",
+        "group seek g --to 1700000000",
+        "group seek g --to-group other",
+        "group remove-member g --member a --instance b --note why",
+        "group remove-member g --all",
+        "group watch",
+        "group watch g --interval 1s -n 1",
         "cluster describe",
         "cluster health --wait 5s",
         "cluster verify a b",
@@ -67,6 +88,17 @@ fn what_makes_no_sense_is_refused_with_the_code_for_wrong_arguments() {
         "consume t --from nowhere",
         "consume t -f %q",
         "offsets commit g t",
+        "group reset g",
+        "group reset g --to latest --shift 1",
+        "group reset g --to nowhere",
+        "group reset g --topic t --from-file f",
+        "group seek g --to 17",
+        "group undo g",
+        "group describe",
+        "group delete",
+        "group remove-member g",
+        "group remove-member g --all --member a",
+        "group watch --interval 1ms",
         "cluster transfer t",
         "bench gap --kill 1",
         "topic list -X novalue",
@@ -104,7 +136,7 @@ fn help_of_every_command_ends_with_the_exit_codes() {
     }
     let mut leaves = 0;
     walk(&mut Arguments::command(), "", &mut leaves);
-    assert_eq!(leaves, 21);
+    assert_eq!(leaves, 33);
 }
 
 #[test]
@@ -124,6 +156,7 @@ fn the_list_of_commands_stays_as_it_is() {
             "produce ",
             "consume ",
             "offsets list|show|commit",
+            "group list|describe|members|lag|reset|undo|explain|history|delete|seek|remove-member|watch",
             "cluster describe|health|verify|info|transfer",
             "bench max|one|rate|read|commit|gap",
         ]
