@@ -14,6 +14,7 @@
 //! | `retention` | which records go by age and by size |
 //! | `barrier` | reads that must be fresh share their rounds |
 //! | `wake` | readers that wait |
+//! | `numbers` | what the broker counts of itself |
 //! | `refusal` | the state's words as failures |
 
 pub mod admin;
@@ -24,6 +25,7 @@ mod data;
 mod door;
 mod lane;
 pub mod logs;
+mod numbers;
 mod offsets;
 mod place;
 mod refusal;
@@ -46,7 +48,9 @@ use crate::env::Env;
 
 use barrier::Barriers;
 use cluster::Told;
+pub use cluster::{Census, HostedPartition, LedPartition};
 use lane::Lane;
+pub use numbers::{Failures, Numbers, Room, TopicNumbers};
 use topics::Barrier;
 pub use wake::Wakes;
 
@@ -97,6 +101,7 @@ struct Core {
     barrier: Barrier,
     /// The run of producer ids that this node hands out of: next, and the end.
     producer_ids: tokio::sync::Mutex<(i64, i64)>,
+    numbers: Numbers,
 }
 
 impl Broker {
@@ -123,6 +128,7 @@ impl Broker {
             epochs: Mutex::default(),
             barrier: Barrier::default(),
             producer_ids: tokio::sync::Mutex::new((0, 0)),
+            numbers: Numbers::default(),
         };
         Self { core: Arc::new(core) }
     }

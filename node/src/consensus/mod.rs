@@ -10,6 +10,7 @@
 //! | `leadership`, `checkpointer` | what runs beside each replica |
 //! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
+//! | `numbers` | where each replica stands, for whoever watches the node |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
 
 use std::sync::atomic::Ordering;
@@ -40,6 +41,7 @@ pub mod machine;
 mod member;
 pub mod membership;
 pub mod network;
+mod numbers;
 mod propose;
 mod pulse;
 mod read_index;
@@ -53,6 +55,7 @@ pub mod types;
 pub use identity::Identity;
 pub use keeper::spread_pool;
 pub use network::{Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
+pub use numbers::ReplicaNumbers;
 pub use shard::{Done, Shard};
 
 use member::Member;

@@ -6,10 +6,12 @@
 //! | `survey` | asking peers; who is alive |
 //! | `places` | leaders, voters and who keeps up, by partition |
 //! | `nodes` | nodes and their load, coordinators |
+//! | `census` | partitions here, for whoever watches the node |
 //! | `transfer` | moving a leadership |
 //! | `problems` | what is wrong |
 //! | `verify` | comparing replicas (S21) |
 
+mod census;
 mod nodes;
 mod places;
 mod problems;
@@ -17,4 +19,5 @@ pub(super) mod survey;
 mod transfer;
 mod verify;
 
+pub use census::{Census, HostedPartition, LedPartition};
 pub(super) use survey::Told;
