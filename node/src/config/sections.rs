@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::section::{address, between, not_empty, one_of, section};
+use super::section::{OFF, address, address_or_off, between, not_empty, one_of, section};
 use super::value::Size;
 
 const fn ms(count: u64) -> Duration {
@@ -168,6 +168,23 @@ section! {
         /// A producer that appended nothing for this long is forgotten: its next batch must begin a new sequence. Each one
         /// costs memory until then.
         producer_idle: Duration = secs(24 * 3600), between(secs(60), secs(90 * 24 * 3600));
+    }
+}
+
+section! {
+    /// What this node shows of itself to Prometheus: GET /metrics, and GET /health, which is 200 while the node can do its
+    /// work. deploy/ has a dashboard, alerts and a scrape configuration.
+    MetricsSection = "metrics" {
+        /// Where, over HTTP. The default is reached from this machine only: who reads it learns the names of all topics.
+        address: String = "127.0.0.1:7201".to_owned(), address_or_off();
+    }
+}
+
+impl MetricsSection {
+    /// The address, unless it is off.
+    #[must_use]
+    pub fn listens_at(&self) -> Option<&str> {
+        Some(self.address.as_str()).filter(|address| *address != OFF)
     }
 }
 
