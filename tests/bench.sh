@@ -37,6 +37,8 @@ data = "$folder/data-$node"
 [listen]
 client = "127.0.0.1:$((port + node - 1))"
 peer = "127.0.0.1:$((port + node + 99))"
+[metrics]
+address = "127.0.0.1:$((port + node + 199))"
 $listed
 TOML
         "$waymark" node --config "$folder/$node.toml" 2> "$folder/$node.log" &

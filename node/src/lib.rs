@@ -9,13 +9,14 @@
 //! | `state` | what a committed entry means | has a clock, chance or a file |
 //! | `node` | the composition of all of them | |
 //!
-//! `env`, `config` and `mutants` are leaves that every layer but `state` may use.
+//! `env`, `config`, `metrics` and `mutants` are leaves that every layer but `state` may use.
 
 pub mod api;
 pub mod broker;
 pub mod config;
 pub mod consensus;
 pub mod env;
+pub mod metrics;
 pub mod mutants;
 pub mod node;
 pub mod state;

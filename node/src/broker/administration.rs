@@ -96,7 +96,9 @@ impl Admin for Broker {
         commit: CommitOffsets,
         deadline: Instant,
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        self.core.commit_offsets(commit, deadline).await
+        let outcome = self.core.commit_offsets(commit, deadline).await;
+        self.core.numbers.committed(&outcome);
+        outcome
     }
 
     async fn fetch_offsets(

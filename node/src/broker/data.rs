@@ -12,6 +12,7 @@ use waymark_proto::ids::{ShardId, TopicPartition};
 
 use super::lane::{Outcome, Place, Waiting, expired};
 use super::logs::{Append, Appended, Appending, Batches, Logs, Marks, ReadAt};
+use super::numbers::FetchWait;
 use super::refusal::{failure, no_leader, out_of_range, refused, unexpected, unproposed, unread};
 use super::{Broker, Core, door};
 use crate::consensus::Shard;
@@ -119,7 +120,8 @@ impl Broker {
         if !log_append_time {
             door::check_time(&header, core.env.clock.now_ms())?;
         }
-        if batch.deadline <= Instant::now() {
+        let since = Instant::now();
+        if batch.deadline <= since {
             return Err(expired());
         }
         core.admit(batch.batch.len())?;
@@ -127,8 +129,44 @@ impl Broker {
         let (at, deadline) = (batch.at, batch.deadline);
         let expected_base_offset = batch.expected_base_offset;
         let item = ProduceItem { at, expected_base_offset, batch: batch.batch };
-        let waiting = Waiting { item, log_append_time, deadline, tell };
+        let waiting = Waiting { item, log_append_time, since, deadline, tell };
         Ok(Taken { place: core.enqueue(shard.id(), waiting), told })
+    }
+
+    /// Reads from the replica here, if it leads.
+    async fn read_here(&self, at: &ReadAt) -> Result<Batches, Failure> {
+        let core = &self.core;
+        let shard = core.serving_known(at.at).await?;
+        let mut marks = core.look(&shard, at)?;
+        if at.offset > marks.high_watermark {
+            core.confirm_leader(&shard).await?;
+            marks = core.look(&shard, at)?;
+        }
+        if at.offset < marks.log_start || at.offset > marks.high_watermark {
+            return Err(out_of_range(marks.log_start, marks.high_watermark));
+        }
+        if at.offset == marks.high_watermark {
+            if mutants::active("read-above-watermark")
+                && let Some(early) = self.uncommitted(shard.id(), at, marks)
+            {
+                return Ok(early);
+            }
+            return Ok(Batches { next_offset: at.offset, marks, ..Batches::default() });
+        }
+        match shard.store().read(at.at, at.offset, marks.high_watermark, at.max_bytes).await {
+            Ok(read) => Ok(Batches { bytes: read.bytes, next_offset: read.next_offset, marks }),
+            Err(error @ (StoreError::OutOfRange { .. } | StoreError::NoPartition(_))) => {
+                // Retention may have overtaken the read, or the topic may be gone.
+                let now = core.look(&shard, at)?;
+                let passed = at.offset < now.log_start;
+                Err(if passed {
+                    out_of_range(now.log_start, now.high_watermark)
+                } else {
+                    unread(&error)
+                })
+            }
+            Err(error) => Err(unread(&error)),
+        }
     }
 
     /// The answer to a batch of a partition that this node has not heard of.
@@ -136,7 +174,9 @@ impl Broker {
         let core = self.core.clone();
         async move {
             let missing = timeout_at(deadline, core.missing(at)).await;
-            Err(missing.unwrap_or_else(|_| expired()))
+            let failure = missing.unwrap_or_else(|_| expired());
+            core.numbers.not_produced(&failure);
+            Err(failure)
         }
         .boxed()
     }
@@ -184,7 +224,11 @@ impl Logs for Broker {
         let early = mutants::active("ack-before-commit").then(|| BatchHeader::read(&batch.batch));
         let Taken { place, told } = match self.take(batch) {
             Err(_) if !self.core.knows(at) => return Ok(self.refused_later(at, deadline)),
-            taken => taken?,
+            Err(failure) => {
+                self.core.numbers.not_produced(&failure);
+                return Err(failure);
+            }
+            Ok(taken) => taken,
         };
         if let Some(header) = early {
             let receipt = self.early_receipt(at, header);
@@ -192,49 +236,25 @@ impl Logs for Broker {
         }
         let core = self.core.clone();
         let outcome = async move {
-            match timeout_at(deadline, told).await {
+            let outcome = match timeout_at(deadline, told).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => Err(unknown("the node is stopping")),
                 Err(_) if core.withdraw(&place) => Err(expired()),
                 Err(_) => Err(unknown("the deadline passed after the batch was sent")),
+            };
+            if let Err(failure) = &outcome {
+                core.numbers.not_produced(failure);
             }
+            outcome
         };
         Ok(outcome.boxed())
     }
 
     async fn read(&self, at: ReadAt) -> Result<Batches, Failure> {
-        let core = &self.core;
-        let shard = core.serving_known(at.at).await?;
-        let mut marks = core.look(&shard, &at)?;
-        if at.offset > marks.high_watermark {
-            core.confirm_leader(&shard).await?;
-            marks = core.look(&shard, &at)?;
-        }
-        if at.offset < marks.log_start || at.offset > marks.high_watermark {
-            return Err(out_of_range(marks.log_start, marks.high_watermark));
-        }
-        if at.offset == marks.high_watermark {
-            if mutants::active("read-above-watermark")
-                && let Some(early) = self.uncommitted(shard.id(), &at, marks)
-            {
-                return Ok(early);
-            }
-            return Ok(Batches { next_offset: at.offset, marks, ..Batches::default() });
-        }
-        match shard.store().read(at.at, at.offset, marks.high_watermark, at.max_bytes).await {
-            Ok(read) => Ok(Batches { bytes: read.bytes, next_offset: read.next_offset, marks }),
-            Err(error @ (StoreError::OutOfRange { .. } | StoreError::NoPartition(_))) => {
-                // Retention may have overtaken the read, or the topic may be gone.
-                let now = core.look(&shard, &at)?;
-                let passed = at.offset < now.log_start;
-                Err(if passed {
-                    out_of_range(now.log_start, now.high_watermark)
-                } else {
-                    unread(&error)
-                })
-            }
-            Err(error) => Err(unread(&error)),
-        }
+        let began = Instant::now();
+        let read = self.read_here(&at).await;
+        self.core.count_read(&at, &read, began.elapsed());
+        read
     }
 
     fn changed(&self, at: TopicPartition, seen: Marks) -> BoxFuture<'static, ()> {
@@ -242,6 +262,7 @@ impl Logs for Broker {
         async move {
             let Ok(shard) = broker.core.shard_of(at) else { return };
             let waiter = broker.core.wakes.wait(shard, at);
+            let mut waiting = None;
             loop {
                 // Before the look: what changes after it must not be missed.
                 let change = waiter.next();
@@ -252,6 +273,7 @@ impl Logs for Broker {
                 if !same {
                     return;
                 }
+                waiting.get_or_insert_with(|| FetchWait::begin(&broker.core));
                 change.await;
             }
         }

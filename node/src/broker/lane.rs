@@ -35,6 +35,8 @@ const STALE: Duration = Duration::from_millis(500);
 pub(super) struct Waiting {
     pub(super) item: ProduceItem,
     pub(super) log_append_time: bool,
+    /// When it was taken.
+    pub(super) since: Instant,
     /// Not sent after it.
     pub(super) deadline: Instant,
     pub(super) tell: oneshot::Sender<Outcome>,
@@ -46,6 +48,7 @@ struct Owed {
     at: TopicPartition,
     bytes: usize,
     log_append_time: bool,
+    since: Instant,
     tell: oneshot::Sender<Outcome>,
 }
 
@@ -202,6 +205,9 @@ impl Core {
 
     fn settle(&self, owed: Owed, outcome: Outcome) {
         self.release(owed.bytes);
+        if let Ok(appended) = &outcome {
+            self.count_appended(owed.at.topic, owed.bytes, appended, owed.since.elapsed());
+        }
         // A caller that went away does not need to know.
         let _ = owed.tell.send(outcome);
     }
@@ -248,8 +254,8 @@ async fn send(core: &Arc<Core>, shard: ShardId, lane: &Arc<Lane>, taken: Vec<Wai
 fn split(core: &Core, taken: Vec<Waiting>, now_ms: i64) -> (Vec<ProduceItem>, Vec<Owed>) {
     let now = Instant::now();
     let (mut items, mut owed) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
-    for Waiting { mut item, log_append_time, deadline, tell } in taken {
-        let due = Owed { at: item.at, bytes: item.batch.len(), log_append_time, tell };
+    for Waiting { mut item, log_append_time, since, deadline, tell } in taken {
+        let due = Owed { at: item.at, bytes: item.batch.len(), log_append_time, since, tell };
         if deadline <= now {
             core.settle(due, Err(expired()));
             continue;
@@ -317,7 +323,8 @@ mod tests {
             batch: Bytes::from(vec![0; bytes]),
         };
         let (tell, _) = oneshot::channel();
-        Waiting { item, log_append_time: false, deadline: Instant::now(), tell }
+        let now = Instant::now();
+        Waiting { item, log_append_time: false, since: now, deadline: now, tell }
     }
 
     fn options() -> BrokerOptions {

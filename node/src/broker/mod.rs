@@ -16,6 +16,7 @@
 //! | `holds` | how far groups hold retention up |
 //! | `barrier` | reads that must be fresh share their rounds |
 //! | `wake` | readers that wait |
+//! | `numbers` | what the broker counts of itself |
 //! | `refusal` | the state's words as failures |
 
 pub mod admin;
@@ -28,6 +29,7 @@ pub mod groups;
 mod holds;
 mod lane;
 pub mod logs;
+mod numbers;
 mod offsets;
 mod place;
 mod refusal;
@@ -51,7 +53,9 @@ use crate::env::Env;
 use barrier::Barriers;
 use cluster::Told;
 use holds::Holds;
+pub use cluster::{Census, HostedPartition, LedPartition};
 use lane::Lane;
+pub use numbers::{Failures, Numbers, Room, TopicNumbers};
 use topics::Barrier;
 pub use wake::Wakes;
 
@@ -106,6 +110,7 @@ struct Core {
     /// The run of producer ids that this node hands out of: next, and the end.
     producer_ids: tokio::sync::Mutex<(i64, i64)>,
     holds: Holds,
+    numbers: Numbers,
 }
 
 impl Broker {
@@ -134,6 +139,7 @@ impl Broker {
             coordination: groups::Coordination::default(),
             producer_ids: tokio::sync::Mutex::new((0, 0)),
             holds: Holds::default(),
+            numbers: Numbers::default(),
         };
         Self { core: Arc::new(core) }
     }

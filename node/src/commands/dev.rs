@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// Folder of data, configurations and logs; created when missing, and kept.
     #[arg(long, value_name = "FOLDER", default_value = "waymark-data")]
     data: PathBuf,
-    /// First port for clients; node 2 has the next one, and peers talk 100 ports above [default: 7001].
+    /// First port for clients; node 2 has the next one. Peers talk 100 ports above, metrics are 200 above [default: 7001].
     #[arg(long, value_name = "PORT")]
     base_port: Option<u16>,
     /// How many nodes [default: 3].
@@ -41,10 +41,11 @@ async fn develop(arguments: Arguments) -> Result<(), Failure> {
     println!("A cluster of {nodes} nodes, data in {}\n", data.display());
     for node in &cluster.nodes {
         println!(
-            "  node {}   clients {}   peers {}   log {}",
+            "  node {}   clients {}   peers {}   metrics http://{}/metrics   log {}",
             node.id,
             node.client,
             node.peer,
+            node.metrics,
             node.log.display()
         );
     }

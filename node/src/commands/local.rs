@@ -21,6 +21,8 @@ use super::Failure;
 
 /// Peers listen this far above clients.
 const PEER_PORTS: u16 = 100;
+/// And metrics are shown this far above.
+const METRICS_PORTS: u16 = 200;
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 /// A node that was asked to stop gets this long before it is killed.
@@ -28,39 +30,42 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// Lines of a dead node's log that are worth a look.
 const LAST_LINES: usize = 12;
 /// Settings that belong to one node; what the caller's environment says of them is about another one.
-const OWN: [&str; 5] = [
+const OWN: [&str; 6] = [
     "WAYMARK_NODE_ID",
     "WAYMARK_NODE_DATA",
     "WAYMARK_LISTEN_CLIENT",
     "WAYMARK_LISTEN_PEER",
+    "WAYMARK_METRICS_ADDRESS",
     "WAYMARK_CLUSTER_NODES",
 ];
 
-/// Two ports of one node.
+/// The ports of one node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ports {
     client: u16,
     peer: u16,
+    metrics: u16,
 }
 
-/// `count` pairs of ports from `base` on, all free now.
+/// Ports for `count` nodes from `base` on, all free now.
 pub(super) fn ports_from(base: u16, count: u16) -> Result<Vec<Ports>, Failure> {
     let too_high = || Failure(format!("--base-port {base} is too high: ports end at 65535"));
     let mut ports = Vec::new();
     for node in 0..count {
         let client = base.checked_add(node).ok_or_else(too_high)?;
         let peer = client.checked_add(PEER_PORTS).ok_or_else(too_high)?;
-        for port in [client, peer] {
+        let metrics = client.checked_add(METRICS_PORTS).ok_or_else(too_high)?;
+        for port in [client, peer, metrics] {
             TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
                 Failure(format!("port {port}: {error}; choose other ports with --base-port"))
             })?;
         }
-        ports.push(Ports { client, peer });
+        ports.push(Ports { client, peer, metrics });
     }
     Ok(ports)
 }
 
-/// `count` pairs of ports that the system says are free.
+/// Ports for `count` nodes that the system says are free.
 pub(super) fn free_ports(count: u16) -> Result<Vec<Ports>, Failure> {
     let refused = |error| Failure::because("no free port", error);
     // All are held until the last one is chosen, so that none is given twice.
@@ -73,7 +78,7 @@ pub(super) fn free_ports(count: u16) -> Result<Vec<Ports>, Failure> {
             held.push(listener);
             Ok::<u16, Failure>(port)
         };
-        ports.push(Ports { client: next()?, peer: next()? });
+        ports.push(Ports { client: next()?, peer: next()?, metrics: next()? });
     }
     Ok(ports)
 }
@@ -85,6 +90,8 @@ pub(super) struct LocalNode {
     /// Where clients reach it.
     pub(super) client: String,
     pub(super) peer: String,
+    /// Where it shows its metrics.
+    pub(super) metrics: String,
     pub(super) log: PathBuf,
     config: PathBuf,
     child: Option<Child>,
@@ -117,6 +124,7 @@ impl LocalCluster {
                 id,
                 client: format!("127.0.0.1:{}", ports.client),
                 peer: format!("127.0.0.1:{}", ports.peer),
+                metrics: format!("127.0.0.1:{}", ports.metrics),
                 log: folder.join(format!("node-{id}.log")),
                 config: folder.join(format!("node-{id}.toml")),
                 child: None,
@@ -237,11 +245,12 @@ impl LocalCluster {
 fn settings(node: &LocalNode, nodes: &[LocalNode], data: &Path) -> String {
     let mut text = format!(
         "# Written at every start of the cluster; change a copy.\n[node]\nid = {}\ndata = {:?}\n\n[listen]\nclient = {:?}\n\
-         peer = {:?}\n",
+         peer = {:?}\n\n[metrics]\naddress = {:?}\n",
         node.id,
         data.display().to_string(),
         node.client,
-        node.peer
+        node.peer,
+        node.metrics
     );
     for other in nodes {
         // Writing to a String cannot fail.

@@ -7,6 +7,7 @@ mod local;
 mod node;
 mod process;
 mod telemetry;
+mod usage;
 
 use std::process::ExitCode;
 

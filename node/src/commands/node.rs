@@ -6,12 +6,12 @@ use std::sync::Arc;
 use futures::future::OptionFuture;
 use waymark_node::config::{Config, commented_defaults};
 use waymark_node::env::{Env, Random, SystemClock};
-use waymark_node::node::{self, Doors};
+use waymark_node::node::{self, Doors, MetricsDoor};
 use waymark_node::storage::real_disk::RealDisk;
 use waymark_node::storage::tables::SledTables;
 use waymark_proto::transport::TcpDial;
 
-use super::{Failure, address, process, runtime, telemetry};
+use super::{Failure, address, process, runtime, telemetry, usage};
 
 /// Run a node until it is asked to stop (SIGTERM or Ctrl-C).
 ///
@@ -69,9 +69,17 @@ fn read(arguments: &Arguments) -> Result<Config, Failure> {
 }
 
 async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    let metrics = match config.metrics.listens_at() {
+        Some(at) => {
+            let incoming = address::bind("metrics.address", at).await?;
+            Some(MetricsDoor { incoming, usage: usage::now })
+        }
+        None => None,
+    };
     let doors = Doors {
         client: address::bind("listen.client", &config.listen.client).await?,
         peer: address::bind("listen.peer", &config.listen.peer).await?,
+        metrics,
     };
     let disk = RealDisk::open(&config.node.data)
         .map_err(|error| Failure::because(format!("node.data = {:?}", config.node.data), error))?;

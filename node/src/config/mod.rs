@@ -20,7 +20,7 @@ pub use section::Knob;
 use section::{Section, is_address};
 pub use sections::{
     BrokerSection, ClusterSection, ConsensusSection, JournalSection, ListenSection, LogSection,
-    NetworkSection, NodeSection, StoreSection,
+    MetricsSection, NetworkSection, NodeSection, StoreSection,
 };
 pub use value::Size;
 
@@ -111,6 +111,8 @@ pub struct Config {
     pub network: NetworkSection,
     /// `[broker]`.
     pub broker: BrokerSection,
+    /// `[metrics]`.
+    pub metrics: MetricsSection,
     /// `[log]`.
     pub log: LogSection,
 }
@@ -126,6 +128,7 @@ macro_rules! each_section {
         $do!(consensus: ConsensusSection);
         $do!(network: NetworkSection);
         $do!(broker: BrokerSection);
+        $do!(metrics: MetricsSection);
         $do!(log: LogSection);
     };
 }

@@ -4,6 +4,9 @@
 use super::ConfigError;
 use super::value::Value;
 
+/// Stands for an address where there shall be none.
+pub(super) const OFF: &str = "off";
+
 /// The values that a setting may take, and how a message names them.
 pub(super) struct Legal<T> {
     pub(super) words: String,
@@ -33,6 +36,14 @@ pub(super) fn one_of(choices: &'static [&'static str]) -> Legal<String> {
 /// `host:port`.
 pub(super) fn address() -> Legal<String> {
     Legal { words: "host:port".to_owned(), holds: Box::new(|text| is_address(text)) }
+}
+
+/// `host:port`, or the word that says: nowhere.
+pub(super) fn address_or_off() -> Legal<String> {
+    Legal {
+        words: "host:port, or off".to_owned(),
+        holds: Box::new(|text| text == OFF || is_address(text)),
+    }
 }
 
 pub(super) fn is_address(text: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::section::{address, between, not_empty, one_of, section};
+use super::section::{OFF, address, address_or_off, between, not_empty, one_of, section};
 use super::value::Size;
 
 const fn ms(count: u64) -> Duration {
@@ -171,6 +171,23 @@ section! {
         /// Committed offsets of a group without members are removed this long after its last member or commit, announced
         /// a day before. 0 s: they stay as long as their topics, so that nobody who was away begins in the wrong place.
         offset_retention: Duration = secs(0), between(secs(0), secs(3650 * 24 * 3600));
+    }
+}
+
+section! {
+    /// What this node shows of itself to Prometheus: GET /metrics, and GET /health, which is 200 while the node can do its
+    /// work. deploy/ has a dashboard, alerts and a scrape configuration.
+    MetricsSection = "metrics" {
+        /// Where, over HTTP. The default is reached from this machine only: who reads it learns the names of all topics.
+        address: String = "127.0.0.1:7201".to_owned(), address_or_off();
+    }
+}
+
+impl MetricsSection {
+    /// The address, unless it is off.
+    #[must_use]
+    pub fn listens_at(&self) -> Option<&str> {
+        Some(self.address.as_str()).filter(|address| *address != OFF)
     }
 }
 

@@ -61,6 +61,17 @@ fn a_value_out_of_range_is_named_with_its_range() {
 }
 
 #[test]
+fn metrics_have_an_address_or_none() {
+    assert_eq!(Config::default().metrics.listens_at(), Some("127.0.0.1:7201"));
+    let off = parse("[metrics]\naddress = \"off\"").unwrap();
+    assert_eq!(off.metrics.listens_at(), None);
+    assert_eq!(
+        complaint("[metrics]\naddress = \"on\""),
+        "metrics.address = \"on\" is out of range: host:port, or off"
+    );
+}
+
+#[test]
 fn a_value_of_another_kind_is_named_with_what_is_expected() {
     assert_eq!(
         complaint("[consensus]\nheartbeat = 200"),

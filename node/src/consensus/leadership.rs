@@ -40,8 +40,14 @@ pub(super) async fn publish(shard: &Shard) -> Fatal<C> {
 }
 
 fn set(shard: &Shard, now: Leadership) {
-    let changed =
-        shard.core.leadership.send_if_modified(|known| std::mem::replace(known, now) != now);
+    let mut before = now;
+    let changed = shard.core.leadership.send_if_modified(|known| {
+        before = std::mem::replace(known, now);
+        before != now
+    });
+    if now.leader.is_some() && (before.leader, before.term) != (now.leader, now.term) {
+        shard.core.leader_changes.one();
+    }
     if changed {
         tracing::info!(
             shard = %shard.id(), term = now.term, leader = ?now.leader, ready = now.ready,

@@ -10,6 +10,7 @@
 //! | `leadership`, `checkpointer` | what runs beside each replica |
 //! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
+//! | `numbers` | where each replica stands, for whoever watches the node |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
 //! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
 
@@ -43,6 +44,7 @@ mod member;
 pub mod membership;
 pub mod network;
 mod positions;
+mod numbers;
 mod propose;
 mod pulse;
 mod read_index;
@@ -57,6 +59,7 @@ pub use identity::Identity;
 pub use keeper::spread_pool;
 pub use network::{Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
 pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
+pub use numbers::ReplicaNumbers;
 pub use shard::{Done, Shard};
 
 use member::Member;

@@ -21,6 +21,7 @@ use super::machine::Applied;
 use super::network::ReplicaDoor;
 use super::types::{C, OnComplete, Payload, Raft, RaftNode, from_raft_log_id};
 use super::{Committed, Leadership, ProposeError};
+use crate::metrics::Counter;
 use crate::state::{Command, ShardState};
 use crate::storage::shard_store::ShardStore;
 
@@ -52,6 +53,8 @@ pub(super) struct Core {
     /// new leader must have (S13).
     gate: RwLock<()>,
     transfer_patience: Duration,
+    /// Leaders that came, as this replica saw it.
+    pub(super) leader_changes: Counter,
 }
 
 impl Shard {
@@ -59,8 +62,16 @@ impl Shard {
         let unknown = Leadership { leader: None, term: 0, ready: false };
         let door: Arc<dyn ReplicaDoor> = Arc::new(raft.clone());
         let leadership = watch::channel(unknown).0;
-        let gate = RwLock::new(());
-        Self { core: Arc::new(Core { applied, raft, door, leadership, gate, transfer_patience }) }
+        let core = Core {
+            applied,
+            raft,
+            door,
+            leadership,
+            gate: RwLock::new(()),
+            transfer_patience,
+            leader_changes: Counter::default(),
+        };
+        Self { core: Arc::new(core) }
     }
 
     /// Its shard.

@@ -70,6 +70,5 @@ fn stand(shard: &Shard, at: TopicPartition) -> Option<Stand> {
         bytes: 0,
     };
     let stand = shard.read(|state| state.partition(at).map(marks))?;
-    let bytes = shard.store().segments(at).iter().map(|segment| segment.bytes).sum();
-    Some(Stand { bytes, ..stand })
+    Some(Stand { bytes: shard.store().stored_bytes(at), ..stand })
 }

@@ -59,7 +59,7 @@ async fn tell(reporter: &HealthReporter, ready: bool) {
 
 /// The catalog has its first pool, all of its shards are born, and every replica that it places on this node runs and
 /// knows who leads it.
-fn is_ready(node: NodeId, consensus: &Consensus) -> bool {
+pub(super) fn is_ready(node: NodeId, consensus: &Consensus) -> bool {
     let led = |shard: ShardId| {
         consensus.shard(shard).is_some_and(|shard| shard.leadership().leader.is_some())
     };

@@ -4,6 +4,7 @@
 
 mod door;
 mod health;
+mod metrics;
 mod options;
 mod running;
 
@@ -21,6 +22,7 @@ use crate::env::Env;
 use crate::storage::journal::JournalError;
 use crate::storage::shard_store::StoreError;
 
+pub use metrics::ProcessUsage;
 pub use running::Running;
 
 /// Calls of clients that are on the way when a node stops get this long to end.
@@ -37,6 +39,22 @@ pub struct Doors {
     pub client: Incoming,
     /// For the other nodes.
     pub peer: Incoming,
+    /// For those who watch it, if anybody may.
+    pub metrics: Option<MetricsDoor>,
+}
+
+/// Where a node shows its metrics.
+pub struct MetricsDoor {
+    /// Over HTTP.
+    pub incoming: Incoming,
+    /// What the process uses, as the system tells it; `None` where it does not.
+    pub usage: fn() -> Option<ProcessUsage>,
+}
+
+impl fmt::Debug for MetricsDoor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MetricsDoor")
+    }
 }
 
 impl fmt::Debug for Doors {

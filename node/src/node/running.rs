@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use waymark_proto::ids::NodeId;
 use waymark_proto::transport::Purpose;
 
 use super::door::Door;
+use super::metrics::{Endpoint, Sources};
 use super::{Doors, GOODBYE, HAND_OVER, NodeError, health, options};
 use crate::api;
 use crate::broker::{Broker, Wakes};
@@ -26,6 +27,7 @@ pub struct Running {
     store: Store,
     clients: Door,
     peers: Door,
+    metrics: Option<Endpoint>,
     /// Tells streams of clients that the end is near.
     draining: CancellationToken,
     background: CancellationToken,
@@ -72,9 +74,23 @@ impl Running {
         let clients = Door::open("client", Purpose::Client, routes, doors.client);
         let background = CancellationToken::new();
         tokio::spawn(health::report(reporter, (node, consensus.clone()), draining.clone()));
+        let metrics = doors.metrics.map(|door| {
+            let sources = Sources {
+                node,
+                broker: broker.clone(),
+                consensus: consensus.clone(),
+                journal: journal.clone(),
+                store: store.clone(),
+                disk: Arc::clone(&env.disk),
+                usage: door.usage,
+                started: Instant::now(),
+                draining: draining.clone(),
+            };
+            Endpoint::open(sources, door.incoming)
+        });
         let upkeep = async move { broker.run().await };
         tokio::spawn(background.clone().run_until_cancelled_owned(upkeep));
-        Ok(Self { consensus, journal, store, clients, peers, draining, background })
+        Ok(Self { consensus, journal, store, clients, peers, metrics, draining, background })
     }
 
     /// Its replicas, for whoever watches it from outside.
@@ -115,6 +131,9 @@ impl Running {
         }
         // Their streams never end by themselves, and nothing that they could still carry counts.
         self.peers.close(Duration::ZERO).await;
+        if let Some(metrics) = self.metrics {
+            metrics.close().await;
+        }
         self.store.shutdown().await;
         self.journal.shutdown().await;
     }

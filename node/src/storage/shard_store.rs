@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId, TopicPartition};
 
@@ -14,6 +15,7 @@ use super::raft_record::LogId;
 use super::segment::{Replica, Shelf};
 use super::segment_writer::{OpenReplicas, behind_apply};
 use super::tables::TableEngine;
+use crate::metrics::{Counter, Histogram};
 use crate::state::{Row, StampedBatch};
 
 /// Sizes and limits.
@@ -132,6 +134,15 @@ pub struct MissingRange {
     pub to_byte: u64,
 }
 
+/// What the store counts of itself, for all replicas of the node.
+#[derive(Debug, Default)]
+pub struct StoreNumbers {
+    /// How long checkpoints took that became durable.
+    pub checkpoints: Histogram,
+    /// Checkpoints that failed; the one before stays in force.
+    pub failed_checkpoints: Counter,
+}
+
 /// Segments, tables and checkpoints of all replicas of a node.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -177,6 +188,11 @@ impl Store {
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
         self.shelf.pending.load(Ordering::Relaxed)
+    }
+    /// What it counted since it was opened.
+    #[must_use]
+    pub fn numbers(&self) -> &StoreNumbers {
+        &self.shelf.numbers
     }
     /// Writes what is pending and stops.
     pub async fn shutdown(&self) {
@@ -262,6 +278,11 @@ impl ShardStore {
     pub fn segments(&self, at: TopicPartition) -> Vec<SegmentInfo> {
         self.replica.segments(at)
     }
+    /// Bytes of the partition's segments, with what waits to be written.
+    #[must_use]
+    pub fn stored_bytes(&self, at: TopicPartition) -> u64 {
+        self.replica.stored_bytes(at)
+    }
     /// A digest of the batches in `from..to` (both at batch boundaries or clipped to whole batches inside), as stored (S21).
     ///
     /// # Errors
@@ -281,7 +302,14 @@ impl ShardStore {
     /// # Errors
     /// When the disk refuses; the previous checkpoint stays in force.
     pub async fn write_checkpoint(&self, cut: Cut) -> Result<Checkpoint, StoreError> {
-        self.replica.write_checkpoint(cut).await
+        let began = Instant::now();
+        let written = self.replica.write_checkpoint(cut).await;
+        let numbers = self.replica.numbers();
+        match &written {
+            Ok(_) => numbers.checkpoints.observe(began.elapsed()),
+            Err(_) => numbers.failed_checkpoints.one(),
+        }
+        written
     }
 
     /// A sync of segments has failed, so no checkpoint will ever be written before a restart (S4).

@@ -29,6 +29,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 pub(crate) struct Cluster {
     folder: TempDir,
     ports: Vec<(u16, u16)>,
+    metrics_ports: Vec<u16>,
     children: Vec<Option<Child>>,
     settings: &'static str,
     _alone: MutexGuard<'static, ()>,
@@ -46,9 +47,11 @@ impl Cluster {
             port
         };
         let ports = (0..NODES).map(|_| (port(), port())).collect();
+        let metrics_ports = (0..NODES).map(|_| port()).collect();
         let mut cluster = Self {
             folder: TempDir::new().unwrap(),
             ports,
+            metrics_ports,
             children: (0..NODES).map(|_| None).collect(),
             settings,
             _alone: alone,
@@ -79,6 +82,11 @@ impl Cluster {
         format!("127.0.0.1:{}", self.ports[self.at(node)].0)
     }
 
+    /// Where a node shows its metrics.
+    pub(crate) fn metrics_address(&self, node: u32) -> String {
+        format!("127.0.0.1:{}", self.metrics_ports[self.at(node)])
+    }
+
     fn path(&self, name: String) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -87,7 +95,9 @@ impl Cluster {
         let (client, peer) = self.ports[self.at(node)];
         let data = self.path(format!("node-{node}"));
         let mut text = format!(
-            "[node]\nid = {node}\ndata = {data:?}\n[listen]\nclient = \"127.0.0.1:{client}\"\npeer = \"127.0.0.1:{peer}\"\n"
+            "[node]\nid = {node}\ndata = {data:?}\n[listen]\nclient = \"127.0.0.1:{client}\"\npeer = \"127.0.0.1:{peer}\"\n\
+             [metrics]\naddress = {:?}\n",
+            self.metrics_address(node)
         );
         for (id, (client, peer)) in (1..).zip(&self.ports) {
             write!(

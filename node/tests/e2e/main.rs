@@ -11,4 +11,5 @@ mod kafka;
 mod kill;
 mod laggard;
 mod ledger;
+mod metrics;
 mod python;

@@ -140,6 +140,7 @@ impl Subject for Waymark {
             let doors = Doors {
                 client: Box::pin(incoming(CLIENT_PORT)),
                 peer: Box::pin(incoming(PEER_PORT)),
+                metrics: None,
             };
             let ended = machine.run(&config, env, doors).await;
             if machine.doomed.load(Ordering::SeqCst) {

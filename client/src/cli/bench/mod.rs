@@ -10,6 +10,7 @@ mod max;
 mod one;
 mod rate;
 mod read;
+mod rebalance;
 
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub enum BenchCommand {
     Read(read::ReadArguments),
     /// Groups that commit one offset at a time each
     Commit(commit::CommitArguments),
+    /// Records through a group whose members join, leave and crash; ends with failure when a promise is broken
+    Rebalance(rebalance::RebalanceArguments),
     /// 1,000 records a second to one partition; the longest time without an acknowledgement
     Gap(gap::GapArguments),
 }
@@ -86,6 +89,9 @@ pub(super) async fn run(command: BenchCommand, context: &mut Context<'_>) -> Res
         BenchCommand::Rate(arguments) => ("rate", rate::run(arguments, context).await?),
         BenchCommand::Read(arguments) => ("read", read::run(arguments, context).await?),
         BenchCommand::Commit(arguments) => ("commit", commit::run(arguments, context).await?),
+        BenchCommand::Rebalance(arguments) => {
+            ("rebalance", rebalance::run(arguments, context).await?)
+        }
         BenchCommand::Gap(arguments) => ("gap", gap::run(arguments, context).await?),
     };
     let mut line = result;

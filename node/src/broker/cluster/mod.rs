@@ -7,10 +7,12 @@
 //! | `places` | leaders, voters and who keeps up, by partition |
 //! | `nodes` | nodes and their load, coordinators |
 //! | `positions` | where offsets stand, how old and how safe what follows them is |
+//! | `census` | partitions here, for whoever watches the node |
 //! | `transfer` | moving a leadership |
 //! | `problems` | what is wrong |
 //! | `verify` | comparing replicas (S21) |
 
+mod census;
 mod nodes;
 mod places;
 mod positions;
@@ -20,4 +22,5 @@ mod transfer;
 mod verify;
 
 pub(super) use positions::Position;
+pub use census::{Census, HostedPartition, LedPartition};
 pub(super) use survey::Told;

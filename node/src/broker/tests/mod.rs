@@ -4,6 +4,7 @@
 mod appending;
 pub(super) mod bed;
 pub(super) mod catalog;
+mod counting;
 mod disk;
 mod grouping;
 mod holding;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use waymark_proto::ids::ReplicaKey;
 
 use super::files::{JournalFile, Pool};
@@ -202,9 +202,11 @@ impl Flusher {
             batch.done.drain(..).for_each(|done| done(Ok(())));
         }
         let buf = std::mem::take(&mut self.buf);
+        let began = Instant::now();
         let (written, buf) = file.write.write_blocks_and_sync(self.at, buf).await;
         self.buf = buf;
         written.map_err(|source| file.failed(source))?;
+        self.shared.numbers.flushed(header.total_len, began.elapsed());
         let at = u32::try_from(self.at).expect("files are below 4 GiB");
         self.note(batch, &draft, Place { file: self.stamp.file, at }).await;
         self.at += u64::from(header.total_len);

@@ -14,6 +14,7 @@
 //! | `flusher`, `recycle`, `files` | writing, carrying forward, the pool of files |
 //! | `walk`, `recovery`, `replay` | what a restart believes |
 //! | `read`, `shard_log` | what callers see |
+//! | `numbers` | what the journal counts of itself |
 //!
 //! Damage to the last flush that nothing follows cannot be told from a torn write and is cut like one (S2); the empty
 //! flush written after an idle moment keeps that window short.
@@ -23,6 +24,7 @@ mod flush;
 mod flusher;
 mod frame;
 mod header;
+mod numbers;
 mod queue;
 mod read;
 mod recovery;
@@ -42,6 +44,7 @@ use waymark_proto::ids::ReplicaKey;
 
 use self::flusher::Flusher;
 use self::frame::HEAD;
+pub use self::numbers::JournalNumbers;
 use self::queue::Shared;
 pub use self::shard_log::ShardLog;
 use super::disk::{BLOCK, Disk};
@@ -264,6 +267,12 @@ impl Journal {
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.handle.shared.lock().files.values().map(|file| file.bytes).sum()
+    }
+
+    /// What it counted since it was opened.
+    #[must_use]
+    pub fn numbers(&self) -> &JournalNumbers {
+        &self.handle.shared.numbers
     }
 
     /// Stops after everything queued is durable, with an empty closing flush. Later writes are refused.

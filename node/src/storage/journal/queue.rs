@@ -11,6 +11,7 @@ use waymark_proto::ids::ReplicaKey;
 
 use super::files::JournalFile;
 use super::frame::{Fact, Frame};
+use super::numbers::JournalNumbers;
 use super::state::Logs;
 use super::{FlushCallback, JournalError};
 
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// Why the flusher has ended: `Some(Err)` after a failed flush, `Some(Ok)` after a shutdown. Written by its task alone.
     pub(super) ended: watch::Sender<Option<Result<(), String>>>,
+    pub(super) numbers: JournalNumbers,
 }
 
 impl std::fmt::Debug for Shared {
@@ -68,7 +70,12 @@ impl Shared {
             closed: None,
             stopping: false,
         };
-        Self { state: Mutex::new(state), wake: Notify::new(), ended: watch::Sender::new(None) }
+        Self {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            ended: watch::Sender::new(None),
+            numbers: JournalNumbers::default(),
+        }
     }
 
     /// A panic under the lock would be a bug; the state behind it is still the best there is to refuse work with.

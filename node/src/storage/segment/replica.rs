@@ -15,7 +15,9 @@ use super::partition::{Partition, Segment};
 use super::pull::Pulled;
 use crate::state::StampedBatch;
 use crate::storage::disk::{Disk, DiskFile, OpenMode};
-use crate::storage::shard_store::{Checkpoint, SegmentInfo, StoreError, StoreOptions};
+use crate::storage::shard_store::{
+    Checkpoint, SegmentInfo, StoreError, StoreNumbers, StoreOptions,
+};
 use crate::storage::tables::TableEngine;
 
 /// One write takes about this much of a segment that has more.
@@ -47,6 +49,7 @@ pub(in crate::storage) struct Shelf {
     sync_failed: CancellationToken,
     /// As `Replica::syncing`, for syncs of everything: they share a handle, whatever the replica.
     pub(super) syncing_all: tokio::sync::Mutex<()>,
+    pub(in crate::storage) numbers: StoreNumbers,
 }
 
 impl Shelf {
@@ -67,6 +70,7 @@ impl Shelf {
             check_at_start: AtomicU64::new(CHECK_AT_START),
             sync_failed: CancellationToken::new(),
             syncing_all: tokio::sync::Mutex::new(()),
+            numbers: StoreNumbers::default(),
         }
     }
 
@@ -159,6 +163,10 @@ impl Replica {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(in crate::storage) fn numbers(&self) -> &StoreNumbers {
+        &self.shelf.numbers
+    }
+
     pub(super) fn folder(&self) -> String {
         format!("shards/{}-{}", self.key.shard.0, self.key.incarnation)
     }
@@ -214,6 +222,12 @@ impl Replica {
 
     pub(in crate::storage) fn segments(&self, at: TopicPartition) -> Vec<SegmentInfo> {
         self.known().partitions.get(&at).map(Partition::infos).unwrap_or_default()
+    }
+
+    pub(in crate::storage) fn stored_bytes(&self, at: TopicPartition) -> u64 {
+        let known = self.known();
+        let segments = known.partitions.get(&at).map(|it| it.segments.iter());
+        segments.into_iter().flatten().map(|segment| segment.bytes).sum()
     }
 
     /// Writes every segment that has at least `least` bytes waiting.

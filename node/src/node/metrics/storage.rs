@@ -1,0 +1,44 @@
+//! Families of what a node does to its disk: the journal, which every acknowledgement waits for, segments, checkpoints.
+
+use std::fmt;
+
+use super::family::{Family, Page, counter, gauge, histogram, wide};
+use super::scrape::Scrape;
+
+static FLUSHES: Family =
+    counter("journal_flushes", "Writes of the journal, each with one sync of the disk.");
+static WRITTEN: Family =
+    counter("journal_written", "Bytes written to the journal, with headers and padding.").bytes();
+static SYNC: Family = histogram(
+    "journal_sync_duration",
+    "Time of one write and sync of the journal. Every acknowledgement waits for one on a quorum of nodes.",
+);
+static QUEUE: Family =
+    gauge("journal_queue", "Bytes handed to the journal that are not on the disk yet.").bytes();
+static JOURNAL_SIZE: Family =
+    gauge("journal_size", "Bytes of the journal files that a restart would need now.").bytes();
+static WAITING: Family = gauge(
+    "segments_waiting",
+    "Committed bytes in memory that are in no segment yet. The journal has them on disk.",
+)
+.bytes();
+static CHECKPOINTS: Family = counter("checkpoints", "Checkpoints that became durable.");
+static CHECKPOINT_FAILURES: Family =
+    counter("checkpoint_failures", "Checkpoints that failed; the one before stays in force.");
+static CHECKPOINT: Family =
+    histogram("checkpoint_duration", "Time of a checkpoint, with the syncs of its segments.");
+
+pub(super) fn write(scrape: &Scrape, page: &mut Page<'_>) -> fmt::Result {
+    let (journal, store) = (&scrape.sources.journal, &scrape.sources.store);
+    let syncs = journal.numbers().syncs.read();
+    page.counter(&FLUSHES, syncs.count)?;
+    page.counter(&WRITTEN, journal.numbers().bytes.get())?;
+    page.histogram(&SYNC, &syncs)?;
+    page.gauge(&QUEUE, wide(journal.queued_bytes()))?;
+    page.gauge(&JOURNAL_SIZE, journal.disk_bytes())?;
+    page.gauge(&WAITING, wide(store.pending_bytes()))?;
+    let checkpoints = store.numbers().checkpoints.read();
+    page.counter(&CHECKPOINTS, checkpoints.count)?;
+    page.counter(&CHECKPOINT_FAILURES, store.numbers().failed_checkpoints.get())?;
+    page.histogram(&CHECKPOINT, &checkpoints)
+}
