@@ -209,7 +209,13 @@ impl Cause {
     /// What to do about it.
     #[must_use]
     pub fn advice(self) -> &'static str {
-        match self {
+        let known = self.about_members().or_else(|| self.about_the_group());
+        known.or_else(|| self.about_now()).unwrap_or("nothing to do")
+    }
+
+    /// Of members that come and go.
+    fn about_members(self) -> Option<&'static str> {
+        Some(match self {
             Self::Created => "nothing to do",
             Self::Joined | Self::Left => {
                 "nothing to do: a planned change; what moved was handed over without repeated work"
@@ -241,6 +247,13 @@ impl Cause {
             Self::Expelled => {
                 "see the group's coordinator's log; this client is older than the cluster and does not know the cause"
             }
+            _ => return None,
+        })
+    }
+
+    /// Of what is done to the group as a whole.
+    fn about_the_group(self) -> Option<&'static str> {
+        Some(match self {
             Self::SubscriptionChanged => {
                 "expected while a new version is rolled out; all members should then read the same topics"
             }
@@ -271,6 +284,13 @@ impl Cause {
             Self::OffsetsExpired => {
                 "the group was without members for longer than its offsets are kept; members begin by auto.offset.reset; choose the place with: waymark group reset GROUP"
             }
+            _ => return None,
+        })
+    }
+
+    /// Of how it is now, and of what needs nothing.
+    fn about_now(self) -> Option<&'static str> {
+        Some(match self {
             Self::CoordinatorChanged => {
                 "nothing to do: no member, no offset and no partition was lost by it"
             }
@@ -300,6 +320,7 @@ impl Cause {
                 "these records are gone; raise retention.ms and retention.bytes of the topics, or hold retention for this group"
             }
             Self::LagUnknown => "leaders did not answer; see: waymark cluster health",
-        }
+            _ => return None,
+        })
     }
 }

@@ -143,7 +143,7 @@ async fn perform(
 ) -> Result<Exit, Failure> {
     let moved = client.admin().reset_group_offsets(group, &reset).await;
     let moved = moved.map_err(|error| about(group, &error))?;
-    tell(group, moved, reset.dry_run, context)
+    tell(group, &moved, reset.dry_run, context)
 }
 
 pub(super) async fn undo(
@@ -156,7 +156,7 @@ pub(super) async fn undo(
     let partitions = partitions_of(&client, &topic).await?;
     let moved =
         client.admin().undo_group_offsets(&group, to_ms, &partitions, (dry_run, &note)).await;
-    tell(&group, moved.map_err(|error| about(&group, &error))?, dry_run, context)
+    tell(&group, &moved.map_err(|error| about(&group, &error))?, dry_run, context)
 }
 
 #[derive(Debug, Serialize)]
@@ -186,7 +186,7 @@ struct ToldMove {
 
 fn tell(
     group: &str,
-    moved: OffsetMoves,
+    moved: &OffsetMoves,
     dry_run: bool,
     context: &mut Context<'_>,
 ) -> Result<Exit, Failure> {
