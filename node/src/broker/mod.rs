@@ -144,6 +144,12 @@ impl Broker {
         Self { core: Arc::new(core) }
     }
 
+    /// The name of a topic that this node knows.
+    #[must_use]
+    pub fn name_of(&self, topic: waymark_proto::ids::TopicId) -> Option<String> {
+        self.core.topic_name(topic)
+    }
+
     /// Carries topics through the shards, asks around how replicas are, and gives old records up, for as long as it is polled.
     pub async fn run(&self) {
         futures::join!(

@@ -139,6 +139,11 @@ impl Series<'_> {
         self.0.encode_gauge(&value)
     }
 
+    /// A gauge with labels that may be no whole number, or below 0.
+    pub(super) fn measured(&mut self, labels: Labels<'_>, value: f64) -> fmt::Result {
+        self.0.encode_family(&labels)?.encode_gauge(&value)
+    }
+
     /// A counter that is no whole number.
     pub(super) fn risen(&mut self, value: f64) -> fmt::Result {
         self.0.encode_counter(&value, None::<&Exemplar<NoLabelSet, f64>>)

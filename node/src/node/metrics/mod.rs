@@ -9,19 +9,19 @@
 //! | `process` | the node, its process and its disk |
 //! | `partitions` | partitions led and hosted here |
 //! | `requests` | produce, fetch, offset commits, admission |
+//! | `groups` | consumer groups coordinated here: lag, members |
 //! | `storage` | journal, segments, checkpoints |
 //! | `raft` | replicas and their followers |
 //!
-//! A group of families is a file with its families and `write`, and one of [`GROUPS`]. Consumer groups are the next one,
-//! from a file `groups.rs`, by what their coordinator here knows: `waymark_group_lag_records{group,topic,partition}`,
-//! `waymark_group_lag_seconds` and `waymark_group_seconds_until_loss` with the same labels, `waymark_group_catching_up`,
-//! `waymark_group_generation`, `waymark_group_members{group,state}`, `waymark_group_rebalances_total` and
-//! `waymark_group_handoffs_total`. Whatever is new also needs a panel in `deploy/grafana/waymark.json`; a test says so.
+//! A group of families is a file with its families and `write`, and one of [`GROUPS`]. Whatever is new also needs a panel in
+//! `deploy/grafana/waymark.json`; a test says so.
 //!
-//! Series are bounded by what lives here: partitions with a replica on this node, topics, shards, peers, failure codes.
+//! Series are bounded by what lives here: partitions with a replica on this node, topics, shards, peers, failure codes; those
+//! of groups by a number.
 
 mod endpoint;
 mod family;
+mod groups;
 mod partitions;
 mod process;
 mod raft;
@@ -68,5 +68,11 @@ pub(super) struct Sources {
 type Group = fn(&Scrape, &mut Page<'_>) -> fmt::Result;
 
 /// In the order of the page.
-const GROUPS: [Group; 5] =
-    [process::write, partitions::write, requests::write, storage::write, raft::write];
+const GROUPS: [Group; 6] = [
+    process::write,
+    partitions::write,
+    requests::write,
+    groups::write,
+    storage::write,
+    raft::write,
+];
