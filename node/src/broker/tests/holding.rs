@@ -1,5 +1,6 @@
 //! What groups have not read stays, though age and size say that it goes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -16,13 +17,14 @@ use crate::state::groups::Actor;
 /// Longer than a commit takes to raise a floor and retention to look.
 const SOON: Duration = Duration::from_secs(3);
 
-/// Ten records, two in each segment, of a topic that keeps none; the group "g" holds all partitions.
+/// Ten records, two in each segment, of a topic that keeps none unless told otherwise; the group "g" holds all partitions.
 async fn full(configs: &[(&str, &str)]) -> Bed {
     let limits = BrokerOptions { retention_interval: Duration::from_millis(200), ..limits() };
-    let mut all =
-        vec![("retention.bytes", "0"), ("segment.bytes", "65536"), ("retention.hold.groups", "g")];
-    all.extend(configs);
-    let bed = Bed::with(limits, &all).await;
+    let usual =
+        [("retention.bytes", "0"), ("segment.bytes", "65536"), ("retention.hold.groups", "g")];
+    let mut all = BTreeMap::from(usual);
+    all.extend(configs.iter().copied());
+    let bed = Bed::with(limits, &Vec::from_iter(all)).await;
     for _ in 0..10 {
         bed.append(to(0, sized(1, 30_000, None))).await.expect("appended");
     }
