@@ -98,8 +98,8 @@ impl Consumer {
     /// Commits the position of every assigned partition: everything handed out so far counts as processed.
     ///
     /// # Errors
-    /// Without a group, and when the commit was refused or not confirmed in time; [`Error::PartitionLost`] for a partition
-    /// that is another member's by now (all others are committed), [`Error::MemberFenced`] for all.
+    /// Without a group, and when the commit was refused or not confirmed in time; [`crate::Error::PartitionLost`] for a partition
+    /// that is another member's by now (all others are committed), [`crate::Error::MemberFenced`] for all.
     pub async fn commit_sync(&self) -> Result<()> {
         self.commit_async().await
     }

@@ -202,6 +202,8 @@ impl State {
         let mut sought = fresh(at.clone(), slot.topic_id, run, offset);
         (sought.paused, sought.gate) = (slot.paused, slot.gate);
         (sought.fencing_epoch, sought.hand_epoch) = (slot.fencing_epoch, slot.hand_epoch);
+        // What was wrong with the place before is mended by this one.
+        self.failures.retain(|error| !matches!(error, Error::NoOffset { at: of, .. } if of == at));
         let mut old = std::mem::replace(&mut self.slots[index], sought);
         self.discard(&mut old);
         Ok(())

@@ -132,3 +132,7 @@ impl State {
         (self.asks, self.waiting > 0)
     }
 }
+
+#[cfg(test)]
+#[path = "tests/ownership.rs"]
+mod tests;
