@@ -136,7 +136,7 @@ fn help_of_every_command_ends_with_the_exit_codes() {
     }
     let mut leaves = 0;
     walk(&mut Arguments::command(), "", &mut leaves);
-    assert_eq!(leaves, 33);
+    assert_eq!(leaves, 34);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn the_list_of_commands_stays_as_it_is() {
             "offsets list|show|commit",
             "group list|describe|members|lag|reset|undo|explain|history|delete|seek|remove-member|watch",
             "cluster describe|health|verify|info|transfer",
-            "bench max|one|rate|read|commit|gap",
+            "bench max|one|rate|read|commit|rebalance|gap",
         ]
     );
 }

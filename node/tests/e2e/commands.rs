@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 
 /// Runs `waymark` with these words to its end, with these lines on standard input.
-fn waymark(cluster: &Cluster, words: &str, lines: &str) -> Output {
+pub(crate) fn waymark(cluster: &Cluster, words: &str, lines: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
     command.args(words.split(' ')).env("WAYMARK_BOOTSTRAP", cluster.addresses().join(","));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -18,7 +18,7 @@ fn waymark(cluster: &Cluster, words: &str, lines: &str) -> Output {
 }
 
 /// What a command that succeeds prints.
-fn said(cluster: &Cluster, words: &str, lines: &str) -> String {
+pub(crate) fn said(cluster: &Cluster, words: &str, lines: &str) -> String {
     let ran = waymark(cluster, words, lines);
     assert!(ran.status.success(), "{words}: {}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8(ran.stdout).unwrap()

@@ -7,6 +7,7 @@ mod admin;
 mod cluster;
 mod commands;
 mod formation;
+mod groups;
 mod kafka;
 mod kill;
 mod laggard;
