@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use waymark_client::{
-    Client, Consumer, ConsumerConfig, GroupEventKind, GroupReset, OffsetReset, ResetScope, ResetTo,
+    Client, Consumer, ConsumerConfig, GroupEventKind, GroupReset, OffsetReset, ResetTo,
     TopicPartition,
 };
 
@@ -133,10 +133,10 @@ async fn five_running_members_go_on_where_a_reset_puts_them_and_an_undo_puts_it_
     let everything = async || committed(&client).await.values().sum::<i64>() == 3_000;
     until("everything is read and committed", everything).await;
     let stood = committed(&client).await;
-    let then = client.admin().group_offset_history(GROUP, [] as [TopicPartition; 0], None).await;
+    let then = client.admin().group_offset_history(GROUP, &[], None).await;
     let then = then.unwrap().changes.iter().map(|it| it.time_ms).max().unwrap();
     sleep(Duration::from_millis(20)).await;
-    let to_start = GroupReset::new(ResetScope::All, ResetTo::Earliest);
+    let to_start = GroupReset::all(ResetTo::Earliest);
     let moved = client.admin().reset_group_offsets(GROUP, &to_start).await.unwrap();
     assert_eq!(moved.members, 5);
     until("everything is read again", async || count(&handed) >= 6_000).await;
@@ -148,9 +148,8 @@ async fn five_running_members_go_on_where_a_reset_puts_them_and_an_undo_puts_it_
     // Somewhere else, and back to where all of it stood.
     client.admin().reset_group_offsets(GROUP, &to_start).await.unwrap();
     assert_eq!(committed(&client).await.values().sum::<i64>(), 0);
-    let nowhere = [] as [TopicPartition; 0];
-    let undone = client.admin().undo_group_offsets(GROUP, then, nowhere, (false, "")).await;
-    assert!(undone.unwrap().moves.iter().all(|it| it.failure.is_none()));
+    let undone = client.admin().undo_group_offsets(GROUP, then, &[], (false, "")).await;
+    assert!(undone.unwrap().moves.iter().all(|it| it.outcome.is_ok()));
     assert_eq!(committed(&client).await, stood);
 }
 

@@ -19,11 +19,33 @@ pub(super) enum Heard {
     Broken(Error),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Outbox {
     /// Membership replaces it, the stream takes it.
-    next: Mutex<Option<wire::MemberUpdate>>,
+    next: Mutex<Next>,
     bell: Notify,
+}
+
+/// What leaves next.
+#[derive(Debug)]
+enum Next {
+    /// Nothing yet.
+    Wait,
+    Message(Box<wire::MemberUpdate>),
+    /// Nothing any more: the transport keeps a stream open for as long as somebody may still speak on it.
+    End,
+}
+
+impl Outbox {
+    fn put(&self, next: Next) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        self.bell.notify_one();
+    }
+
+    fn take(&self) -> Next {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *next, Next::Wait)
+    }
 }
 
 /// A stream as membership sees it; dropping it ends the stream, which is no leave.
@@ -35,6 +57,7 @@ pub(super) struct Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.outbox.put(Next::End);
         self.reader.abort();
     }
 }
@@ -47,7 +70,10 @@ impl Session {
         first: wire::MemberUpdate,
         events: mpsc::Sender<(u64, Heard)>,
     ) -> Self {
-        let outbox = Arc::new(Outbox { next: Mutex::new(Some(first)), bell: Notify::new() });
+        let outbox = Arc::new(Outbox {
+            next: Mutex::new(Next::Message(Box::new(first))),
+            bell: Notify::new(),
+        });
         let messages = outgoing(Arc::clone(&outbox));
         let reader = tokio::spawn(async move {
             let error = match read(&link, messages, number, &events).await {
@@ -65,8 +91,7 @@ impl Session {
     }
 
     pub(super) fn send(&self, message: wire::MemberUpdate) {
-        *self.outbox.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
-        self.outbox.bell.notify_one();
+        self.outbox.put(Next::Message(Box::new(message)));
     }
 }
 
@@ -75,11 +100,11 @@ fn outgoing(
 ) -> impl futures::Stream<Item = wire::MemberUpdate> + Send + 'static {
     futures::stream::unfold(outbox, |outbox| async move {
         loop {
-            let next = outbox.next.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(message) = next {
-                return Some((message, outbox));
+            match outbox.take() {
+                Next::Message(message) => return Some((*message, outbox)),
+                Next::Wait => outbox.bell.notified().await,
+                Next::End => return None,
             }
-            outbox.bell.notified().await;
         }
     })
 }

@@ -10,7 +10,8 @@ use crate::broker::groups::seam::{GroupLag, Groups as _, PartitionLag, Phase};
 /// Partitions of groups on one page; of more, those that come last by the group's name are left out, and counted.
 const MOST_SERIES: usize = 20_000;
 
-static COORDINATED: Family = gauge("groups_coordinated", "Consumer groups that this node coordinates.");
+static COORDINATED: Family =
+    gauge("groups_coordinated", "Consumer groups that this node coordinates.");
 static UNWATCHED: Family = gauge(
     "group_partitions_unwatched",
     "Partitions of groups that are left out of the page because there are too many.",
@@ -24,8 +25,7 @@ static GENERATION: Family = gauge(
     "Rises with each change of a group's members, partitions or positions; how often it rises is how often it rebalances.",
 );
 static COMMITTED: Family = gauge("group_committed_offset", "The next offset that a group reads.");
-static LAG: Family =
-    gauge("group_lag_records", "Records that a group has not committed as read.");
+static LAG: Family = gauge("group_lag_records", "Records that a group has not committed as read.");
 static BEHIND: Family = gauge(
     "group_lag",
     "Age of the oldest record that a group has not committed as read; 0 when there is none.",
