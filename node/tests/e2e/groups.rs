@@ -78,7 +78,7 @@ fn each_once(handed: &Handed) -> BTreeMap<i32, i64> {
 
 async fn committed(client: &Client) -> BTreeMap<TopicPartition, i64> {
     let offsets = client.admin().list_group_offsets(GROUP).await.unwrap();
-    offsets.into_iter().map(|it| (it.at, it.offset.offset)).collect()
+    offsets.into_iter().map(|it| (it.at, it.position.offset)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +112,7 @@ async fn a_coordinators_death_throws_nobody_out_and_moves_nothing() {
     let ends = each_once(&handed);
     assert_eq!(ends.values().sum::<i64>(), 6_000);
     let events = client.admin().group_events(GROUP, None).await.unwrap();
-    assert!(events.iter().all(|it| it.kind != GroupEventKind::Expelled), "{events:?}");
+    assert!(events.iter().all(|it| !matches!(it.kind, GroupEventKind::Expelled(_))), "{events:?}");
     for member in members {
         member.leave().await;
     }
@@ -169,7 +169,7 @@ async fn an_operator_sees_moves_explains_and_deletes_a_group() {
     member.leave().await;
     let lag = format!("group lag {GROUP} --output json");
     let lag = said(&cluster, &lag, "");
-    assert!(lag.contains("\"records\":0") || lag.contains("\"records\": 0"), "{lag}");
+    assert!(lag.contains("\"lag\":0"), "{lag}");
     let dry = format!("group reset {GROUP} --to earliest --dry-run");
     assert!(said(&cluster, &dry, "").contains("300"), "records to replay");
     assert_eq!(committed(&client).await.values().sum::<i64>(), 300, "nothing was changed");

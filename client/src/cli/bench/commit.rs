@@ -28,6 +28,9 @@ pub struct CommitArguments {
     /// Groups that commit at the same time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     groups: u32,
+    /// Commits a second of all groups together; without it, as many as there are answers
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// Seconds that are counted, after 4 s of warm-up
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     secs: u32,
@@ -39,6 +42,8 @@ struct Commits {
     admin: Admin,
     topic: Arc<str>,
     partitions: i32,
+    /// Between two commits of one group; zero: none.
+    pause: Duration,
     warm: Instant,
     end: Instant,
     counted: AtomicU64,
@@ -57,6 +62,9 @@ pub(super) async fn run(
         admin: load.client.admin(),
         topic: Arc::clone(&load.topic),
         partitions: load.partitions,
+        pause: arguments.rate.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs(u64::from(arguments.groups)) / rate
+        }),
         warm,
         end: warm + seconds(arguments.secs),
         counted: AtomicU64::new(0),
@@ -65,7 +73,9 @@ pub(super) async fn run(
     });
     let mut groups = JoinSet::new();
     for group in 0..arguments.groups {
-        groups.spawn(Arc::clone(&commits).one_group(format!("g{group}")));
+        // Spread over the time between two commits of one group.
+        let first = commits.pause / arguments.groups * group;
+        groups.spawn(Arc::clone(&commits).one_group(format!("g{group}"), first));
     }
     while let Some(ended) = groups.join_next().await {
         ended.map_err(|error| Failure::new(Exit::Refused, format!("a group ended: {error}")))?;
@@ -80,8 +90,13 @@ pub(super) async fn run(
 }
 
 impl Commits {
-    async fn one_group(self: Arc<Self>, group: String) {
+    async fn one_group(self: Arc<Self>, group: String, first: Duration) {
+        let mut due = Instant::now() + first;
         for offset in 0_i64.. {
+            if !self.pause.is_zero() {
+                tokio::time::sleep_until(due).await;
+                due += self.pause;
+            }
             let sent = Instant::now();
             if sent >= self.end {
                 return;
