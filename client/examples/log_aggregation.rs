@@ -209,11 +209,15 @@ fn check(sources: &[Source], counts: &Counts, archive: &Path) -> Outcome {
 
 /// The files named as arguments, or three that are generated.
 fn sources() -> Outcome<Vec<Source>> {
-    let mut sources = Vec::new();
+    let mut sources: Vec<Source> = Vec::new();
     for path in std::env::args().skip(1).map(PathBuf::from) {
         let content =
             std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        ensure(!content.is_empty(), || format!("{name} is empty"))?;
+        ensure(sources.iter().all(|other| other.name != name), || {
+            format!("two files are named {name}: they could not be told apart")
+        })?;
         sources.push(Source { name, lines: lines(&content) });
     }
     if sources.is_empty() {

@@ -185,7 +185,9 @@ impl Journal {
             *entries.repeated.entry(first).or_default() += 1;
         } else {
             if step > 0 && !entries.done.contains_key(&(order, step - 1)) {
-                entries.out_of_sequence.push(format!("order {order} was {name} too early"));
+                entries
+                    .out_of_sequence
+                    .push(format!("order {order} was {name} before it was {}", STEPS[step - 1]));
             }
             entries.done.insert((order, step), member);
         }
@@ -203,7 +205,9 @@ impl Journal {
     fn check(&self, orders: usize) -> Outcome {
         let entries = self.entries();
         let Entries { done, repeated, out_of_sequence, .. } = &*entries;
-        ensure(out_of_sequence.is_empty(), || out_of_sequence.join("; "))?;
+        ensure(out_of_sequence.is_empty(), || {
+            format!("{} events came too early: {}", out_of_sequence.len(), out_of_sequence[0])
+        })?;
         ensure(done.len() == orders * STEPS.len(), || {
             format!("{} of {} events were handled", done.len(), orders * STEPS.len())
         })?;

@@ -277,7 +277,10 @@ impl Sink {
             let rows = query.query_map([symbol], |row| row.get(0))?;
             let numbers: Vec<u32> = rows.collect::<rusqlite::Result<_>>()?;
             ensure(numbers.iter().copied().eq(1..=*last), || {
-                format!("{symbol} has {last} trades, and the table holds {numbers:?}")
+                let wrong = numbers.iter().zip(1..).find(|(number, row)| *number != row);
+                let first = wrong.map(|(number, row)| format!("; row {row} is trade {number}"));
+                let rows = numbers.len();
+                format!("{symbol} has {last} trades and {rows} rows{}", first.unwrap_or_default())
             })?;
         }
         Ok(())
