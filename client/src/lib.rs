@@ -18,6 +18,8 @@
 //! # }
 //! ```
 //!
+//! Whole programs, with groups, a crash, and a database as the sink, are in the folder `examples` of this crate.
+//!
 //! # Layout
 //!
 //! - [`Client`] finds the cluster and keeps `metadata`; `connections` holds its channels.

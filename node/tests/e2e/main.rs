@@ -6,6 +6,7 @@
 mod admin;
 mod cluster;
 mod commands;
+mod examples;
 mod formation;
 mod groups;
 mod kafka;

@@ -270,6 +270,7 @@ mod tests {
         assert_eq!(findings("node/src/consensus/a.rs", "let db = sled::open();"), 1);
         assert_eq!(findings("node/src/node.rs", "std::fs::read(a);"), 1);
         assert_eq!(findings("client/src/cli/a.rs", "std::fs::read(a);"), 0);
+        assert_eq!(findings("client/examples/a.rs", "std::fs::read(a);"), 0);
         assert_eq!(findings("client/src/producer.rs", "tokio::fs::read(a);"), 1);
     }
 

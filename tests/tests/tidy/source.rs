@@ -78,7 +78,8 @@ impl RustFile {
 
     /// Talks to a person at a terminal: may print, and may read the files that the person names.
     pub(crate) fn is_command_line(&self) -> bool {
-        ["client/src/cli/", "node/src/commands/"].iter().any(|dir| self.path().starts_with(dir))
+        let folders = ["client/src/cli/", "client/examples/", "node/src/commands/"];
+        folders.iter().any(|dir| self.path().starts_with(dir))
             || ["client/src/cli.rs", "node/src/main.rs", "node/src/commands.rs"]
                 .contains(&self.path())
     }
