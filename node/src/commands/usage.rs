@@ -26,7 +26,7 @@ pub(super) fn now() -> Option<ProcessUsage> {
     })
 }
 
-/// What the line of /proc/self/stat says (proc_pid_stat(5)).
+/// What the line of /proc/self/stat says (`proc_pid_stat(5)`).
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     cpu: Duration,

@@ -62,9 +62,9 @@ pub(super) async fn run(
         admin: load.client.admin(),
         topic: Arc::clone(&load.topic),
         partitions: load.partitions,
-        pause: arguments.rate.map_or(Duration::ZERO, |rate| {
-            Duration::from_secs(u64::from(arguments.groups)) / rate
-        }),
+        pause: arguments
+            .rate
+            .map_or(Duration::ZERO, |rate| Duration::from_secs(u64::from(arguments.groups)) / rate),
         warm,
         end: warm + seconds(arguments.secs),
         counted: AtomicU64::new(0),

@@ -4,8 +4,8 @@ use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::TopicPartition;
 use waymark_proto::v1;
 
-use super::groups::{assigned, phase, revoke};
-use super::topics::id_bytes;
+use crate::api::convert::groups::{assigned, phase, revoke};
+use crate::api::convert::topics::id_bytes;
 use crate::broker::groups::seam::{
     Actor, ChangeKind, Description, Event, EventKind, ExpelCause, Fact, GroupLag, MemberState,
     PartitionLag, Summary,
@@ -230,7 +230,7 @@ fn partition_lag(it: PartitionLag, name_of: NameOf<'_>) -> v1::PartitionLag {
 
 /// The number after which a page of history begins.
 pub(in crate::api) fn number_after(token: &str) -> Result<u64, Failure> {
-    let after = super::topics::page_after(token)?;
+    let after = crate::api::convert::topics::page_after(token)?;
     if after.is_empty() {
         return Ok(0);
     }

@@ -7,9 +7,9 @@ use waymark_proto::ids::TopicPartition;
 use waymark_proto::v1;
 
 use super::fields::{MAX_ID, by_id, group, known, optional};
-use super::offsets::commit_item;
-use super::topics::{id_bytes, topic_ref};
 use crate::api::admin::Topic;
+use crate::api::convert::offsets::commit_item;
+use crate::api::convert::topics::{id_bytes, topic_ref};
 use crate::api::refusal::{invalid, missing, refuse, too_large};
 use crate::broker::groups::seam::{
     Actor, Assigned, Assignor, Limits, Phase, Reason, Subscription, Told, Update,

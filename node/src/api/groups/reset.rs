@@ -18,7 +18,7 @@ use super::super::convert::offsets::MAX_NOTE;
 use super::super::convert::topics::topic_ref;
 use super::super::refusal::{invalid, missing, refuse, too_large};
 use super::super::spread::ask_other_leaders;
-use crate::broker::groups::seam::{ChangeKind, Move, PastOffset};
+use crate::broker::groups::seam::{ChangeKind, Move, Order, PastOffset};
 
 /// Partitions of one reset.
 const MAX_PARTITIONS: usize = 10_000;
@@ -212,9 +212,8 @@ impl Api {
         if asked.dry_run {
             return Ok(v1::ResetOffsetsResponse { moves, ..Default::default() });
         }
-        let who = (call.actor(""), asked.note);
-        let moved =
-            self.groups().reset(&asked.group, apply, asked.kind, who, call.deadline).await?;
+        let order = Order { kind: asked.kind, actor: call.actor(""), note: asked.note };
+        let moved = self.groups().reset(&asked.group, apply, order, call.deadline).await?;
         for (told, before) in moves.iter_mut().zip(&moved.before) {
             told.before = *before;
         }

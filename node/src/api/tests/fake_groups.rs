@@ -10,8 +10,8 @@ use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::{NodeId, TopicPartition};
 
 use crate::broker::groups::seam::{
-    Actor, Assigned, Assignor, ChangeKind, Description, Events, GroupLag, Groups, History, Limits,
-    MemberId, Move, Moved, PastOffset, Phase, Reason, Summary, Told, Update,
+    Actor, Assigned, Assignor, Description, Events, GroupLag, Groups, History, Limits, MemberId,
+    Move, Moved, Order, PastOffset, Phase, Reason, Summary, Told, Update,
 };
 
 #[derive(Debug, Default)]
@@ -153,8 +153,7 @@ impl Groups for FakeGroups {
         &self,
         _: &str,
         moves: Vec<Move>,
-        _: ChangeKind,
-        _: (Actor, String),
+        _: Order,
         _: Instant,
     ) -> Result<Moved, Failure> {
         let before = vec![None; moves.len()];

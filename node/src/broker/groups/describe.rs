@@ -8,8 +8,8 @@ use waymark_proto::ids::TopicPartition;
 
 use super::presence::{Presences, millis};
 use super::seam::{
-    Description, Events, GroupLag, Groups, History, MemberState, Move, Moved, Phase, Summary, Told,
-    Update,
+    Description, Events, GroupLag, Groups, History, MemberState, Move, Moved, Order, Phase,
+    Summary, Told, Update,
 };
 use super::session::assigned;
 use crate::broker::refusal::{failure, refused};
@@ -89,8 +89,7 @@ impl Groups for Broker {
         &self,
         group: &str,
         moves: Vec<Move>,
-        kind: ChangeKind,
-        (actor, note): (Actor, String),
+        Order { kind, actor, note }: Order,
         deadline: Instant,
     ) -> Result<Moved, Failure> {
         let shard = self.core.coordinating(group)?;

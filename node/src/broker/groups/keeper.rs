@@ -164,13 +164,12 @@ impl Core {
             let due = idle.filter_map(|(name, group, at_ms)| {
                 let change = match group.expires_ms {
                     Some(told) if told <= now_ms => GroupChange::Expire,
-                    Some(_) => return None,
                     // The notice is given in full, however late it comes.
                     None if at_ms.saturating_sub(notice_ms) <= now_ms => {
                         let at_ms = Some(at_ms.max(now_ms.saturating_add(notice_ms)));
                         GroupChange::AnnounceExpiry { at_ms }
                     }
-                    None => return None,
+                    _ => return None,
                 };
                 Some((name.to_owned(), change))
             });

@@ -222,6 +222,17 @@ pub struct Move {
     pub to: Option<i64>,
 }
 
+/// What a reset is, and who wants it.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Reset or undo.
+    pub kind: ChangeKind,
+    /// Who.
+    pub actor: Actor,
+    /// Why, in their words.
+    pub note: String,
+}
+
 /// What a reset did.
 #[derive(Debug, Clone)]
 pub struct Moved {
@@ -276,8 +287,7 @@ pub trait Groups: Send + Sync + Debug + 'static {
         &self,
         group: &str,
         moves: Vec<Move>,
-        kind: ChangeKind,
-        (actor, note): (Actor, String),
+        order: Order,
         deadline: Instant,
     ) -> Result<Moved, Failure>;
 

@@ -13,8 +13,8 @@ use super::clean;
 use crate::broker::BrokerOptions;
 use crate::broker::admin::{Admin as _, Change, NamedTopic};
 use crate::broker::groups::seam::{
-    Actor, Assignor, ChangeKind, EventKind, ExpelCause, Groups as _, Limits, Move, PastOffset,
-    Subscription, Told, Update,
+    Actor, Assignor, ChangeKind, EventKind, ExpelCause, Groups as _, Limits, Move, Order,
+    PastOffset, Subscription, Told, Update,
 };
 use crate::state::command::{CommitOffsets, Committer, OffsetCommit};
 
@@ -101,6 +101,10 @@ async fn commit(
 
 fn member(id: &str, epoch: i32) -> Committer {
     Committer::Member { id: id.to_owned(), epoch }
+}
+
+fn order(note: &str) -> Order {
+    Order { kind: ChangeKind::Reset, actor: Actor::default(), note: note.to_owned() }
 }
 
 async fn kinds(bed: &Bed) -> Vec<EventKind> {
@@ -256,8 +260,7 @@ async fn each_of_twelve_causes_is_told_by_its_own_name() {
     live(&bed, &["a"], SESSION + SOON).await;
     // 11: positions were moved.
     let moves = vec![Move { at: at(0), to: Some(0) }];
-    let who = (Actor::default(), "again".to_owned());
-    bed.broker.reset(GROUP, moves, ChangeKind::Reset, who, deadline()).await.expect("moved");
+    bed.broker.reset(GROUP, moves, order("again"), deadline()).await.expect("moved");
     // 12: another coordinator.
     bed = bed.restart().await;
     told = bed.broker.look(GROUP, "a").await.expect("it never went away");
@@ -295,9 +298,8 @@ async fn a_live_reset_restarts_all_members_and_fences_what_they_had_in_hand() {
     let all: Vec<OffsetCommit> = (0..4).map(|number| position(at(number), 40)).collect();
     commit(&bed, member("a", told.generation), all.clone()).await.expect("an owner commits");
     let moves = (0..4).map(|number| Move { at: at(number), to: Some(3) }).collect();
-    let who = || (Actor::default(), String::new());
     bed.clock.set(NOON + 1_000);
-    let moved = bed.broker.reset(GROUP, moves, ChangeKind::Reset, who(), deadline()).await;
+    let moved = bed.broker.reset(GROUP, moves, order(""), deadline()).await;
     assert_eq!(moved.expect("moved").before, vec![Some(40); 4]);
     let late = commit(&bed, member("a", told.generation), all).await.expect("a verdict each");
     assert_eq!(late, vec![Some(FailureCode::NotOwner); 4]);

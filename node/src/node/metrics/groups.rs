@@ -45,6 +45,14 @@ static LOST: Family =
 static HELD: Family =
     gauge("group_held_partitions", "Partitions in which retention waits for a group.");
 
+/// What is told of each group.
+type OfGroup = (&'static Family, fn(&GroupLag) -> u64);
+
+const OF_GROUP: [OfGroup; 2] = [
+    (&GENERATION, |group| whole(group.generation)),
+    (&HELD, |group| wide(group.partitions.iter().filter(|it| it.held).count())),
+];
+
 /// What is told of each partition; `None`: it is not known.
 type OfPartition = (&'static Family, fn(&PartitionLag) -> Option<f64>);
 
@@ -84,11 +92,7 @@ pub(super) fn write(scrape: &Scrape, page: &mut Page<'_>) -> fmt::Result {
         let labels = [("group", group.group.as_str()), ("state", state(group.phase))];
         series.gauge(&labels, wide(group.members))?;
     }
-    let of_group: [(&'static Family, fn(&GroupLag) -> u64); 2] = [
-        (&GENERATION, |group| whole(group.generation)),
-        (&HELD, |group| wide(group.partitions.iter().filter(|it| it.held).count())),
-    ];
-    for (family, of) in of_group {
+    for (family, of) in OF_GROUP {
         let mut series = page.family(family)?;
         for group in shown {
             series.gauge(&[("group", group.group.as_str())], of(group))?;

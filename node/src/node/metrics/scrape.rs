@@ -43,6 +43,10 @@ impl Sources {
 pub(super) async fn page(sources: Arc<Sources>) -> Result<String, String> {
     let space = timeout(DISK_PATIENCE, sources.disk.space()).await;
     let space = space.ok().and_then(Result::ok);
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a page of thousands of series is work for a thread of its own, and waits for no disk"
+    )]
     let writing = tokio::task::spawn_blocking(move || {
         let (census, ready) = (sources.broker.census(), sources.is_ready());
         write(Scrape { sources, census, ready, space })

@@ -19,11 +19,12 @@ use crate::state::reply::Refusal;
 /// What made a member commit with a hand-off, as on the wire.
 const CAUSE_REVOKE: i32 = 4;
 
-/// What a fact says beside from and to.
-struct Why<'a> {
+/// What a fact says beside from and to: what it was, when, and by whom.
+struct Deed<'a> {
     kind: ChangeKind,
     cause: i32,
     note: &'a str,
+    change: &'a Change,
 }
 
 impl Groups {
@@ -78,8 +79,8 @@ impl Groups {
         }
         let Some(mut group) = self.by_name.remove(name) else { return Ok(0) };
         let change = Change { time_ms, actor: Arc::new(actor) };
-        let why = Why { kind: ChangeKind::Delete, cause: 0, note: "" };
-        group.remove_offsets(name, &gone, &why, &change, &mut self.offsets);
+        let deed = Deed { kind: ChangeKind::Delete, cause: 0, note: "", change: &change };
+        group.remove_offsets(name, &gone, &deed, &mut self.offsets);
         let from = group.events.next_number();
         if !gone.is_empty() {
             let event = Event::new(EventKind::Deleted, time_ms, &change.actor);
@@ -106,8 +107,8 @@ impl Group {
         let change = Change { time_ms: change.time_ms, actor };
         let cause = commit.cause;
         let note = commit.note.clone();
-        let why = Why { kind: ChangeKind::Commit, cause, note: &note };
-        Ok(self.record(commit, &forbidden, &why, &change, offsets))
+        let deed = Deed { kind: ChangeKind::Commit, cause, note: &note, change: &change };
+        Ok(self.record(commit, &forbidden, &deed, offsets))
     }
 
     /// Positions that the committer may not move, by their place in the commit.
@@ -132,8 +133,7 @@ impl Group {
         &mut self,
         commit: CommitOffsets,
         forbidden: &[usize],
-        why: &Why<'_>,
-        change: &Change,
+        deed: &Deed<'_>,
         offsets: &mut Offsets,
     ) -> Vec<Result<(), Refusal>> {
         let places: Vec<TopicPartition> = commit.items.iter().map(|it| it.at).collect();
@@ -142,7 +142,7 @@ impl Group {
         let verdicts = offsets.commit(commit, forbidden);
         for (at, before) in places.into_iter().zip(before) {
             let after = offsets.get(&group, at);
-            self.note_move(at, (before, after), why, change);
+            self.note_move(at, (before, after), deed);
         }
         verdicts
     }
@@ -151,12 +151,12 @@ impl Group {
         &mut self,
         at: TopicPartition,
         (before, after): (Option<i64>, Option<i64>),
-        why: &Why<'_>,
-        change: &Change,
+        deed: &Deed<'_>,
     ) {
         if before == after {
             return;
         }
+        let Deed { kind, cause, note, change } = deed;
         let fact = Fact {
             sequence: 0,
             time_ms: change.time_ms,
@@ -164,11 +164,11 @@ impl Group {
             count: 1,
             before,
             after,
-            kind: why.kind,
-            cause: why.cause,
+            kind: *kind,
+            cause: *cause,
             actor: Arc::clone(&change.actor),
             generation: self.generation,
-            note: why.note.to_owned(),
+            note: (*note).to_owned(),
         };
         self.ledger.note(at, fact);
     }
@@ -204,8 +204,9 @@ impl Group {
         let forbidden = self.forbidden(&commit)?;
         let actor = self.actor_of(&release.member, &change.actor);
         let change = Change { time_ms: change.time_ms, actor };
-        let why = Why { kind: ChangeKind::Handoff, cause: CAUSE_REVOKE, note: "" };
-        Ok(self.record(commit, &forbidden, &why, &change, offsets))
+        let (kind, cause) = (ChangeKind::Handoff, CAUSE_REVOKE);
+        let deed = Deed { kind, cause, note: "", change: &change };
+        Ok(self.record(commit, &forbidden, &deed, offsets))
     }
 
     /// Moves positions, and whoever holds them starts again there. Returns what was committed before.
@@ -217,12 +218,12 @@ impl Group {
         change: &Change,
         offsets: &mut Offsets,
     ) -> Vec<Option<i64>> {
-        let why = Why { kind, cause: 0, note };
+        let deed = Deed { kind, cause: 0, note, change };
         let mut all_before = Vec::with_capacity(items.len());
         for (at, to) in items {
             let before = offsets.get(name, *at);
             offsets.put(name, *at, *to, change.time_ms);
-            self.note_move(*at, (before, *to), &why, change);
+            self.note_move(*at, (before, *to), &deed);
             self.restart(*at);
             all_before.push(before);
         }
@@ -263,8 +264,8 @@ impl Group {
         }
         self.expires_ms = None;
         let gone = offsets.places_of(name);
-        let why = Why { kind: ChangeKind::Expiry, cause: 0, note: "" };
-        self.remove_offsets(name, &gone, &why, change, offsets);
+        let deed = Deed { kind: ChangeKind::Expiry, cause: 0, note: "", change };
+        self.remove_offsets(name, &gone, &deed, offsets);
         let event = Event::new(EventKind::Expired, change.time_ms, &change.actor);
         self.events.push(event.about(&gone));
     }
@@ -273,13 +274,12 @@ impl Group {
         &mut self,
         name: &str,
         gone: &[TopicPartition],
-        why: &Why<'_>,
-        change: &Change,
+        deed: &Deed<'_>,
         offsets: &mut Offsets,
     ) {
         for at in gone {
             let before = offsets.get(name, *at);
-            self.note_move(*at, (before, None), why, change);
+            self.note_move(*at, (before, None), deed);
         }
         if !gone.is_empty() {
             offsets.delete(name, gone);
