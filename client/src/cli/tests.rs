@@ -72,6 +72,7 @@ fn every_command_is_understood() {
         "bench rate --rate 5000 --partitions 1000 --topic many",
         "bench read",
         "bench commit --groups 8",
+        "bench rebalance --changes 2 --kills 1 --pause 100ms",
         "bench gap --kill 1=100,2=200",
     ];
     for line in lines {
@@ -145,7 +146,7 @@ fn help_of_every_command_ends_with_the_exit_codes() {
     }
     let mut leaves = 0;
     walk(&mut Arguments::command(), "", &mut leaves);
-    assert_eq!(leaves, 33);
+    assert_eq!(leaves, 34);
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn the_list_of_commands_stays_as_it_is() {
             "offsets list|show|commit",
             "group list|describe|members|lag|reset|undo|explain|history|delete|seek|remove-member|watch",
             "cluster describe|health|verify|info|transfer",
-            "bench max|one|rate|read|commit|gap",
+            "bench max|one|rate|read|commit|rebalance|gap",
         ]
     );
 }
