@@ -87,19 +87,80 @@ async fn keys_headers_and_places_are_printed_as_the_format_says() {
 }
 
 #[tokio::test]
-async fn a_group_goes_on_after_what_was_printed_and_not_after_what_was_fetched() {
+async fn a_member_goes_on_after_what_was_printed_and_not_after_what_was_fetched() {
     let fake = Fake::start(1);
     let lines = Lines::new("group", b"0\n1\n2\n3\n");
     waymark(&fake, &["produce", TOPIC, lines.path()]).await;
-    let words = ["consume", TOPIC, "--group", "g", "--commit", "-n", "1"];
-    assert_eq!(waymark(&fake, &words).await.1, "0\n");
-    assert_eq!(waymark(&fake, &words).await.1, "1\n");
-    let words = ["consume", TOPIC, "--group", "g", "-e"];
-    assert_eq!(waymark(&fake, &words).await.1, "2\n3\n");
-    let (exit, _, error) =
-        waymark(&fake, &["offsets", "commit", "g", TOPIC, "--to", "beginning"]).await;
+    let one = ["consume", TOPIC, "--group", "g", "-n", "1"];
+    assert_eq!(waymark(&fake, &one).await, (Exit::Done, "0\n".to_owned(), String::new()));
+    assert!(fake.lock().group.members.is_empty(), "it has left");
+    assert_eq!(waymark(&fake, &one).await.1, "1\n");
+    let unseen = ["consume", TOPIC, "--group", "g", "-e", "--no-commit"];
+    assert_eq!(waymark(&fake, &unseen).await.1, "2\n3\n");
+    let rest = ["consume", TOPIC, "--group", "g", "-e"];
+    assert_eq!(waymark(&fake, &rest).await.1, "2\n3\n", "nothing had been committed");
+    assert_eq!(waymark(&fake, &rest).await.1, "");
+    let back = ["offsets", "commit", "g", TOPIC, "--to", "beginning"];
+    let (exit, _, error) = waymark(&fake, &back).await;
     assert_eq!((exit, error.as_str()), (Exit::Done, ""));
-    assert_eq!(waymark(&fake, &words).await.1, "0\n1\n2\n3\n");
+    assert_eq!(waymark(&fake, &rest).await.1, "0\n1\n2\n3\n");
+}
+
+#[tokio::test]
+async fn named_partitions_are_read_without_joining_and_committed_on_demand() {
+    let fake = Fake::start(2);
+    let lines = Lines::new("manual", b"0\n1\n2\n");
+    waymark(&fake, &["produce", TOPIC, lines.path(), "-p", "1"]).await;
+    let look = ["consume", TOPIC, "--group", "g", "-p", "1", "-n", "2"];
+    let commit = ["consume", TOPIC, "--group", "g", "-p", "1", "-n", "2", "--commit"];
+    assert_eq!(waymark(&fake, &look).await.1, "0\n1\n");
+    assert_eq!(waymark(&fake, &commit).await.1, "0\n1\n", "looking commits nothing");
+    let rest = ["consume", TOPIC, "--group", "g", "-p", "1", "-e"];
+    assert_eq!(waymark(&fake, &rest).await.1, "2\n");
+    assert_eq!(fake.lock().group.heard.len(), 0, "nobody has joined");
+}
+
+#[tokio::test]
+async fn a_member_that_is_interrupted_commits_and_leaves() {
+    let fake = Fake::start(2);
+    let lines = Lines::new("interrupted", b"0\n1\n2\n");
+    waymark(&fake, &["produce", TOPIC, lines.path(), "-p", "0"]).await;
+    let interrupt = CancellationToken::new();
+    let words = ["waymark", "consume", TOPIC, "--group", "g", "-q", "--bootstrap", "alive:1"];
+    let Arguments { call: Call { command, mut global } } =
+        Arguments::try_parse_from(words).unwrap();
+    global.dial = Some(fake.config().dial);
+    let (mut out, captured) = Output::captured(global.output);
+    let consuming = cli::execute(command, &global, &mut out, interrupt.clone());
+    let stopping = async {
+        while captured.text() != "0\n1\n2\n" {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        interrupt.cancel();
+    };
+    let (outcome, ()) = tokio::join!(consuming, stopping);
+    assert_eq!(outcome.unwrap_err().exit(), Exit::Interrupted);
+    let inner = fake.lock();
+    assert!(inner.group.members.is_empty(), "it has left");
+    assert_eq!(inner.committed.get(&("g".to_owned(), 0)), Some(&3));
+}
+
+#[tokio::test]
+async fn what_a_member_cannot_do_says_what_to_do_instead() {
+    let fake = Fake::start(1);
+    let words = ["consume", TOPIC, "--group", "g", "--from", "beginning"];
+    let (exit, _, error) = waymark(&fake, &words).await;
+    assert_eq!(exit, Exit::Unusable);
+    assert!(error.contains("waymark group reset g"), "{error}");
+    let words = ["consume", TOPIC, "--group", "g", "--session-timeout", "1s"];
+    let (exit, _, error) = waymark(&fake, &words).await;
+    assert_eq!(exit, Exit::Unusable);
+    assert!(error.contains("session.timeout.ms"), "{error}");
+    fake.lock().group.faults.push_back(fake::failure(Code::InvalidPattern, Class::Fix));
+    let words = ["consume", "--pattern", "((", "--group", "g"];
+    assert_eq!(waymark(&fake, &words).await.0, Exit::Unusable);
+    let words = ["consume", "nope", "--group", "g"];
+    assert!(waymark(&fake, &words).await.2.contains("waymark topic create nope"));
 }
 
 #[tokio::test]

@@ -103,11 +103,13 @@ impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         let exit = match error {
             Error::Timeout { .. } | Error::Transport { .. } => Exit::Unreachable,
-            Error::Config(_) => Exit::Unusable,
+            Error::Config(_) | Error::NoGroup | Error::EmptySubscription => Exit::Unusable,
+            _ if error.is(FailureCode::InvalidPattern) => Exit::Unusable,
             _ => Exit::Refused,
         };
         let advice = match error {
             Error::Config(_) => "; give it with -X key=value",
+            Error::NoOffset { .. } => "; or begin at the first with -X auto.offset.reset=earliest",
             _ if exit == Exit::Unreachable && error.refusal().is_none() => {
                 "; is the cluster running, and is --bootstrap HOST:PORT right?"
             }
@@ -175,6 +177,16 @@ mod tests {
             let code = format!("  {:<5}", exit as u8);
             assert!(EXIT_CODES.lines().any(|line| line.starts_with(&code)), "{exit:?}");
         }
+    }
+
+    #[test]
+    fn a_group_that_cannot_go_on_says_whether_the_arguments_are_to_blame() {
+        let exit = |error: Error| Failure::from(error).exit();
+        assert_eq!(exit(Error::EmptySubscription), Exit::Unusable);
+        assert_eq!(exit(Error::NoGroup), Exit::Unusable);
+        let taken = Error::InstanceFenced { group: "g".into(), instance: "seat".into() };
+        assert_eq!(exit(taken), Exit::Refused);
+        assert_eq!(exit(Error::MemberFenced { group: "g".into() }), Exit::Refused);
     }
 
     #[test]

@@ -158,7 +158,11 @@ impl Cursors {
         caught_up: bool,
     ) -> bool {
         let Some(open) = self.open.get_mut(&cursor) else { return false };
-        open.position.offset = next_offset;
+        if next_offset > open.position.offset {
+            open.position.offset = next_offset;
+            // What it reads on from is of this log, under the leader epoch that each read is checked against.
+            open.position.last_fetched_epoch = None;
+        }
         open.told = true;
         self.credit = self.credit.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
         if caught_up && !open.woken {

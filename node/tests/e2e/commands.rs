@@ -33,11 +33,18 @@ async fn the_commands_of_the_readme_do_what_it_says() {
     let first = said(&cluster, "consume orders --from beginning -n 5 -f %p@%o:%v\\n", "");
     assert_eq!(first.lines().count(), 5);
     assert!(first.lines().all(|line| line.contains('@')), "{first}");
-    let all = said(&cluster, "consume orders --group billing --commit -e", "");
+    let all = said(&cluster, "consume orders --group billing -e", "");
     let mut numbers: Vec<u32> = all.lines().map(|line| line.parse().unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=1_000).collect::<Vec<u32>>());
-    assert_eq!(said(&cluster, "consume orders --group billing --commit -e", ""), "", "it goes on");
+    assert_eq!(said(&cluster, "consume orders --group billing -e", ""), "", "it goes on");
+    let described = said(&cluster, "group describe billing", "");
+    assert!(described.contains("orders"), "{described}");
+    said(&cluster, "group reset billing --to earliest", "");
+    assert_eq!(said(&cluster, "consume orders --group billing -n 7", "").lines().count(), 7);
+    let explained = said(&cluster, "group explain billing", "");
+    assert!(explained.contains("joined") && explained.contains("left for good"), "{explained}");
+    assert_eq!(said(&cluster, "consume orders --group billing -e", "").lines().count(), 993);
     let shown = said(&cluster, "offsets show billing", "");
     assert!(shown.contains("orders") && shown.contains("lag 0"), "{shown}");
     let described: Value =
@@ -66,4 +73,12 @@ async fn the_demonstration_keeps_every_promise_and_counts() {
     ] {
         assert_eq!(report[count], expected, "{count} of {report}");
     }
+    let group = &report["group"];
+    for (count, expected) in [("lost", 0), ("repeated_planned", 0), ("two_owners", 0)] {
+        assert_eq!(group[count], expected, "{count} of {report}");
+    }
+    assert_eq!(group["repeated_after_kill"], group["uncommitted_at_kill"], "{report}");
+    assert_eq!(group["read"], group["records"], "{report}");
+    assert!(group["records"].as_u64() > Some(1_000), "{report}");
+    assert_eq!(group["explained"], true, "{report}");
 }

@@ -42,6 +42,19 @@ fn turns_go_round() {
 }
 
 #[test]
+fn a_cursor_is_held_to_the_epoch_it_came_with_until_it_has_read_from_this_log() {
+    let mut cursors = Cursors::new(10);
+    let came = Position { last_fetched_epoch: Some(1), ..position(50) };
+    cursors.apply(Control { add: vec![(1, Ok(came))], credit: 1_000, ..Control::default() });
+    assert_eq!(cursors.take().unwrap().position.last_fetched_epoch, Some(1));
+    cursors.wake(1);
+    cursors.served(1, 0, 50, true);
+    assert_eq!(cursors.take().unwrap().position.last_fetched_epoch, Some(1), "nothing was read");
+    cursors.served(1, 10, 51, false);
+    assert_eq!(cursors.take().unwrap().position.last_fetched_epoch, None);
+}
+
+#[test]
 fn a_cursor_that_caught_up_is_read_again_only_when_woken() {
     let mut cursors = Cursors::new(10);
     cursors.apply(adding(&[1], 1_000));

@@ -1,14 +1,16 @@
 //! `waymark demo`: the main job before one's eyes. Three node processes take records, lose a leader, and give everything
-//! back; then it is counted. Owns the order of the story; what is counted belongs to `tally`.
+//! back; then it is counted, and three consumers share the topic as a group. Owns the order of the story; what is counted belongs to `tally`.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `input` | the records |
 //! | `produce` | sending them, and how long nobody was served |
 //! | `read` | the consumer |
+//! | `group` | three consumers that share the topic, and what they read |
 //! | `tally` | lost, duplicated, out of order |
 //! | `screen` | what it looks like |
 
+mod group;
 mod input;
 mod produce;
 mod read;
@@ -35,9 +37,11 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Watch three nodes take records, lose a leader to SIGKILL, and give back every acknowledged record.
+/// Watch three nodes take records, lose a leader to SIGKILL, and give back every acknowledged record; then three consumers
+/// share the topic, of which one is killed.
 ///
-/// Ends with 0 only if no acknowledged record was lost, repeated or out of order.
+/// Ends with 0 only if no acknowledged record was lost, repeated or out of order, and the group lost nothing and repeated
+/// nothing but what the killed consumer had not committed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Produce the lines of this file instead, and compare what is read with it byte for byte.

@@ -13,7 +13,8 @@ use super::super::Failure;
 use super::input::{Input, TOPIC, place};
 use super::tally::{Spot, Tally};
 
-const GROUP: &str = "demo";
+/// The group of the demonstration.
+pub(super) const GROUP: &str = "demo";
 const POLL: Duration = Duration::from_millis(200);
 /// Nothing new for this long before the end means that the records will not come any more.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,8 +1,9 @@
-//! Owns what the demonstration looks like: sections, lines, the final table. Says nothing but what it is given.
+//! Owns what the demonstration looks like: sections, lines, tables of what was counted. Says nothing but what it is given.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use super::group::GroupReport;
 use super::tally::Report;
 
 const BOLD: &str = "\u{1b}[1m";
@@ -40,14 +41,8 @@ impl Screen {
         self.write(&format!("   {}", self.paint(DIM, text)));
     }
 
-    /// The last word.
-    pub(super) fn result(&self, report: &Report) {
-        if self.json {
-            // A report is numbers and flags, which JSON always holds.
-            let text = serde_json::to_string(report).unwrap_or_default();
-            println!("{text}");
-            return;
-        }
+    /// What was counted before the group shares the topic.
+    pub(super) fn counts(&self, report: &Report) {
         let counts = &report.counts;
         self.number("records acknowledged", counts.acknowledged, None);
         self.number("read", counts.read, None);
@@ -63,6 +58,35 @@ impl Screen {
         self.fact("replicas", report.replicas_identical);
         if let Some(identical) = report.file_identical {
             self.fact("file and what was read", identical);
+        }
+    }
+
+    /// What the group read.
+    pub(super) fn group(&self, report: &GroupReport) {
+        let counts = &report.counts;
+        let number = |what: &str, count: u64, well: Option<bool>| {
+            self.number(what, usize::try_from(count).unwrap_or(usize::MAX), well);
+        };
+        number("records acknowledged", report.records, None);
+        number("read by the group", counts.read, None);
+        number("lost", counts.lost, Some(counts.lost == 0));
+        let planned = counts.repeated_planned;
+        number("repeated when planned", planned, Some(planned == 0));
+        let (again, due) = (counts.repeated_after_kill, report.uncommitted_at_kill);
+        number("repeated after the kill", again, Some(again == due));
+        self.aside(&format!(
+            "consumer-b had read {} records since its last commit; their next owner began there",
+            due
+        ));
+    }
+
+    /// The last word.
+    pub(super) fn result(&self, report: &Report) {
+        if self.json {
+            // A report is numbers and flags, which JSON always holds.
+            let text = serde_json::to_string(report).unwrap_or_default();
+            println!("{text}");
+            return;
         }
         let held = report.broken_promises().is_empty();
         let (colour, verdict) =

@@ -1,4 +1,4 @@
-//! The eight steps of the demonstration, in order. Owns what happens to the cluster; counting and looks are elsewhere.
+//! The nine steps of the demonstration, in order. Owns what happens to the cluster; counting and looks are elsewhere.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use waymark_client::{
 
 use super::super::Failure;
 use super::super::local::LocalCluster;
+use super::group::share;
 use super::input::{FIRST, Input, TOPIC};
 use super::produce::{Pulse, producer, send_rest, spot};
 use super::read::{Values, consumer, ends, partitions, read_to};
@@ -71,7 +72,7 @@ pub(super) async fn tell(
     screen.section(8, "Count");
     let replicas_identical = scene.compare_replicas().await?;
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Ok(Report {
+    let mut report = Report {
         counts: scene.tally.counts(),
         file_identical: input.is_file(scene.values.in_order()),
         replicas_identical,
@@ -79,8 +80,15 @@ pub(super) async fn tell(
         without_service_ms: millis(loss.without_service),
         elsewhere_ms: millis(loss.elsewhere),
         catch_up_ms: millis(catch_up),
+        group: None,
         seconds: began.elapsed().as_secs_f64(),
-    })
+    };
+    screen.counts(&report);
+    screen.section(9, "Share the topic: three consumers of group demo");
+    let connection = (&scene.client, scene.cluster.addresses());
+    report.group = Some(share(screen, connection, &scene.all).await?);
+    report.seconds = began.elapsed().as_secs_f64();
+    Ok(report)
 }
 
 async fn start(

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::group::GroupReport;
+
 /// Where a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Spot {
@@ -98,6 +100,9 @@ pub(super) struct Report {
     pub(super) elsewhere_ms: u64,
     /// From the restart of the killed node until it had caught up.
     pub(super) catch_up_ms: u64,
+    /// What three consumers that share the topic found; absent until they have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) group: Option<GroupReport>,
     pub(super) seconds: f64,
 }
 
@@ -123,6 +128,7 @@ impl Report {
         if !self.replicas_identical {
             broken.push("the replicas differ".to_owned());
         }
+        broken.extend(self.group.iter().flat_map(GroupReport::broken_promises));
         broken
     }
 }
