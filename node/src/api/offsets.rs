@@ -182,7 +182,10 @@ impl Topics {
 }
 
 impl Api {
-    pub(super) async fn topics_of(&self, given: impl Iterator<Item = Option<&v1::TopicRef>>) -> Topics {
+    pub(super) async fn topics_of(
+        &self,
+        given: impl Iterator<Item = Option<&v1::TopicRef>>,
+    ) -> Topics {
         let named: BTreeSet<_> =
             given.flatten().map(|topic| (topic.name.clone(), topic.topic_id.clone())).collect();
         let looked_up = named.into_iter().map(|(name, topic_id)| async move {

@@ -52,8 +52,8 @@ use crate::env::Env;
 
 use barrier::Barriers;
 use cluster::Told;
-use holds::Holds;
 pub use cluster::{Census, HostedPartition, LedPartition};
+use holds::Holds;
 use lane::Lane;
 pub use numbers::{Failures, Numbers, Room, TopicNumbers};
 use topics::Barrier;

@@ -243,10 +243,21 @@ mod tests {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
         assert_eq!(offsets.commit(by(Some("m"), 2, vec![item(0, 20)]), &[]), [Ok(())]);
-        assert_eq!(offsets.commit(by(Some("m"), 1, vec![item(0, 10)]), &[]), [Err(Refusal::Superseded)]);
+        assert_eq!(
+            offsets.commit(by(Some("m"), 1, vec![item(0, 10)]), &[]),
+            [Err(Refusal::Superseded)]
+        );
         assert_eq!(stored(&offsets, 0), Some(20));
-        assert_eq!(offsets.commit(by(Some("m"), 3, vec![item(0, 5)]), &[]), [Ok(())], "a seek back");
-        assert_eq!(offsets.commit(by(Some("n"), 1, vec![item(0, 7)]), &[]), [Ok(())], "another member");
+        assert_eq!(
+            offsets.commit(by(Some("m"), 3, vec![item(0, 5)]), &[]),
+            [Ok(())],
+            "a seek back"
+        );
+        assert_eq!(
+            offsets.commit(by(Some("n"), 1, vec![item(0, 7)]), &[]),
+            [Ok(())],
+            "another member"
+        );
     }
 
     #[test]
@@ -255,7 +266,10 @@ mod tests {
         let mut offsets = Offsets::default();
         offsets.commit(by(Some("m"), 5, vec![item(0, 50)]), &[]);
         assert_eq!(offsets.commit(by(Some("m"), 0, vec![item(0, 60)]), &[]), [Ok(())]);
-        assert_eq!(offsets.commit(by(Some("m"), 4, vec![item(0, 40)]), &[]), [Err(Refusal::Superseded)]);
+        assert_eq!(
+            offsets.commit(by(Some("m"), 4, vec![item(0, 40)]), &[]),
+            [Err(Refusal::Superseded)]
+        );
     }
 
     #[test]

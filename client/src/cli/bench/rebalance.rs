@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Load, LoadArguments, Measured, in_words, measured, seconds};
+use crate::admin::OffsetSpec;
 use crate::cli::Context;
 use crate::cli::exit::Failure;
 use crate::cli::measure::Latencies;
-use crate::admin::OffsetSpec;
 use crate::client::Client;
 use crate::config::{ConsumerConfig, OffsetReset};
 use crate::consumer::Consumer;
@@ -274,11 +274,7 @@ async fn send(
     }
 }
 
-async fn read_to_the_end(
-    admin: &crate::Admin,
-    load: &Load,
-    book: &Shared,
-) -> Result<(), Failure> {
+async fn read_to_the_end(admin: &crate::Admin, load: &Load, book: &Shared) -> Result<(), Failure> {
     let deadline = Instant::now() + LAST_READS;
     let all = (0..load.partitions).map(|partition| (&*load.topic, partition));
     let listed = admin.list_offsets(all, OffsetSpec::Latest).await?;

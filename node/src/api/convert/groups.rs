@@ -104,8 +104,7 @@ pub(in crate::api) fn update(
         || given.session_timeout_ms + given.processing_timeout_ms + given.drain_timeout_ms != 0;
     let limits = limits(&given)?;
     let offsets = given.final_offsets.iter().zip(places);
-    let final_offsets =
-        offsets.map(|(item, at)| at.clone().and_then(|at| commit_item(at, item)));
+    let final_offsets = offsets.map(|(item, at)| at.clone().and_then(|at| commit_item(at, item)));
     Ok(Update {
         member_epoch,
         rack: given.rack.unwrap_or_default(),
@@ -130,7 +129,10 @@ fn owned(given: &v1::Owned) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
 }
 
 /// What a member is told.
-pub(in crate::api) fn told(told: Told, final_offsets: Vec<v1::OffsetCommit>) -> v1::CoordinatorUpdate {
+pub(in crate::api) fn told(
+    told: Told,
+    final_offsets: Vec<v1::OffsetCommit>,
+) -> v1::CoordinatorUpdate {
     let revoked = told.assigned.iter().filter_map(|it| Some(revoke(it, it.revoked?)));
     let revoke = revoked.collect();
     let outcomes = final_offsets.into_iter().zip(told.final_offsets);
@@ -273,12 +275,18 @@ mod tests {
     fn a_join_says_who_and_what_and_0_stands_for_defaults() {
         let read = update(join(), &[], Actor::default()).expect("a good join");
         let limits = read.limits.expect("a join has limits");
-        assert_eq!((limits.session_ms, limits.processing_ms, limits.drain_ms), (45_000, 300_000, 30_000));
+        assert_eq!(
+            (limits.session_ms, limits.processing_ms, limits.drain_ms),
+            (45_000, 300_000, 30_000)
+        );
         let nameless = v1::MemberUpdate { member_id: String::new(), ..join() };
         assert_eq!(code(nameless), Some(FailureCode::InvalidArgument));
         let nothing = v1::MemberUpdate { subscription: None, ..join() };
         assert_eq!(code(nothing), Some(FailureCode::InvalidArgument));
-        assert_eq!(code(v1::MemberUpdate { group_id: String::new(), ..join() }), Some(FailureCode::InvalidGroupId));
+        assert_eq!(
+            code(v1::MemberUpdate { group_id: String::new(), ..join() }),
+            Some(FailureCode::InvalidGroupId)
+        );
     }
 
     #[test]

@@ -175,7 +175,8 @@ impl GroupService for Api {
             told.map(|(name, lag)| group_lag(name, lag, &name_of)).collect();
         ask_leaders(self, &call, &names, &mut groups, |channel, part| {
             Box::pin(async move {
-                let part = part.map(|group_ids| v1::GetLagRequest { group_ids, ..Default::default() });
+                let part =
+                    part.map(|group_ids| v1::GetLagRequest { group_ids, ..Default::default() });
                 let answer = GroupServiceClient::new(channel).get_lag(part).await?;
                 Ok(answer.into_inner().groups)
             })
@@ -407,9 +408,9 @@ fn named_members(
     if request.all {
         return members.iter().map(|it| by_id(&it.member)).collect();
     }
-    let seats = request.instance_ids.iter().map(|id| v1::MemberResult {
-        instance_id: id.clone(),
-        ..v1::MemberResult::default()
-    });
+    let seats = request
+        .instance_ids
+        .iter()
+        .map(|id| v1::MemberResult { instance_id: id.clone(), ..v1::MemberResult::default() });
     request.member_ids.iter().map(|id| by_id(id)).chain(seats).collect()
 }

@@ -110,9 +110,10 @@ impl Session {
     }
 
     fn take_seat(&mut self, message: &v1::MemberUpdate) {
-        let same = self.member.as_ref().is_some_and(|seat| {
-            seat.group == message.group_id && seat.member == message.member_id
-        });
+        let same = self
+            .member
+            .as_ref()
+            .is_some_and(|seat| seat.group == message.group_id && seat.member == message.member_id);
         if same || message.group_id.is_empty() || message.member_id.is_empty() {
             return;
         }

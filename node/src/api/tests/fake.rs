@@ -18,9 +18,9 @@ use crate::api::admin::{
     NodeView, PartitionPlace, Problem, Spot, Stand, Topic, Verdict,
 };
 use crate::api::logs::{Append, Appended, Appending, Batches, Logs, Marks, ReadAt};
+use crate::broker::groups::seam::Actor;
 use crate::state::Receipt;
 use crate::state::batch::BatchHeader;
-use crate::broker::groups::seam::Actor;
 use crate::state::command::CommitOffsets;
 
 pub(super) const TOPIC: TopicId = TopicId([7; 16]);

@@ -10,8 +10,8 @@ use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::{NodeId, TopicPartition};
 
 use crate::broker::groups::seam::{
-    Actor, Assigned, Assignor, ChangeKind, Description, Events, GroupLag, Groups, History, Limits, MemberId,
-    Move, Moved, PastOffset, Phase, Reason, Summary, Told, Update,
+    Actor, Assigned, Assignor, ChangeKind, Description, Events, GroupLag, Groups, History, Limits,
+    MemberId, Move, Moved, PastOffset, Phase, Reason, Summary, Told, Update,
 };
 
 #[derive(Debug, Default)]

@@ -3,8 +3,8 @@
 mod calls;
 mod fake;
 mod fake_groups;
-mod grouping;
 mod fetching;
+mod grouping;
 mod producing;
 mod relaying;
 mod world;

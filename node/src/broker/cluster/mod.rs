@@ -21,6 +21,6 @@ pub(super) mod survey;
 mod transfer;
 mod verify;
 
-pub(super) use positions::Position;
 pub use census::{Census, HostedPartition, LedPartition};
+pub(super) use positions::Position;
 pub(super) use survey::Told;

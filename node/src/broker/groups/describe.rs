@@ -8,7 +8,8 @@ use waymark_proto::ids::TopicPartition;
 
 use super::presence::{Presences, millis};
 use super::seam::{
-    Description, Events, GroupLag, Groups, History, MemberState, Move, Moved, Phase, Summary, Told, Update,
+    Description, Events, GroupLag, Groups, History, MemberState, Move, Moved, Phase, Summary, Told,
+    Update,
 };
 use super::session::assigned;
 use crate::broker::refusal::{failure, refused};
@@ -119,11 +120,7 @@ impl Groups for Broker {
         plan.ok_or_else(|| refused(&Refusal::NoGroup))
     }
 
-    async fn lags(
-        &self,
-        groups: &[String],
-        deadline: Instant,
-    ) -> Vec<Result<GroupLag, Failure>> {
+    async fn lags(&self, groups: &[String], deadline: Instant) -> Vec<Result<GroupLag, Failure>> {
         self.core.lags(groups, deadline).await
     }
 

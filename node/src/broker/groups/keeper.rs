@@ -41,7 +41,8 @@ pub(in crate::broker) async fn keep(core: &Arc<Core>) {
         last = now;
         let led = led(core);
         core.forget_groups_led_elsewhere(&led);
-        let topics_due = catalog.has_changed().unwrap_or(false) || topics_seen.elapsed() > TOPICS_LOOK;
+        let topics_due =
+            catalog.has_changed().unwrap_or(false) || topics_seen.elapsed() > TOPICS_LOOK;
         if topics_due {
             catalog.mark_unchanged();
             topics_seen = now;

@@ -20,7 +20,6 @@ pub mod seam;
 mod session;
 mod topics;
 
-
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use waymark_proto::failure::Failure;
 use waymark_proto::ids::{NodeId, TopicPartition};
 
+use crate::state::command::OffsetCommit;
 pub use crate::state::groups::{
     Actor, Assignor, ChangeKind, Event, EventKind, ExpelCause, Fact, Limits, MemberId, PastOffset,
     Reason, Subscription,
 };
-use crate::state::command::OffsetCommit;
 
 /// One message of a member: all that it wants and holds.
 #[derive(Debug, Clone, Default)]
@@ -290,11 +290,7 @@ pub trait Groups: Send + Sync + Debug + 'static {
     ) -> Result<Vec<(TopicPartition, PastOffset)>, Failure>;
 
     /// How far groups are behind, in the order asked.
-    async fn lags(
-        &self,
-        groups: &[String],
-        deadline: Instant,
-    ) -> Vec<Result<GroupLag, Failure>>;
+    async fn lags(&self, groups: &[String], deadline: Instant) -> Vec<Result<GroupLag, Failure>>;
 
     /// How far the groups were behind that this node coordinates, when it last looked.
     fn last_lags(&self) -> Vec<GroupLag>;

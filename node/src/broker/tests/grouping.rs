@@ -313,7 +313,9 @@ async fn a_group_that_was_idle_for_thirty_days_resumes_where_it_was() {
     let bed = Bed::start().await;
     let told = join(&bed, "a").await;
     commit(&bed, member("a", told.generation), vec![position(at(0), 7)]).await.expect("its own");
-    send(&bed, Update { leave: Some(false), ..says("a", Some(told.generation)) }).await.expect("left");
+    send(&bed, Update { leave: Some(false), ..says("a", Some(told.generation)) })
+        .await
+        .expect("left");
     bed.clock.set(NOON + 30 * 24 * 3_600_000);
     sleep(Duration::from_secs(30)).await;
     let back = join(&bed, "a2").await;

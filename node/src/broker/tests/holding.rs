@@ -133,7 +133,8 @@ async fn floors_follow_commits_through_a_restart_and_back_when_they_are_deleted(
     commit(&bed, 7).await;
     let bed = bed.restart().await;
     assert_eq!(floor(&bed, at(0)), Some(7));
-    let deleted = bed.broker.delete_offsets("g", None, Actor::default(), Instant::now() + PATIENCE).await;
+    let deleted =
+        bed.broker.delete_offsets("g", None, Actor::default(), Instant::now() + PATIENCE).await;
     assert_eq!(deleted, Ok(()));
     sleep(SOON).await;
     assert_eq!(floor(&bed, at(0)), Some(0), "a group without a commit has read nothing");

@@ -6,8 +6,8 @@ use waymark_proto::ids::{NodeId, PartitionId, ReplicaId, ShardId, TopicId, Topic
 use waymark_proto::stored;
 
 use super::DecodeError;
-use crate::state::groups::Actor;
 use crate::state::command::{NodeEntry, PartitionSettings, ShardEntry};
+use crate::state::groups::Actor;
 
 /// `message.timestamp.type` as stored.
 const LOG_APPEND_TIME: i32 = 1;
@@ -22,7 +22,10 @@ pub(in crate::state) fn topic_bytes(topic: TopicId) -> Bytes {
     Bytes::copy_from_slice(&topic.0)
 }
 
-pub(in crate::state) fn topic_partition(bytes: &[u8], partition: i32) -> Result<TopicPartition, DecodeError> {
+pub(in crate::state) fn topic_partition(
+    bytes: &[u8],
+    partition: i32,
+) -> Result<TopicPartition, DecodeError> {
     Ok(TopicPartition { topic: topic(bytes)?, partition: PartitionId(partition) })
 }
 

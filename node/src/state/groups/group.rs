@@ -193,7 +193,8 @@ impl Group {
         let wanted = |id: &&TopicId| self.members.values().any(|it| it.topics.contains(id));
         self.topics.iter().filter(move |(id, _)| wanted(id)).flat_map(|(id, facts)| {
             let partition = waymark_proto::ids::PartitionId;
-            (0..facts.partitions).map(move |it| TopicPartition { topic: *id, partition: partition(it) })
+            (0..facts.partitions)
+                .map(move |it| TopicPartition { topic: *id, partition: partition(it) })
         })
     }
 }

@@ -151,9 +151,8 @@ impl Group {
             return Err(Refusal::UnknownMember);
         };
         let instance = member.instance.clone();
-        let event = |kind| {
-            Event::new(kind, change.time_ms, &change.actor).of(id, instance.as_deref())
-        };
+        let event =
+            |kind| Event::new(kind, change.time_ms, &change.actor).of(id, instance.as_deref());
         if to_return && instance.is_some() {
             if member.away_since_ms.is_some() {
                 return Ok(false);
@@ -183,8 +182,8 @@ impl Group {
                 continue;
             }
             let kind = EventKind::Expelled(*cause);
-            let mut event = Event::new(kind, change.time_ms, &change.actor)
-                .of(id, member.instance.as_deref());
+            let mut event =
+                Event::new(kind, change.time_ms, &change.actor).of(id, member.instance.as_deref());
             let timed = *cause != ExpelCause::Operator;
             event.took_ms = timed.then_some(*took_ms);
             note.clone_into(&mut event.detail);

@@ -22,7 +22,6 @@ pub mod ledger;
 mod membership;
 mod progress;
 
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -114,7 +114,11 @@ impl Group {
     fn forbidden(&self, commit: &CommitOffsets) -> Result<Vec<usize>, Refusal> {
         let Committer::Member { id, epoch } = &commit.committer else {
             // From outside: a program that was never told of the members would undo what they do.
-            return if self.members.is_empty() { Ok(Vec::new()) } else { Err(Refusal::GroupNotEmpty) };
+            return if self.members.is_empty() {
+                Ok(Vec::new())
+            } else {
+                Err(Refusal::GroupNotEmpty)
+            };
         };
         if !self.members.contains_key(id.as_str()) {
             return Err(Refusal::UnknownMember);

@@ -19,17 +19,38 @@ const MEMBERS: [&str; 4] = ["a", "b", "c", "d"];
 /// One thing that somebody does; numbers choose among what is possible then.
 #[derive(Debug, Clone)]
 enum Step {
-    Join { who: usize, both_topics: bool },
-    Leave { who: usize, to_return: bool, processed: i64 },
-    Expel { who: usize },
+    Join {
+        who: usize,
+        both_topics: bool,
+    },
+    Leave {
+        who: usize,
+        to_return: bool,
+        processed: i64,
+    },
+    Expel {
+        who: usize,
+    },
     /// A member hears what it may hold.
-    Hear { who: usize },
+    Hear {
+        who: usize,
+    },
     /// A member gives up what it was asked for, having processed so many records.
-    Drain { who: usize, processed: i64 },
+    Drain {
+        who: usize,
+        processed: i64,
+    },
     Overdue,
     /// A member commits what it holds, `late`: as it knew things before it last heard.
-    Commit { who: usize, processed: i64, late: bool },
-    Reset { partition: i32, to: i64 },
+    Commit {
+        who: usize,
+        processed: i64,
+        late: bool,
+    },
+    Reset {
+        partition: i32,
+        to: i64,
+    },
     Grow,
     Leader,
 }
@@ -265,7 +286,10 @@ impl Life {
         for item in stopped {
             let committed = self.state.committed(GROUP, item.at).map(|it| it.offset);
             prop_assert_eq!(committed, Some(item.offset), "the new owner starts where it stopped");
-            prop_assert!(!self.is_owner(who, item.at, i32::MAX), "and the old one holds it no more");
+            prop_assert!(
+                !self.is_owner(who, item.at, i32::MAX),
+                "and the old one holds it no more"
+            );
         }
         Ok(())
     }

@@ -143,11 +143,9 @@ fn from_stored(stored: GroupRow) -> Result<Group, DecodeError> {
         let at = topic_partition(&it.topic_id, it.partition)?;
         let revoke = match it.revoked_for {
             None => None,
-            Some(to) => Some(Revoke {
-                to: to.into(),
-                asked_ms: it.asked_ms,
-                reason: reason(it.reason)?,
-            }),
+            Some(to) => {
+                Some(Revoke { to: to.into(), asked_ms: it.asked_ms, reason: reason(it.reason)? })
+            }
         };
         let holding = Holding { owner: it.owner.into(), since: it.since, revoke };
         group.holdings.insert(at, holding);

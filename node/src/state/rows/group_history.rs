@@ -57,9 +57,8 @@ pub(super) fn drain(groups: &mut Groups, rows: &mut Vec<Row>) {
         for (at, number) in keys {
             let key = KeyWriter::new(FACT).text(&name).place(at).uint64(number).finish();
             let fact = group.and_then(|group| Some((group, group.ledger.get(at, number)?)));
-            let stored = fact.map(|(group, fact)| {
-                stored_fact(fact, group.ledger.is_cut_before(at, fact))
-            });
+            let stored =
+                fact.map(|(group, fact)| stored_fact(fact, group.ledger.is_cut_before(at, fact)));
             rows.push(row(key, stored));
         }
     }
@@ -74,11 +73,10 @@ fn stored_event(event: &Event) -> GroupEventRow {
         }
         other => (other, 0),
     };
-    let place =
-        |at: &waymark_proto::ids::TopicPartition| StoredPlace {
-            topic_id: topic_bytes(at.topic),
-            partition: at.partition.0,
-        };
+    let place = |at: &waymark_proto::ids::TopicPartition| StoredPlace {
+        topic_id: topic_bytes(at.topic),
+        partition: at.partition.0,
+    };
     GroupEventRow {
         time_ms: event.time_ms,
         generation: event.generation,
