@@ -90,6 +90,45 @@ impl Cluster {
         self.clients.push(name.to_owned());
     }
 
+    /// Starts a process on a host of its own, which may die and begin again.
+    pub fn member<F>(&mut self, name: &str, life: impl Fn() -> F + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        self.sim.host(name, move || {
+            let life = life();
+            async move {
+                life.await;
+                Ok(())
+            }
+        });
+        self.clients.push(name.to_owned());
+    }
+
+    /// The next life of such a process.
+    pub fn restart_member(&mut self, name: &str) {
+        self.sim.bounce(name);
+    }
+
+    /// It dies; its peers are told that their connections are closed.
+    pub fn crash_member(&mut self, name: &str) {
+        self.sim.crash(name);
+    }
+
+    /// Cuts it off from all nodes. Connections in use stay silent.
+    pub fn isolate_member(&mut self, name: &str) {
+        for node in self.nodes() {
+            self.sim.partition(host(node), name);
+        }
+    }
+
+    /// Joins it to all nodes again.
+    pub fn heal_member(&mut self, name: &str) {
+        for node in self.nodes() {
+            self.sim.repair(host(node), name);
+        }
+    }
+
     /// A number from the run's seed, for the driver's decisions.
     pub fn draw(&mut self, from: u64, below: u64) -> u64 {
         self.random.random_range(from..below)

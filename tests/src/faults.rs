@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::{Broken, Cluster};
+use crate::group_history::GroupEvent;
 use crate::history::History;
 use crate::subject::{DiskCondition, Subject};
 use crate::workload::SETTLE;
@@ -62,6 +63,17 @@ impl Fault {
             }
             _ => any(cluster),
         };
+        self.strike_node(cluster, node, history)
+    }
+
+    /// As [`Self::strike`], this node.
+    pub(crate) fn strike_node(
+        self,
+        cluster: &mut Cluster,
+        node: u32,
+        history: &History,
+    ) -> Result<(), Broken> {
+        history.note(GroupEvent::NodeFault);
         if self == Self::PowerLossAll {
             // What has just been acknowledged is what a disk may not have yet.
             let before = history.acknowledged();

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::group_history::GroupEvent;
+
 /// What a client tried or was told. Every value is sent once at most, so that it names its record; a producer's values
 /// rise in the order in which it sent them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,14 @@ pub enum Event {
     CommitUnknown { group: u32, partition: u32, offset: u64 },
     /// A group's offset was asked for after every earlier event, and this was the answer.
     CommittedSeen { group: u32, partition: u32, offset: u64 },
+    /// Of the consumer group of the run.
+    Group(GroupEvent),
+}
+
+impl From<GroupEvent> for Event {
+    fn from(event: GroupEvent) -> Self {
+        Self::Group(event)
+    }
 }
 
 /// A shared, growing history. Clones write to the same one.
@@ -40,7 +50,8 @@ pub struct History {
 
 impl History {
     /// Notes an event as the latest.
-    pub fn note(&self, event: Event) {
+    pub fn note(&self, event: impl Into<Event>) {
+        let event = event.into();
         if matches!(event, Event::AppendOk { .. }) {
             self.acknowledged.fetch_add(1, Ordering::SeqCst);
         }

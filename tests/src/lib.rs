@@ -11,6 +11,8 @@ pub mod cluster;
 pub mod det;
 pub mod disk;
 mod faults;
+pub mod group;
+pub mod group_history;
 pub mod history;
 pub mod invariants;
 pub mod net;

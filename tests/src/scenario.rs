@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crate::cluster::{Broken, Cluster};
 use crate::faults::Fault;
+use crate::group::{Story, Tale};
 use crate::history::History;
 use crate::oracle::{Violation, judge};
 use crate::subject::Subject;
-use crate::workload::{Load, Preparation, settle};
+use crate::workload::{Followed, Load, Preparation, settle};
 
 /// Nodes of every simulated cluster.
 pub const NODES: u32 = 3;
@@ -29,12 +30,35 @@ pub enum Scenario {
     Birth,
     /// Any faults, one after the other, also before the last one is over in its effects.
     Chaos,
+    /// Members of a group join and leave as they should, and nothing else happens.
+    GroupPlanned,
+    /// The node that coordinates a group is cut off, and joined again.
+    GroupCoordinatorCut,
+    /// The node that coordinates a group dies, or loses power, and comes back.
+    GroupCoordinatorCrash,
+    /// A member of a group is cut off for longer than its session, another one dies.
+    GroupMembersLost,
+    /// Offsets of a running group are moved, while members come and go.
+    GroupReset,
+    /// Members join, leave, die and are cut off while any faults happen to nodes.
+    GroupChaos,
 }
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Self; 5] =
-        [Self::Calm, Self::LeaderPartition, Self::PowerLossAll, Self::Birth, Self::Chaos];
+    pub const ALL: [Self; 11] = [
+        Self::Calm,
+        Self::LeaderPartition,
+        Self::PowerLossAll,
+        Self::Birth,
+        Self::Chaos,
+        Self::GroupPlanned,
+        Self::GroupCoordinatorCut,
+        Self::GroupCoordinatorCrash,
+        Self::GroupMembersLost,
+        Self::GroupReset,
+        Self::GroupChaos,
+    ];
 
     /// As it is called on the command line.
     #[must_use]
@@ -45,13 +69,40 @@ impl Scenario {
             Self::PowerLossAll => "power-loss-all",
             Self::Birth => "birth",
             Self::Chaos => "chaos",
+            Self::GroupPlanned => "group-planned",
+            Self::GroupCoordinatorCut => "group-coordinator-cut",
+            Self::GroupCoordinatorCrash => "group-coordinator-crash",
+            Self::GroupMembersLost => "group-members-lost",
+            Self::GroupReset => "group-reset",
+            Self::GroupChaos => "group-chaos",
+        }
+    }
+
+    /// What happens to a group, where the story is about one.
+    fn of_a_group(self) -> Option<Story> {
+        match self {
+            Self::Calm | Self::LeaderPartition | Self::PowerLossAll | Self::Birth | Self::Chaos => {
+                None
+            }
+            Self::GroupPlanned => Some(Story::Planned),
+            Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
+            Self::GroupCoordinatorCrash => Some(Story::CoordinatorCrash),
+            Self::GroupMembersLost => Some(Story::MembersLost),
+            Self::GroupReset => Some(Story::Reset),
+            Self::GroupChaos => Some(Story::Chaos),
         }
     }
 
     /// What happens before the load begins, and under load.
     fn faults(self) -> (Series, Series) {
         match self {
-            Self::Calm => (NONE, NONE),
+            Self::Calm
+            | Self::GroupPlanned
+            | Self::GroupCoordinatorCut
+            | Self::GroupCoordinatorCrash
+            | Self::GroupMembersLost
+            | Self::GroupReset
+            | Self::GroupChaos => (NONE, NONE),
             Self::LeaderPartition => {
                 let cuts = &[Fault::LeaderAlone, Fault::LeaderDeposed, Fault::LeaderMute];
                 (NONE, Series { count: 3, faults: cuts, longest_pause_ms: 3_000 })
@@ -137,12 +188,22 @@ pub fn run(scenario: Scenario, subject: &Arc<dyn Subject>, seed: u64) -> Result<
     let preparation = Preparation::start(&mut cluster, subject);
     before.strike(&mut cluster, subject, &history)?;
     preparation.finish(&mut cluster)?;
-    let load = Load::start(&mut cluster, subject, &history);
+    let story = scenario.of_a_group();
+    let followed = if story.is_some() { Followed::No } else { Followed::Yes };
+    let load = Load::start(&mut cluster, subject, &history, followed);
     cluster.run_for(Duration::from_secs(1))?;
+    let mut tale = None;
+    if let Some(story) = story {
+        tale.insert(Tale::begin(&mut cluster, subject, &history)?).tell(&mut cluster, story)?;
+    }
     under_load.strike(&mut cluster, subject, &history)?;
     cluster.run_for(Duration::from_secs(2))?;
     load.stop(&mut cluster)?;
     settle(&mut cluster, subject, &history)?;
+    let reached = tale.map_or(Ok(true), |tale| tale.end(&mut cluster))?;
     let violations = judge(&history.snapshot());
+    if !reached && violations.is_empty() {
+        return Err(Broken("the group does not come to the end of what it reads".to_owned()));
+    }
     Ok(Verdict { acknowledged: history.acknowledged(), violations, elapsed: cluster.elapsed() })
 }

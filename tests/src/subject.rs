@@ -8,6 +8,8 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 
+use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
+
 /// One start of one node.
 #[derive(Debug, Clone)]
 pub struct Seat {
@@ -104,6 +106,12 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn start(&self, seat: Seat) -> Life;
     /// A client that runs on its own host.
     fn client(&self, seed: u64) -> Box<dyn LogClient>;
+    /// A member of the run's group, which runs on its own host.
+    fn member(&self, seed: u64, manner: Manner, told: Told) -> Box<dyn GroupMember>;
+    /// Somebody who looks after that group.
+    fn operator(&self, seed: u64) -> Box<dyn GroupOperator>;
+    /// Which node coordinates that group now, seen from above.
+    fn coordinator(&self) -> Option<u32>;
     /// Which node serves as a partition's leader now, seen from above; of several that think they do, the latest.
     fn leader(&self, partition: u32) -> Option<u32>;
     /// Takes the disk away from a node at once: from here on no write of its dying tasks counts. What it wrote is there for

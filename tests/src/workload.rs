@@ -67,6 +67,13 @@ async fn until_ok<T>(
     }
 }
 
+/// Whether somebody follows what is produced, beside a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Followed {
+    Yes,
+    No,
+}
+
 /// The clients of a run while faults happen.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
@@ -78,8 +85,10 @@ impl Load {
         cluster: &mut Cluster,
         subject: &Arc<dyn Subject>,
         history: &History,
+        followed: Followed,
     ) -> Self {
-        let load = Self { stop: Arc::default(), running: Arc::new(AtomicU32::new(PRODUCERS + 1)) };
+        let running = PRODUCERS + u32::from(followed == Followed::Yes);
+        let load = Self { stop: Arc::default(), running: Arc::new(AtomicU32::new(running)) };
         for number in 1..=PRODUCERS {
             let seed = cluster.draw(0, u64::MAX);
             let producer = Burster {
@@ -95,6 +104,9 @@ impl Load {
                 producer.run(&stop).await;
                 running.fetch_sub(1, Ordering::SeqCst);
             });
+        }
+        if followed == Followed::No {
+            return load;
         }
         let client = subject.client(cluster.draw(0, u64::MAX));
         let history = history.clone();

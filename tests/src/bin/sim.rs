@@ -19,7 +19,8 @@ use waymark_tests::waymark::Waymark;
 
 const USAGE: &str = "sim [--scenario NAME] [--seed FIRST] [--seeds COUNT] [--jobs COUNT] [--plant BUG] [--level LEVEL] [--trace FILE]
 
-  --scenario NAME  calm, leader-partition, power-loss-all, birth or chaos; all of them without it
+  --scenario NAME  calm, leader-partition, power-loss-all, birth or chaos; group-planned, group-coordinator-cut,
+                   group-coordinator-crash, group-members-lost, group-reset or group-chaos; all of them without it
   --seed FIRST     the seed, or the first of several; 1 without it
   --seeds COUNT    how many seeds from the first on; 1 without it
   --jobs COUNT     processes at the same time; 1 without it

@@ -7,6 +7,7 @@ use crate::history::Event;
 
 mod committed_offset;
 mod contiguous;
+mod groups;
 mod identical;
 mod lost_ack;
 mod no_duplicate;
@@ -26,7 +27,7 @@ pub struct Invariant {
 }
 
 /// All promises that a history can show to be broken.
-pub const TABLE: [Invariant; 8] = [
+pub const TABLE: [Invariant; 14] = [
     Invariant {
         id: "G1",
         sentence: "an acknowledged record is readable at its offset",
@@ -59,8 +60,38 @@ pub const TABLE: [Invariant; 8] = [
     },
     Invariant {
         id: "G4",
-        sentence: "a committed offset never moves back",
+        sentence: "a committed offset never moves back unless somebody asked for it",
         check: committed_offset::check,
+    },
+    Invariant {
+        id: "G4b",
+        sentence: "the ledger tells of every move of a committed offset",
+        check: groups::ledger::check,
+    },
+    Invariant {
+        id: "G4c",
+        sentence: "after a reset the group goes on at its target",
+        check: groups::reset_target::check,
+    },
+    Invariant {
+        id: "G5",
+        sentence: "a partition has one owner at a time, and only its commits count",
+        check: groups::one_owner::check,
+    },
+    Invariant {
+        id: "G5b",
+        sentence: "a planned hand-off repeats nothing and misses nothing",
+        check: groups::exact_handoff::check,
+    },
+    Invariant {
+        id: "G5c",
+        sentence: "every record is finished by some member",
+        check: groups::nothing_missed::check,
+    },
+    Invariant {
+        id: "G5d",
+        sentence: "only who is gone is expelled, and a change of coordinator costs no member",
+        check: groups::expulsion::check,
     },
     Invariant {
         id: "G7",

@@ -26,7 +26,7 @@ const OPERATION: Duration = Duration::from_secs(5);
 /// Longer than any outage of a scenario, so that records ride it out.
 const DELIVERY: Duration = Duration::from_secs(15);
 /// How long a follower waits for the next record.
-const POLL: Duration = Duration::from_millis(200);
+pub(super) const POLL: Duration = Duration::from_millis(200);
 
 /// A client, connected when first used.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl WaymarkClient {
         Self { seed, bootstrap, client: None, producer: None, follower: None }
     }
 
-    async fn client(&mut self) -> Result<Client, Error> {
+    pub(super) async fn client(&mut self) -> Result<Client, Error> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
@@ -111,12 +111,12 @@ fn consumer(client: &Client) -> Result<Consumer, Error> {
     client.consumer(config.auto_offset_reset(OffsetReset::Earliest))
 }
 
-fn number(partition: u32) -> i32 {
+pub(super) fn number(partition: u32) -> i32 {
     i32::try_from(partition).expect("a handful of partitions")
 }
 
 /// Offsets of existing records are not negative; one that is shows as an offset that nobody acknowledged.
-fn unsigned(offset: i64) -> u64 {
+pub(super) fn unsigned(offset: i64) -> u64 {
     u64::try_from(offset).unwrap_or(u64::MAX)
 }
 
@@ -128,7 +128,7 @@ fn record(partition: u32, value: u64) -> ProducerRecord {
 }
 
 /// What a record holds; one that is cut short shows as a value that nobody sent.
-fn value_of(record: &ConsumerRecord) -> u64 {
+pub(super) fn value_of(record: &ConsumerRecord) -> u64 {
     let value = record.value.as_deref().and_then(|bytes| bytes.first_chunk());
     value.map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
 }
@@ -144,7 +144,7 @@ fn outcome(ended: Result<RecordReceipt, Error>) -> Appended {
     }
 }
 
-fn failed(error: impl Display) -> io::Error {
+pub(super) fn failed(error: impl Display) -> io::Error {
     io::Error::other(error.to_string())
 }
 

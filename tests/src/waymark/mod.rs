@@ -2,6 +2,8 @@
 //! survives a crash (the disks) and the view from above; what a node or a client does is the product's code.
 
 mod client;
+mod member;
+mod operator;
 mod settings;
 
 use std::future::pending;
@@ -16,11 +18,15 @@ use waymark_node::config::Config;
 use waymark_node::consensus::Consensus;
 use waymark_node::env::{Env, Random};
 use waymark_node::node::{Doors, NodeError, Running};
+use waymark_node::state::ShardState;
 use waymark_node::storage::tables::MemoryTables;
 use waymark_proto::ids::{PartitionId, ShardId, TopicId, TopicPartition};
 
 use self::client::WaymarkClient;
+use self::member::Member;
+use self::operator::Operator;
 use crate::disk::{Crash, Faults, SimDisk};
+use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
 use crate::net::{SimClock, SimDial, incoming};
 use crate::subject::{DiskCondition, Life, LogClient, Seat, Subject};
 
@@ -90,11 +96,10 @@ impl Machine {
         catalog.read(|state| Some(state.catalog()?.topic_named(TOPIC)?.id))
     }
 
-    /// The term in which it serves as a partition's leader.
-    fn leads(&self, at: TopicPartition) -> Option<u64> {
+    /// The term in which it serves as the leader of what lives in such a shard.
+    fn leads(&self, holds: impl Fn(&ShardState) -> bool) -> Option<u64> {
         let shards = self.replicas().as_ref()?.shards();
-        let shard =
-            shards.iter().find(|shard| shard.read(|state| state.partition(at).is_some()))?;
+        let shard = shards.iter().find(|shard| shard.read(&holds))?;
         let leadership = shard.leadership();
         leadership.ready.then_some(leadership.term)
     }
@@ -114,6 +119,18 @@ impl Waymark {
         let mut random = SmallRng::seed_from_u64(seed);
         let machines = (0..nodes).map(|_| Arc::new(Machine::new(&mut random))).collect();
         Self { seed, machines }
+    }
+
+    /// The node that leads in the latest term.
+    fn latest(&self, leads: impl Fn(&Machine) -> Option<u64>) -> Option<u32> {
+        let leaders = (1..).zip(&self.machines);
+        let leaders = leaders.filter_map(|(node, machine)| Some((leads(machine)?, node)));
+        leaders.max().map(|(_, node)| node)
+    }
+
+    fn new_client(&self, seed: u64) -> WaymarkClient {
+        let nodes = u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes");
+        WaymarkClient::new(nodes, seed)
     }
 
     fn machine(&self, node: u32) -> &Arc<Machine> {
@@ -153,19 +170,26 @@ impl Subject for Waymark {
     }
 
     fn client(&self, seed: u64) -> Box<dyn LogClient> {
-        let nodes = u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes");
-        Box::new(WaymarkClient::new(nodes, seed))
+        Box::new(self.new_client(seed))
+    }
+
+    fn member(&self, seed: u64, manner: Manner, told: Told) -> Box<dyn GroupMember> {
+        Box::new(Member::new(self.new_client(seed), manner, told))
+    }
+
+    fn operator(&self, seed: u64) -> Box<dyn GroupOperator> {
+        Box::new(Operator::new(self.new_client(seed)))
+    }
+
+    fn coordinator(&self) -> Option<u32> {
+        self.latest(|machine| machine.leads(|state| state.group(operator::GROUP).is_some()))
     }
 
     fn leader(&self, partition: u32) -> Option<u32> {
         let topic = self.machines.iter().find_map(|machine| machine.topic())?;
         let partition = PartitionId(i32::try_from(partition).ok()?);
         let at = TopicPartition { topic, partition };
-        let leaders = (1..).zip(&self.machines).filter_map(|(node, machine)| {
-            let term = machine.leads(at)?;
-            Some((term, node))
-        });
-        leaders.max().map(|(_, node)| node)
+        self.latest(|machine| machine.leads(|state| state.partition(at).is_some()))
     }
 
     fn power_off(&self, node: u32) {

@@ -1,0 +1,115 @@
+//! The operator's desk: every question goes out from a host of its own, is asked until it is answered, and the answer is
+//! written down. Never decides when.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::GROUP;
+use super::seam::{Description, GroupOperator};
+use crate::cluster::{Broken, Cluster};
+use crate::group_history::GroupEvent;
+use crate::history::{Event, History};
+use crate::subject::Subject;
+use crate::workload::SETTLE;
+
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// See the module.
+pub(super) struct Office {
+    subject: Arc<dyn Subject>,
+    history: History,
+    asked: u32,
+}
+
+impl Office {
+    pub(super) fn new(subject: &Arc<dyn Subject>, history: &History) -> Self {
+        Self { subject: Arc::clone(subject), history: history.clone(), asked: 0 }
+    }
+
+    /// Asks until there is an answer.
+    fn ask<T: 'static>(
+        &mut self,
+        cluster: &mut Cluster,
+        question: impl AsyncFn(&mut dyn GroupOperator) -> io::Result<T> + 'static,
+    ) -> Result<T, Broken> {
+        self.asked += 1;
+        let mut operator = self.subject.operator(cluster.draw(0, u64::MAX));
+        let answer = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&answer);
+        cluster.client(&format!("office-{}", self.asked), async move {
+            let answer = loop {
+                match question(&mut *operator).await {
+                    Ok(answer) => break answer,
+                    Err(error) => {
+                        tracing::debug!(%error, "asked in vain");
+                        sleep(ASK_AGAIN).await;
+                    }
+                }
+            };
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        });
+        let taken = || answer.lock().unwrap_or_else(PoisonError::into_inner);
+        cluster.run_until(SETTLE, || taken().is_some())?;
+        let answer = taken().take();
+        answer.ok_or_else(|| Broken("an operator gets no answer about the group".to_owned()))
+    }
+
+    /// Waits until so many members share everything out, and writes the group down.
+    pub(super) fn wait_until_stable(
+        &mut self,
+        cluster: &mut Cluster,
+        members: usize,
+    ) -> Result<(), Broken> {
+        let seen = self.ask(cluster, async move |operator| {
+            let seen = operator.describe().await?;
+            let is_so = seen.stable && seen.members.len() == members;
+            is_so.then_some(seen).ok_or_else(|| io::Error::other("members still come or go"))
+        });
+        let Description { generation, members, .. } = seen?;
+        self.history.note(GroupEvent::Described { generation, members });
+        Ok(())
+    }
+
+    /// Moves these partitions of the running group.
+    pub(super) fn reset(
+        &mut self,
+        cluster: &mut Cluster,
+        targets: Vec<(u32, u64)>,
+    ) -> Result<(), Broken> {
+        for (partition, to) in targets.iter().copied() {
+            self.history.note(GroupEvent::ResetAsked { partition, to });
+        }
+        let given = targets.clone();
+        let generation = self.ask(cluster, async move |operator| operator.reset(&given).await)?;
+        for (partition, to) in targets {
+            self.history.note(GroupEvent::ResetDone { partition, to, generation });
+        }
+        Ok(())
+    }
+
+    /// Writes the ledger down: now, because its older facts are folded in time.
+    pub(super) fn read_ledger(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {
+        let ledger = self.ask(cluster, async |operator| operator.ledger().await)?;
+        for (partition, facts) in ledger {
+            self.history.note(GroupEvent::Ledger { partition, facts });
+        }
+        Ok(())
+    }
+
+    /// Writes down what can only be known at the end.
+    pub(super) fn close_the_books(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {
+        self.read_ledger(cluster)?;
+        let committed = self.ask(cluster, async |operator| operator.committed().await)?;
+        for (partition, offset) in committed {
+            self.history.note(Event::CommittedSeen { group: GROUP, partition, offset });
+        }
+        let expelled = self.ask(cluster, async |operator| operator.expelled().await)?;
+        for (id, cause) in expelled {
+            self.history.note(GroupEvent::Expelled { id, cause });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! G5c: whatever happens to members and nodes, every record is finished by some member, in the end. After a reset: every
+//! record from its target on, after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::settled;
+use super::of_group;
+use crate::group_history::GroupEvent;
+use crate::history::Event;
+
+pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
+    let mut finished: BTreeMap<u32, (u64, BTreeSet<u64>)> = BTreeMap::new();
+    let mut members = false;
+    for (_, event) in of_group(events) {
+        match event {
+            GroupEvent::Finished { partition, offset } => {
+                finished.entry(*partition).or_default().1.insert(*offset);
+            }
+            GroupEvent::ResetAsked { partition, to } => {
+                finished.insert(*partition, (*to, BTreeSet::new()));
+            }
+            GroupEvent::Started { .. } => members = true,
+            _ => {}
+        }
+    }
+    let mut evidence = Vec::new();
+    for (partition, records) in settled(events).into_iter().filter(|_| members) {
+        let (from, done) = finished.remove(&partition).unwrap_or_default();
+        let missed: Vec<&u64> =
+            records.range(from..).map(|(offset, _)| offset).filter(|o| !done.contains(o)).collect();
+        if let (Some(first), Some(last)) = (missed.first(), missed.last()) {
+            let count = missed.len();
+            evidence.push(format!(
+                "partition {partition}: nobody finished {count} records between {first} and {last}"
+            ));
+        }
+    }
+    evidence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(finished: &[u64]) -> Vec<Event> {
+        let mut events: Vec<Event> = vec![GroupEvent::Started { member: 1 }.into()];
+        let one = |offset: &u64| GroupEvent::Finished { partition: 0, offset: *offset }.into();
+        events.extend(finished.iter().map(one));
+        events.push(Event::Settled { partition: 0, records: vec![(0, 7), (1, 8), (2, 9)] });
+        events
+    }
+
+    #[test]
+    fn a_record_that_nobody_finished_is_found() {
+        assert_eq!(check(&history(&[0, 1, 1, 2])).len(), 0);
+        assert_eq!(check(&history(&[0, 2])).len(), 1);
+        assert_eq!(check(&history(&[])).len(), 1);
+    }
+
+    #[test]
+    fn after_a_reset_all_from_its_target_on_is_finished_again() {
+        let mut events = history(&[0, 1, 2]);
+        events.push(GroupEvent::ResetAsked { partition: 0, to: 1 }.into());
+        assert_eq!(check(&events).len(), 1);
+        let again = [1, 2].map(|offset| GroupEvent::Finished { partition: 0, offset }.into());
+        events.extend(again);
+        assert_eq!(check(&events).len(), 0);
+    }
+}
