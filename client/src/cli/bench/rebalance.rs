@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Load, LoadArguments, Measured, in_words, measured, seconds};
-use crate::admin::OffsetSpec;
+use crate::admin::{GroupReset, OffsetSpec, ResetTo};
 use crate::cli::Context;
 use crate::cli::exit::Failure;
 use crate::cli::measure::Latencies;
@@ -27,6 +27,8 @@ use crate::record::ConsumerRecord;
 const POLL: Duration = Duration::from_millis(100);
 /// How long the last records may take to be read.
 const LAST_READS: Duration = Duration::from_secs(60);
+/// Records that a reset goes back.
+const RESET_BY: i64 = 1_000;
 const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Args)]
@@ -48,6 +50,9 @@ pub struct RebalanceArguments {
     /// Members that end without a word, each replaced at once; what they had not committed is read again
     #[arg(long, default_value_t = 0)]
     kills: u32,
+    /// Live resets of all partitions, each by 1,000 records back; members must go on exactly there
+    #[arg(long, default_value_t = 0)]
+    resets: u32,
     /// Time between two changes
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pause: Duration,
@@ -63,6 +68,12 @@ pub struct RebalanceArguments {
 #[derive(Debug, Default)]
 struct Book {
     partitions: BTreeMap<i32, Page>,
+    /// Where a reset put partitions that have not gone on yet, and when it was asked for.
+    resets: BTreeMap<i32, (i64, Instant)>,
+    /// From the reset to the first record from its target.
+    reset_took: Vec<Duration>,
+    /// Partitions that went on elsewhere.
+    astray: u64,
 }
 
 /// One partition's reading.
@@ -108,6 +119,11 @@ impl Book {
         }
         let moved = fence > page.fence;
         page.fence = fence;
+        if let Some((target, since)) = moved.then(|| self.resets.remove(&partition)).flatten() {
+            self.reset_took.push(now.saturating_duration_since(since));
+            self.astray += u64::from(offset != target);
+            page.next = offset;
+        }
         if offset < page.next {
             page.repeated += 1;
         } else {
@@ -235,7 +251,24 @@ async fn changes(
         members.push(Member::join(&load.client, config, &load.topic, book).await?);
         sleep_until(pause).await;
     }
+    for _ in 0..arguments.resets {
+        let pause = Instant::now() + arguments.pause;
+        reset(&load.client, &arguments.group, book).await?;
+        sleep_until(pause).await;
+    }
     Ok(members)
+}
+
+/// Moves the running group back.
+async fn reset(client: &Client, group: &str, book: &Shared) -> Result<(), Failure> {
+    let asked = Instant::now();
+    let back = GroupReset::all(ResetTo::Shift(-RESET_BY));
+    let done = client.admin().reset_group_offsets(group, &back).await?;
+    let mut book = lock(book);
+    for it in done.moves {
+        book.resets.insert(it.at.partition, (it.after.unwrap_or_default(), asked));
+    }
+    Ok(())
 }
 
 fn choose(random: &Random, among: usize) -> usize {
@@ -304,7 +337,9 @@ fn result(
     let calm = book.gaps(|gap| gap.ended < began && !gap.moved);
     let stayed = book.gaps(|gap| gap.ended >= began && !gap.moved);
     let moved = book.gaps(|gap| gap.ended >= began && gap.moved);
-    let line = measured([
+    let mut reset_took = Latencies::new();
+    book.reset_took.iter().for_each(|took| reset_took.add(*took));
+    let mut line = measured([
         ("changes", json!(arguments.changes)),
         ("kills", json!(arguments.kills)),
         ("sent", json!(sent)),
@@ -316,8 +351,15 @@ fn result(
         ("stayed_gap_ms", in_words(&stayed)),
         ("moved_gap_ms", in_words(&moved)),
     ]);
+    if arguments.resets > 0 {
+        let (astray, waiting) = (book.astray, book.resets.len());
+        line.insert("resets".to_owned(), json!(arguments.resets));
+        line.insert("astray".to_owned(), json!(astray + waiting as u64));
+        line.insert("reset_ms".to_owned(), in_words(&reset_took));
+    }
     // A crash may repeat what was not committed; nothing else may, and nothing may be missed.
-    let broken = missed > 0 || stale > 0 || (arguments.kills == 0 && repeated > 0);
+    let astray = book.astray > 0 || !book.resets.is_empty();
+    let broken = missed > 0 || stale > 0 || astray || (arguments.kills == 0 && repeated > 0);
     if broken {
         return Err(Failure::unusable(format!("a promise is broken: {}", json!(line))));
     }
