@@ -201,7 +201,7 @@ impl Group {
                 changed.news = self.set_topics(topics, members, change);
             }
             GroupChange::Reset { items, kind, note } => {
-                changed.before = self.reset(name, &items, (kind, &note), change, offsets);
+                changed.before = self.reset((name, offsets), &items, (kind, &note), change);
                 changed.news = true;
             }
             GroupChange::AnnounceExpiry { at_ms } => self.announce_expiry(at_ms, change),

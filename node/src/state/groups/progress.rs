@@ -212,11 +212,10 @@ impl Group {
     /// Moves positions, and whoever holds them starts again there. Returns what was committed before.
     pub(super) fn reset(
         &mut self,
-        name: &str,
+        (name, offsets): (&str, &mut Offsets),
         items: &[(TopicPartition, Option<i64>)],
         (kind, note): (ChangeKind, &str),
         change: &Change,
-        offsets: &mut Offsets,
     ) -> Vec<Option<i64>> {
         let deed = Deed { kind, cause: 0, note, change };
         let mut all_before = Vec::with_capacity(items.len());
