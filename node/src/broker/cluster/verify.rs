@@ -18,6 +18,9 @@ use crate::consensus::{Inspection, Look};
 const AT_ONCE: usize = 4;
 /// Replicas are compared anew while one of them has not applied enough.
 const COMPARE_AGAIN: Duration = Duration::from_millis(50);
+/// How long followers may take to reach what the leader had when it was first looked at: they hear of a commit with the next
+/// entries. One that takes longer catches up, and what it has is compared.
+const FOLLOWERS_ARRIVE: Duration = Duration::from_secs(2);
 /// A comparison that has less time left than this is the last one.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
@@ -36,8 +39,8 @@ impl Core {
         verdicts.into_iter().collect()
     }
 
-    /// Compares over what all replicas have: from the greatest log start to the least high watermark, again while one has
-    /// moved on meanwhile (S21).
+    /// Compares over what all replicas have: from the greatest log start to the least high watermark (S21), once all of them
+    /// have what the first of them had at the beginning.
     async fn compare(
         &self,
         at: TopicPartition,
@@ -45,6 +48,8 @@ impl Core {
         deadline: Instant,
     ) -> Result<Verdict, Failure> {
         let shard = self.shard_of(at)?;
+        let arrived = deadline.min(Instant::now() + FOLLOWERS_ARRIVE);
+        let mut newest = None;
         loop {
             let look = Look { shard, at, digest_of: None };
             let seen = self.ask_all(voters, look, deadline).await;
@@ -57,8 +62,14 @@ impl Core {
                     continue;
                 }
             }
+            let to = extents.iter().map(|it| it.1);
+            let newest = *newest.get_or_insert(to.clone().max().unwrap_or(0));
+            if to.clone().any(|it| it < newest) && Instant::now() + COMPARE_AGAIN < arrived {
+                sleep(COMPARE_AGAIN).await;
+                continue;
+            }
             let from = extents.iter().map(|it| it.0).max().unwrap_or(0);
-            let to = extents.iter().map(|it| it.1).min().unwrap_or(0).max(from);
+            let to = to.min().unwrap_or(0).max(from);
             let look = Look { shard, at, digest_of: Some((from, to)) };
             let digests = self.ask_all(voters, look, deadline).await;
             let replicas = digests.into_iter().map(|(node, it)| (node, digest(it))).collect();

@@ -2,7 +2,7 @@
 //! leaders of the partitions are asked; what is behind in time is the age of the oldest record that is not committed as
 //! read, so an idle producer makes nobody late. Never guesses: what a leader does not tell is not known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// … and so much longer for each group, so that very many cost no more than few.
 const LOOK_PER_GROUP: Duration = Duration::from_millis(5);
 const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// A group is warned of when retention removes what it has not read within this time, ms, and again after it was safe for
+/// twice as long. Long enough to act, short against most retentions.
+const WARN_WITHIN_MS: i64 = 3_600_000;
 
 /// Two measures of one partition's lag: the rate is what lies between.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +59,28 @@ pub(super) struct Measured {
     samples: BTreeMap<String, BTreeMap<TopicPartition, Samples>>,
     /// The last look at each group, for the metrics.
     last: BTreeMap<String, GroupLag>,
+    /// Partitions of groups whose records go soon: each was warned of once.
+    warned: BTreeSet<(String, TopicPartition)>,
+}
+
+impl Measured {
+    /// Partitions that have to be warned of now: their unread records go soon, and that is news.
+    fn to_warn_of(&mut self, lag: &GroupLag) -> Vec<(TopicPartition, i64)> {
+        let mut news = Vec::new();
+        for it in &lag.partitions {
+            let key = (lag.group.clone(), it.at);
+            match it.loss_in_ms {
+                Some(left) if left < WARN_WITHIN_MS => {
+                    if self.warned.insert(key) {
+                        news.push((it.at, left));
+                    }
+                }
+                Some(left) if left < 2 * WARN_WITHIN_MS => {}
+                _ => drop(self.warned.remove(&key)),
+            }
+        }
+        news
+    }
 }
 
 impl Coordination {
@@ -76,10 +101,24 @@ pub(in crate::broker) async fn measure(core: &Core) {
         let deadline = Instant::now() + ANSWER_TIME;
         let lags = core.lags(&names, deadline).await;
         let last = names.iter().zip(lags).filter_map(|(name, lag)| Some((name.clone(), lag.ok()?)));
-        let last = last.collect();
+        let last: BTreeMap<String, GroupLag> = last.collect();
         {
             let mut measured = core.coordination.measured();
-            measured.samples.retain(|name, _| names.contains(name));
+            measured.samples.retain(|name, _| last.contains_key(name));
+            measured.warned.retain(|(name, _)| last.contains_key(name));
+            for (group, lag) in &last {
+                for (at, left_ms) in measured.to_warn_of(lag) {
+                    let topic = core.topic_name(at.topic).unwrap_or_default();
+                    let partition = at.partition.0;
+                    tracing::warn!(
+                        group,
+                        topic,
+                        partition,
+                        left_ms,
+                        "retention is about to remove records that the group has not read"
+                    );
+                }
+            }
             measured.last = last;
         }
         let groups = u32::try_from(names.len()).unwrap_or(u32::MAX);
@@ -234,6 +273,31 @@ mod tests {
     fn a_group_that_never_committed_has_the_whole_log_before_it_and_lost_nothing() {
         let lag = lag(None, Position { loss_in_ms: Some(0), ..position(6, 9, Some(9_000)) });
         assert_eq!((lag.records, lag.lost_records, lag.loss_in_ms), (Some(3), 0, None));
+    }
+
+    #[test]
+    fn a_loss_is_warned_of_once_before_it_comes_and_again_after_it_was_averted() {
+        let mut measured = Measured::default();
+        let mut warns = |loss_in_ms| {
+            let partition =
+                PartitionLag { loss_in_ms, ..nothing_known(TopicPartition::default(), Some(0)) };
+            let lag = GroupLag {
+                group: "g".to_owned(),
+                phase: super::super::seam::Phase::Empty,
+                members: 0,
+                generation: 0,
+                partitions: vec![partition],
+                measured_ms: 0,
+            };
+            !measured.to_warn_of(&lag).is_empty()
+        };
+        assert!(!warns(Some(WARN_WITHIN_MS + 1)));
+        assert!(warns(Some(WARN_WITHIN_MS - 1)), "before anything is lost");
+        assert!(!warns(Some(5)), "once");
+        assert!(!warns(Some(WARN_WITHIN_MS + 5)));
+        assert!(!warns(Some(WARN_WITHIN_MS - 5)), "it was not safe for long enough");
+        assert!(!warns(None));
+        assert!(warns(Some(0)));
     }
 
     #[tokio::test(start_paused = true)]
