@@ -2,17 +2,18 @@
 //! topics that come and go, offsets that expire. It looks on its own timer and proposes verdicts; the state applies them,
 //! wherever it is led by then. Never throws anybody out for the time that this process itself slept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 use waymark_proto::ids::TopicId;
 
 use super::presence::{Due, Presences};
 use crate::broker::Core;
 use crate::consensus::Shard;
-use crate::state::groups::{Actor, Group, GroupChange, TopicFacts};
+use crate::state::groups::{Actor, Group, GroupChange, Member, MemberId, Subscription, TopicFacts};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -31,14 +32,14 @@ const LONGEST_NOTICE: Duration = Duration::from_secs(24 * 3600);
 pub(in crate::broker) async fn keep(core: &Arc<Core>) {
     let mut catalog = core.wakes.catalog();
     let (mut topics_seen, mut expiry_seen) = (Instant::now(), Instant::now());
-    let mut last = Instant::now();
     loop {
+        let asleep = Instant::now();
         sleep(LOOK).await;
         let now = Instant::now();
-        if now.saturating_duration_since(last) > LOOK + SLEPT {
+        // Only the sleep is measured: a proposal that takes long says nothing about what this process has heard.
+        if now.saturating_duration_since(asleep) > LOOK + SLEPT {
             core.coordination.present().values_mut().for_each(|it| it.begin_again(now));
         }
-        last = now;
         let led = led(core);
         core.forget_groups_led_elsewhere(&led);
         let topics_due =
@@ -51,17 +52,42 @@ pub(in crate::broker) async fn keep(core: &Arc<Core>) {
         if expiry_due {
             expiry_seen = now;
         }
-        for shard in led {
-            core.look_at_members(&shard, now).await;
+        // All at once: a shard without a quorum must not keep the others waiting.
+        let looks = led.iter().map(|shard| async move {
+            core.look_at_members(shard, now).await;
             if topics_due {
-                core.look_at_topics(&shard).await;
+                core.look_at_topics(shard).await;
             }
             if expiry_due {
-                core.look_at_expiry(&shard).await;
+                core.look_at_expiry(shard).await;
             }
+        });
+        join_all(looks).await;
+    }
+}
+
+/// What a group knows of its topics, and what its members want to read.
+struct Wants {
+    group: String,
+    topics: BTreeMap<TopicId, TopicFacts>,
+    members: Vec<(MemberId, Subscription, BTreeSet<TopicId>)>,
+}
+
+impl Wants {
+    fn of((name, group): (&str, &Group)) -> Self {
+        let member = |(id, it): (&MemberId, &Member)| {
+            (Arc::clone(id), it.subscription.clone(), it.topics.clone())
+        };
+        Self {
+            group: name.to_owned(),
+            topics: group.topics.clone(),
+            members: group.members.iter().map(member).collect(),
         }
     }
 }
+
+/// What subscriptions mean in this look: members of a group mostly have the same one.
+type Meanings = BTreeMap<Subscription, BTreeMap<TopicId, TopicFacts>>;
 
 fn led(core: &Core) -> Vec<Shard> {
     core.consensus.shards().into_iter().filter(|shard| shard.leadership().ready).collect()
@@ -118,33 +144,37 @@ impl Core {
     }
 
     async fn look_at_topics(&self, shard: &Shard) {
-        let members = shard.read(|state| {
+        let busy: Vec<Wants> = shard.read(|state| {
             let busy = state.groups().filter(|(_, group)| !group.members.is_empty());
-            busy.map(|(name, group)| (name.to_owned(), group.clone())).collect::<Vec<_>>()
+            busy.map(Wants::of).collect()
         });
-        for (name, group) in members {
-            if let Some(change) = self.topics_now(&group) {
-                self.verdict(shard, &name, change).await;
+        let mut meanings = Meanings::new();
+        for wants in busy {
+            if let Some(change) = self.topics_now(&wants, &mut meanings) {
+                self.verdict(shard, &wants.group, change).await;
             }
         }
     }
 
     /// What the members' subscriptions mean by now, if that differs from what the group knows.
-    fn topics_now(&self, group: &Group) -> Option<GroupChange> {
+    fn topics_now(&self, wants: &Wants, meanings: &mut Meanings) -> Option<GroupChange> {
         let mut topics: BTreeMap<TopicId, TopicFacts> = BTreeMap::new();
         let mut members = Vec::new();
-        for (id, member) in &group.members {
-            let own = self.topics_of(&member.subscription).ok()?;
-            members.push((Arc::clone(id), own.keys().copied().collect()));
-            topics.extend(own);
+        for (id, subscription, _) in &wants.members {
+            if !meanings.contains_key(subscription) {
+                meanings.insert(subscription.clone(), self.topics_of(subscription).ok()?);
+            }
+            let own = meanings.get(subscription)?;
+            members.push((Arc::clone(id), own.keys().copied().collect::<BTreeSet<TopicId>>()));
+            topics.extend(own.iter().map(|(id, facts)| (*id, facts.clone())));
         }
         for (id, facts) in &mut topics {
             // This node's catalog may be behind what another coordinator saw: partitions are only added.
-            let known = group.topics.get(id).map_or(0, |it| it.partitions);
+            let known = wants.topics.get(id).map_or(0, |it| it.partitions);
             facts.partitions = facts.partitions.max(known);
         }
-        let same = topics == group.topics
-            && members.iter().all(|(id, own)| group.members[id].topics == *own);
+        let known = wants.members.iter().map(|(_, _, topics)| topics);
+        let same = topics == wants.topics && members.iter().map(|(_, topics)| topics).eq(known);
         (!same).then_some(GroupChange::Topics { topics, members })
     }
 

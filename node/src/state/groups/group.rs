@@ -64,7 +64,7 @@ pub struct Member {
 }
 
 /// What a member wants to read; names and pattern add up.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subscription {
     /// Topics by name.
     pub names: BTreeSet<String>,
