@@ -159,6 +159,8 @@ impl Cursors {
     ) -> bool {
         let Some(open) = self.open.get_mut(&cursor) else { return false };
         open.position.offset = next_offset;
+        // It was compared with this log when the cursor was read first: what it reads on from here is of this log.
+        open.position.last_fetched_epoch = None;
         open.told = true;
         self.credit = self.credit.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
         if caught_up && !open.woken {

@@ -42,6 +42,19 @@ fn turns_go_round() {
 }
 
 #[test]
+fn where_a_reader_came_from_is_compared_once_and_not_with_what_a_later_leader_wrote() {
+    let mut cursors = Cursors::new(10);
+    let old = Position { last_fetched_epoch: Some(0), ..position(5) };
+    cursors.apply(Control { add: vec![(1, Ok(old))], credit: 1_000, ..Control::default() });
+    let epoch = |turn: Option<Turn>| turn.expect("its turn").position.last_fetched_epoch;
+    assert_eq!(epoch(cursors.take()), Some(0));
+    cursors.put_back(1);
+    assert_eq!(epoch(cursors.take()), Some(0), "it was not read yet");
+    cursors.served(1, 1, 6, false);
+    assert_eq!(epoch(cursors.take()), None);
+}
+
+#[test]
 fn a_cursor_that_caught_up_is_read_again_only_when_woken() {
     let mut cursors = Cursors::new(10);
     cursors.apply(adding(&[1], 1_000));
