@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 pub(super) use self::shared::SharedState;
 use super::decode::Decoder;
+use crate::codec::last_leader_epoch;
 use crate::error::{Error, Result};
 use crate::record::{ConsumerRecord, OffsetAndMetadata, TopicPartition};
 
@@ -54,6 +55,8 @@ pub(super) struct Assigned {
     finished: (i64, Option<i32>),
     /// The next offset to fetch; at or beyond the position.
     pub(super) fetch_from: i64,
+    /// Leader epoch of the record before that one: newer than the position's, where a new leader's records wait.
+    fetch_epoch: Option<i32>,
     pub(super) paused: bool,
     /// Reading has failed; the application knows, and must seek.
     pub(super) stopped: bool,
@@ -231,7 +234,7 @@ impl State {
                 at: slot.at.clone(),
                 topic_id: slot.topic_id,
                 offset: slot.fetch_from,
-                epoch: slot.epoch,
+                epoch: slot.fetch_epoch,
                 paused: slot.paused,
             })
             .collect()
@@ -244,6 +247,7 @@ impl State {
             return false;
         };
         slot.fetch_from = slot.fetch_from.max(chunk.next_offset);
+        slot.fetch_epoch = last_leader_epoch(&chunk.batches).or(slot.fetch_epoch);
         slot.high_watermark = slot.high_watermark.max(Some(high_watermark));
         if !chunk.batches.is_empty() || slot.is_buffering() {
             slot.chunks.push_back(chunk);
@@ -376,6 +380,7 @@ fn fresh(at: TopicPartition, topic_id: [u8; 16], run: Run, offset: i64) -> Assig
         epoch: None,
         finished: (offset, None),
         fetch_from: offset,
+        fetch_epoch: None,
         paused: false,
         stopped: false,
         high_watermark: None,
@@ -388,3 +393,7 @@ fn fresh(at: TopicPartition, topic_id: [u8; 16], run: Run, offset: i64) -> Assig
         open: None,
     }
 }
+
+#[cfg(test)]
+#[path = "tests/state.rs"]
+mod tests;
