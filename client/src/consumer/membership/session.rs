@@ -29,6 +29,7 @@ struct Outbox {
 /// A stream as membership sees it; dropping it ends the stream, which is no leave.
 #[derive(Debug)]
 pub(super) struct Session {
+    pub(super) address: Arc<str>,
     outbox: Arc<Outbox>,
     reader: AbortHandle,
 }
@@ -49,6 +50,7 @@ impl Session {
     ) -> Self {
         let outbox = Arc::new(Outbox { next: Mutex::new(Some(first)), bell: Notify::new() });
         let messages = outgoing(Arc::clone(&outbox));
+        let address = Arc::clone(&link.address);
         let reader = tokio::spawn(async move {
             let error = match read(&link, messages, number, &events).await {
                 Ok(()) => Error::Transport {
@@ -61,7 +63,7 @@ impl Session {
             // Membership is gone only when the consumer is.
             let _ = events.send((number, Heard::Broken(error))).await;
         });
-        Self { outbox, reader: reader.abort_handle() }
+        Self { address, outbox, reader: reader.abort_handle() }
     }
 
     pub(super) fn send(&self, message: wire::MemberUpdate) {
