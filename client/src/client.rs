@@ -159,6 +159,11 @@ impl Client {
         self.shared.connections.link(address, Carries::Session)
     }
 
+    /// A coordinator is silent: its next session gets a new connection.
+    pub(crate) fn abandon_session(&self, address: &Arc<str>) {
+        self.shared.connections.abandon(address, Carries::Session);
+    }
+
     /// Calls any node, elsewhere after each failure, until the deadline of the operation.
     pub(crate) async fn call<T, F>(
         &self,

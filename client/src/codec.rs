@@ -70,6 +70,18 @@ pub(crate) fn renumber(batch: &mut BytesMut, (id, epoch): (i64, i16), first_sequ
     seal(batch);
 }
 
+/// The leader epoch of the last of several whole batches, back to back. Bytes that are no batches are the decoder's to judge.
+pub(crate) fn last_leader_epoch(batches: &[u8]) -> Option<i32> {
+    let (mut rest, mut last) = (batches, None);
+    while rest.len() >= HEADER {
+        let length = (&rest[BEFORE_LENGTH - 4..BEFORE_LENGTH]).get_i32();
+        last = Some((&rest[AT_LEADER_EPOCH..AT_MAGIC]).get_i32());
+        let whole = usize::try_from(length).ok()?.checked_add(BEFORE_LENGTH)?;
+        rest = rest.get(whole..).unwrap_or_default();
+    }
+    last.filter(|epoch| *epoch >= 0)
+}
+
 /// A batch as it was received.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {

@@ -77,6 +77,13 @@ impl Connections {
         Ok(Link { address: Arc::clone(address), channel, headers: self.headers() })
     }
 
+    /// The next link of this kind is a connection of its own: this one is silent, and may be half open for as long as nobody
+    /// pings. Who still uses it goes on with it.
+    pub(crate) fn abandon(&self, address: &Arc<str>, carries: Carries) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.remove(&(Arc::clone(address), carries));
+    }
+
     fn headers(&self) -> MetadataMap {
         let mut headers = MetadataMap::new();
         let request_id = format!("{:016x}", self.random.next_u64());

@@ -42,6 +42,8 @@ pub enum GroupEvent {
     ResetDone { partition: u32, to: u64, generation: u32 },
     /// The group was asked for, every partition being where it should be.
     Described { generation: u32, members: Vec<String> },
+    /// It never came to have so many members, every partition being where it should be.
+    Unsettled { members: usize },
     /// The group's events tell of an expulsion.
     Expelled { id: String, cause: ExpelledFor },
     /// The ledger of a partition, oldest first.

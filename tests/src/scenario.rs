@@ -12,7 +12,7 @@ use crate::group::{Story, Tale};
 use crate::history::History;
 use crate::oracle::{Violation, judge};
 use crate::subject::Subject;
-use crate::workload::{Followed, Load, Preparation, settle};
+use crate::workload::{Load, Pace, Preparation, settle};
 
 /// Nodes of every simulated cluster.
 pub const NODES: u32 = 3;
@@ -189,8 +189,8 @@ pub fn run(scenario: Scenario, subject: &Arc<dyn Subject>, seed: u64) -> Result<
     before.strike(&mut cluster, subject, &history)?;
     preparation.finish(&mut cluster)?;
     let story = scenario.of_a_group();
-    let followed = if story.is_some() { Followed::No } else { Followed::Yes };
-    let load = Load::start(&mut cluster, subject, &history, followed);
+    let pace = if story.is_some() { Pace::STEADY } else { Pace::BUSY };
+    let load = Load::start(&mut cluster, subject, &history, pace);
     cluster.run_for(Duration::from_secs(1))?;
     let mut tale = None;
     if let Some(story) = story {

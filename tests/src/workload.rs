@@ -15,9 +15,6 @@ use crate::cluster::{Broken, Cluster};
 use crate::history::{Event, History};
 use crate::subject::{Appended, LogClient, Subject};
 
-const PRODUCERS: u32 = 3;
-/// Longest pause of a producer between two bursts, milliseconds: short enough that something is always on the way.
-const PAUSE_MS: u64 = 40;
 /// Most records of a burst: more than a producer may have on the way, so that some wait.
 const BURST: u64 = 8;
 /// After the last fault, everything must be served again within this.
@@ -67,11 +64,20 @@ async fn until_ok<T>(
     }
 }
 
-/// Whether somebody follows what is produced, beside a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Followed {
-    Yes,
-    No,
+/// Who produces and reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    producers: u32,
+    /// Longest pause of a producer between two bursts.
+    pause_ms: u64,
+    followed: bool,
+}
+
+impl Pace {
+    /// Something is always on the way, and somebody follows.
+    pub(crate) const BUSY: Self = Self { producers: 3, pause_ms: 40, followed: true };
+    /// A group reads, for longer: there is something new whenever it looks.
+    pub(crate) const STEADY: Self = Self { producers: 2, pause_ms: 120, followed: false };
 }
 
 /// The clients of a run while faults happen.
@@ -85,11 +91,11 @@ impl Load {
         cluster: &mut Cluster,
         subject: &Arc<dyn Subject>,
         history: &History,
-        followed: Followed,
+        pace: Pace,
     ) -> Self {
-        let running = PRODUCERS + u32::from(followed == Followed::Yes);
+        let running = pace.producers + u32::from(pace.followed);
         let load = Self { stop: Arc::default(), running: Arc::new(AtomicU32::new(running)) };
-        for number in 1..=PRODUCERS {
+        for number in 1..=pace.producers {
             let seed = cluster.draw(0, u64::MAX);
             let producer = Burster {
                 client: subject.client(seed),
@@ -97,6 +103,7 @@ impl Load {
                 partitions: subject.partitions(),
                 history: history.clone(),
                 random: SmallRng::seed_from_u64(seed),
+                pause_ms: pace.pause_ms,
                 sent: 0,
             };
             let (stop, running) = (Arc::clone(&load.stop), Arc::clone(&load.running));
@@ -105,7 +112,7 @@ impl Load {
                 running.fetch_sub(1, Ordering::SeqCst);
             });
         }
-        if followed == Followed::No {
+        if !pace.followed {
             return load;
         }
         let client = subject.client(cluster.draw(0, u64::MAX));
@@ -135,6 +142,7 @@ struct Burster {
     partitions: u32,
     history: History,
     random: SmallRng,
+    pause_ms: u64,
     sent: u64,
 }
 
@@ -142,7 +150,7 @@ impl Burster {
     async fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::SeqCst) {
             self.burst().await;
-            sleep(Duration::from_millis(self.random.random_range(0..PAUSE_MS))).await;
+            sleep(Duration::from_millis(self.random.random_range(0..self.pause_ms))).await;
         }
     }
 

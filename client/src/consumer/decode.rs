@@ -166,16 +166,6 @@ fn from_plain(plain: PlainRecord, at: &TopicPartition, batch: &Batch) -> Consume
     }
 }
 
-/// Leader epoch of the last whole batch.
-pub(super) fn last_epoch(batches: &Bytes) -> Option<i32> {
-    let mut rest = batches.clone();
-    let mut last = None;
-    while let Ok(batch) = Batch::split_from(&mut rest, false) {
-        last = known_epoch(&batch);
-    }
-    last
-}
-
 fn known_epoch(batch: &Batch) -> Option<i32> {
     (batch.leader_epoch >= 0).then_some(batch.leader_epoch)
 }

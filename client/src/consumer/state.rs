@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 pub(super) use self::shared::SharedState;
-use super::decode::{self, Decoder};
+use super::decode::Decoder;
+use crate::codec::last_leader_epoch;
 use crate::error::{Error, Result};
 use crate::record::{ConsumerRecord, OffsetAndMetadata, TopicPartition};
 
@@ -54,7 +55,7 @@ pub(super) struct Assigned {
     finished: (i64, Option<i32>),
     /// The next offset to fetch; at or beyond the position.
     pub(super) fetch_from: i64,
-    /// Leader epoch of the last batch fetched: beyond the position it may be a newer one.
+    /// Leader epoch of the record before that one: newer than the position's, where a new leader's records wait.
     fetch_epoch: Option<i32>,
     pub(super) paused: bool,
     /// Reading has failed; the application knows, and must seek.
@@ -248,7 +249,7 @@ impl State {
             return false;
         };
         slot.fetch_from = slot.fetch_from.max(chunk.next_offset);
-        slot.fetch_epoch = decode::last_epoch(&chunk.batches).or(slot.fetch_epoch);
+        slot.fetch_epoch = last_leader_epoch(&chunk.batches).or(slot.fetch_epoch);
         slot.high_watermark = slot.high_watermark.max(Some(high_watermark));
         if !chunk.batches.is_empty() || slot.is_buffering() {
             slot.chunks.push_back(chunk);

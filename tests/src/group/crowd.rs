@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::life::Life;
+use super::seam::Place;
 use crate::cluster::{Broken, Cluster};
 use crate::group_history::GroupEvent;
 use crate::history::History;
@@ -15,8 +16,8 @@ use crate::subject::Subject;
 /// An orderly leave, with its last commits, takes no longer, whatever happens to nodes.
 const LEAVE: Duration = Duration::from_secs(30);
 
-/// Where each partition was left by whoever read it last: the offset after it.
-type Ends = Arc<Mutex<BTreeMap<u32, u64>>>;
+/// How far the latest ownership of each partition has come: its fencing epoch, and the offset after the last record.
+type Ends = Arc<Mutex<BTreeMap<u32, (u64, u64)>>>;
 
 /// One host, on which members live one after the other.
 #[derive(Debug)]
@@ -32,8 +33,14 @@ pub(super) struct Chair {
 }
 
 impl Chair {
-    pub(super) fn ends(&self) -> MutexGuard<'_, BTreeMap<u32, u64>> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    /// These were finished. What an earlier owner finishes late is not how far the group has come.
+    pub(super) fn left_at<'a>(&self, places: impl Iterator<Item = &'a Place>) {
+        let mut ends = lock(&self.ends);
+        for place in places {
+            let now = (place.fence, place.offset);
+            let end = ends.entry(place.partition).or_insert(now);
+            *end = (*end).max(now);
+        }
     }
 
     pub(super) fn member(&self) -> Option<u32> {
@@ -148,14 +155,19 @@ impl Crowd {
 
     /// Where each partition was left so far.
     pub(super) fn ends(&self) -> BTreeMap<u32, u64> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.ends).iter().map(|(partition, (_, end))| (*partition, *end)).collect()
     }
 
     /// Whether all records up to these ends were worked on since the group was last moved.
     pub(super) fn has_reached(&self, ends: &BTreeMap<u32, u64>) -> bool {
-        let reached = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        ends.iter().all(|(partition, end)| *end == 0 || reached.get(partition) == Some(end))
+        let reached = lock(&self.ends);
+        let there = |partition| reached.get(partition).map_or(0, |(_, end)| *end);
+        ends.iter().all(|(partition, end)| there(partition) == *end)
     }
+}
+
+fn lock(ends: &Ends) -> MutexGuard<'_, BTreeMap<u32, (u64, u64)>> {
+    ends.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn host(place: usize) -> String {

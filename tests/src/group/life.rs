@@ -91,8 +91,7 @@ impl Life {
         for Delivery { partition, offset, .. } in records {
             self.history.note(GroupEvent::Finished { partition, offset });
         }
-        let ends = places.values().map(|place| (place.partition, place.offset));
-        self.chair.ends().extend(ends);
+        self.chair.left_at(places.values());
         if matches!(self.manner, Manner::Waiting | Manner::WithoutWaiting) {
             self.commit(places.into_values().collect()).await;
         }

@@ -126,15 +126,17 @@ impl Tale {
         cluster: &mut Cluster,
         faults: &[Fault],
     ) -> Result<(), Broken> {
-        for _ in 0..2 {
+        for strikes_again in [true, false] {
             pause(cluster, 1_000)?;
             let drawn = usize::try_from(cluster.draw(0, faults.len() as u64)).unwrap_or(0);
             cluster.run_until(SETTLE, || self.subject.coordinator().is_some())?;
             let node = self.subject.coordinator();
             let node = node.ok_or_else(|| Broken("nobody coordinates the group".to_owned()))?;
             faults[drawn].strike_node(cluster, node, &self.history)?;
-            // Whoever is thrown out for this is thrown out by now.
-            cluster.run_for(SESSION + Duration::from_secs(1))?;
+            // Whoever is thrown out for this is thrown out by the end.
+            let watched =
+                if strikes_again { SESSION / 4 } else { SESSION + Duration::from_secs(1) };
+            cluster.run_for(watched)?;
             self.office.wait_until_stable(cluster, MEMBERS)?;
         }
         Ok(())

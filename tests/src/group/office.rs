@@ -15,7 +15,9 @@ use crate::history::{Event, History};
 use crate::subject::Subject;
 use crate::workload::SETTLE;
 
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Sessions of members that are gone, and hand-offs, are over by then.
+const UNTIL_STABLE: Duration = Duration::from_secs(20);
 
 /// See the module.
 pub(super) struct Office {
@@ -63,13 +65,17 @@ impl Office {
         cluster: &mut Cluster,
         members: usize,
     ) -> Result<(), Broken> {
-        let seen = self.ask(cluster, async move |operator| {
-            let seen = operator.describe().await?;
-            let is_so = seen.stable && seen.members.len() == members;
-            is_so.then_some(seen).ok_or_else(|| io::Error::other("members still come or go"))
-        });
-        let Description { generation, members, .. } = seen?;
-        self.history.note(GroupEvent::Described { generation, members });
+        let end = cluster.elapsed() + UNTIL_STABLE;
+        while cluster.elapsed() < end {
+            let seen = self.ask(cluster, async |operator| operator.describe().await)?;
+            if seen.stable && seen.members.len() == members {
+                let Description { generation, members, .. } = seen;
+                self.history.note(GroupEvent::Described { generation, members });
+                return Ok(());
+            }
+            cluster.run_for(ASK_AGAIN)?;
+        }
+        self.history.note(GroupEvent::Unsettled { members });
         Ok(())
     }
 

@@ -90,7 +90,7 @@ pub const TABLE: [Invariant; 14] = [
     },
     Invariant {
         id: "G5d",
-        sentence: "only who is gone is expelled, and a change of coordinator costs no member",
+        sentence: "who is gone is expelled, nobody else is, and a change of coordinator costs no member",
         check: groups::expulsion::check,
     },
     Invariant {

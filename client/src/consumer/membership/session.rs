@@ -51,6 +51,7 @@ impl Outbox {
 /// A stream as membership sees it; dropping it ends the stream, which is no leave.
 #[derive(Debug)]
 pub(super) struct Session {
+    pub(super) address: Arc<str>,
     outbox: Arc<Outbox>,
     reader: AbortHandle,
 }
@@ -75,6 +76,7 @@ impl Session {
             bell: Notify::new(),
         });
         let messages = outgoing(Arc::clone(&outbox));
+        let address = Arc::clone(&link.address);
         let reader = tokio::spawn(async move {
             let error = match read(&link, messages, number, &events).await {
                 Ok(()) => Error::Transport {
@@ -87,7 +89,7 @@ impl Session {
             // Membership is gone only when the consumer is.
             let _ = events.send((number, Heard::Broken(error))).await;
         });
-        Self { outbox, reader: reader.abort_handle() }
+        Self { address, outbox, reader: reader.abort_handle() }
     }
 
     pub(super) fn send(&self, message: wire::MemberUpdate) {

@@ -202,10 +202,11 @@ impl Membership {
             return true;
         }
         let patience = self.patience();
-        if let (Link::Up(_), Some(asked)) = (&self.link, self.asked)
+        if let (Link::Up(session), Some(asked)) = (&self.link, self.asked)
             && now >= asked + patience
         {
             tracing::warn!(group = %self.member.group(), "the coordinator does not answer");
+            self.core.client.abandon_session(&session.address);
             self.asked = None;
             self.link = Link::Down { not_before: now, hint: None };
         }

@@ -63,7 +63,8 @@ impl State {
         let Some(index) = self.slots.iter().position(|slot| slot.at == *at) else { return };
         let slot = &mut self.slots[index];
         // A frame still on its way is of the old run: it must not move the position past what is dropped here.
-        (slot.gate, slot.run, slot.fetch_from) = (Gate::Draining, run, slot.position);
+        (slot.gate, slot.run) = (Gate::Draining, run);
+        (slot.fetch_from, slot.fetch_epoch) = (slot.position, slot.epoch);
         let mut slots = std::mem::take(&mut self.slots);
         self.discard(&mut slots[index]);
         self.slots = slots;

@@ -1,5 +1,6 @@
-//! G5d: a group throws out only those who died or were cut off, and says so; what happens to its coordinator costs no member
-//! and no rebalance. Where the cluster may be away for longer than a session, members may lose it for that.
+//! G5d: a group throws out those who died or were cut off, nobody else, and says why; what happens to its coordinator costs no member
+//! and no rebalance. Of a member that died the connection broke; one that is cut off may look silent, as long as nobody has
+//! pinged it in vain. Where the cluster may be away for longer than a session, members may lose it for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,15 +10,20 @@ use crate::history::Event;
 
 pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
     let mut named: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut struck: BTreeSet<u32> = BTreeSet::new();
+    let mut died: BTreeSet<u32> = BTreeSet::new();
+    let mut cut_off: BTreeSet<u32> = BTreeSet::new();
     let mut before: Option<(u32, &[String])> = None;
     let mut evidence = Vec::new();
     for (_, event) in of_group(events) {
         match event {
             GroupEvent::Outages => return Vec::new(),
             GroupEvent::Named { member, id } => drop(named.insert(id, *member)),
-            GroupEvent::Crashed { member } | GroupEvent::CutOff { member } => {
-                struck.insert(*member);
+            GroupEvent::Crashed { member } => {
+                died.insert(*member);
+                before = None;
+            }
+            GroupEvent::CutOff { member } => {
+                cut_off.insert(*member);
                 before = None;
             }
             GroupEvent::Started { .. }
@@ -31,12 +37,19 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
                 }
                 before = Some(now);
             }
+            GroupEvent::Unsettled { members } => {
+                evidence.push(format!("the group never settled with {members} members"));
+            }
             GroupEvent::Expelled { id, cause } => {
                 let member = named.get(id.as_str());
-                if !member.is_some_and(|member| struck.contains(member)) {
+                let in_set = |set: &BTreeSet<u32>| member.is_some_and(|it| set.contains(it));
+                let right = match cause {
+                    ExpelledFor::Crash => in_set(&died) || in_set(&cut_off),
+                    ExpelledFor::Silence => in_set(&cut_off),
+                    ExpelledFor::Other => false,
+                };
+                if !right {
                     evidence.push(format!("member {member:?} ({id}) was expelled for {cause:?}"));
-                } else if *cause != ExpelledFor::Crash {
-                    evidence.push(format!("member {member:?} ({id}): {cause:?} is not why"));
                 }
             }
             _ => {}
@@ -71,7 +84,10 @@ mod tests {
     fn a_dead_member_may_be_expelled_for_that_alone() {
         let died = || GroupEvent::Crashed { member: 1 }.into();
         assert_eq!(check(&[named(), died(), expelled(ExpelledFor::Crash)]).len(), 0);
-        assert_eq!(check(&[named(), died(), expelled(ExpelledFor::Other)]).len(), 1);
+        assert_eq!(check(&[named(), died(), expelled(ExpelledFor::Silence)]).len(), 1);
+        let cut_off = || GroupEvent::CutOff { member: 1 }.into();
+        assert_eq!(check(&[named(), cut_off(), expelled(ExpelledFor::Silence)]).len(), 0);
+        assert_eq!(check(&[named(), cut_off(), expelled(ExpelledFor::Other)]).len(), 1);
     }
 
     #[test]
