@@ -7,6 +7,7 @@ use waymark_proto::ids::TopicPartition;
 
 use super::Core;
 use super::admin::{Committed, EpochEnd, Found, Spot};
+use super::place::moved_coordinator;
 use super::refusal::{failure, no_leader, refused, unexpected, unproposed, unread};
 use crate::consensus::Shard;
 use crate::state::command::{CommitOffsets, LogStartRise};
@@ -91,7 +92,7 @@ impl Core {
         let shard = self.coordinating(&commit.group)?;
         commit.commit_time_ms = self.env.clock.now_ms();
         let done = shard.propose(Command::CommitOffsets(commit), deadline).await;
-        match done.map_err(|error| unproposed(&error))?.reply {
+        match done.map_err(|error| moved_coordinator(self.unwritten(&error)))?.reply {
             Reply::Committed(verdicts) => {
                 let verdict = |it: Result<(), _>| it.map_err(|refusal| refused(&refusal));
                 Ok(verdicts.into_iter().map(verdict).collect())
@@ -137,7 +138,7 @@ impl Core {
         let group = group.to_owned();
         let command = Command::DeleteOffsets { group, partitions, time_ms, actor };
         let done = shard.propose(command, deadline).await;
-        match done.map_err(|error| unproposed(&error))?.reply {
+        match done.map_err(|error| moved_coordinator(self.unwritten(&error)))?.reply {
             Reply::OffsetsDeleted(_) => Ok(()),
             Reply::Refused(refusal) => Err(refused(&refusal)),
             _ => Err(unexpected()),

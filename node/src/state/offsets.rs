@@ -43,7 +43,7 @@ impl Offsets {
     /// written. Under `all_or_nothing` one refusal keeps all others out; a superseded item is no refusal in that sense,
     /// because what it asks for has been overtaken, not denied.
     ///
-    /// `forbidden` are the items that are not the committer's, by their place.
+    /// `forbidden` are the items that are not the committer's, by their place, ascending.
     pub(super) fn commit(
         &mut self,
         command: CommitOffsets,
@@ -51,7 +51,7 @@ impl Offsets {
     ) -> Vec<Result<(), Refusal>> {
         let stored = self.groups.get(&command.group);
         let judge = |(place, item): (usize, &OffsetCommit)| {
-            if forbidden.contains(&place) {
+            if forbidden.binary_search(&place).is_ok() {
                 return Err(Refusal::NotOwner(item.at));
             }
             judge(stored.and_then(|group| group.get(&item.at)), item, &command)

@@ -8,15 +8,18 @@ use waymark_proto::v1;
 
 use super::fields::{MAX_ID, by_id, group, known, optional};
 use crate::api::admin::Topic;
-use crate::api::convert::offsets::commit_item;
+use crate::api::convert::offsets::MAX_PARTITIONS;
 use crate::api::convert::topics::{id_bytes, topic_ref};
 use crate::api::refusal::{invalid, missing, refuse, too_large};
 use crate::broker::groups::seam::{
     Actor, Assigned, Assignor, Limits, Phase, Reason, Subscription, Told, Update,
 };
+use crate::state::command::OffsetCommit;
 
 /// Topics that one member may name.
 const MAX_NAMES: usize = 10_000;
+/// Partitions that one member may hold.
+const MAX_OWNED: usize = 100_000;
 /// Longest pattern, bytes.
 const MAX_PATTERN: usize = 4_096;
 const DEFAULT_SESSION_MS: i32 = 45_000;
@@ -78,10 +81,10 @@ fn id(field: &str, id: &str) -> Result<(), Failure> {
     }
 }
 
-/// A member's message. Topics of its final offsets are looked up by the caller.
+/// A member's message. Its final offsets are read by the caller, who looks their topics up.
 pub(in crate::api) fn update(
     given: v1::MemberUpdate,
-    places: &[Result<TopicPartition, Failure>],
+    final_offsets: Vec<OffsetCommit>,
     actor: Actor,
 ) -> Result<Update, Failure> {
     group(&given.group_id)?;
@@ -100,19 +103,19 @@ pub(in crate::api) fn update(
     if joins && given.subscription.is_none() {
         return Err(missing("subscription"));
     }
-    let speaks_of_limits = joins
-        || given.session_timeout_ms + given.processing_timeout_ms + given.drain_timeout_ms != 0;
+    let limits_given =
+        [given.session_timeout_ms, given.processing_timeout_ms, given.drain_timeout_ms];
+    let speaks_of_limits = joins || limits_given.iter().any(|it| *it != 0);
     let limits = limits(&given)?;
-    let offsets = given.final_offsets.iter().zip(places);
-    let final_offsets = offsets.map(|(item, at)| at.clone().and_then(|at| commit_item(at, item)));
+    sizes(&given)?;
     Ok(Update {
         member_epoch,
         rack: given.rack.unwrap_or_default(),
         limits: speaks_of_limits.then_some(limits),
         assignor: assignor(&given.assignor)?,
         owned: given.owned.as_ref().map(owned).transpose()?,
-        final_offsets: final_offsets.collect::<Result<_, _>>()?,
-        commit_seq: given.commit_seq.max(0),
+        final_offsets,
+        commit_seq: given.commit_seq,
         subscription: given.subscription.map(subscription).transpose()?,
         group: given.group_id,
         member: given.member_id,
@@ -123,20 +126,34 @@ pub(in crate::api) fn update(
     })
 }
 
+/// What would be kept, or looked through, at any length.
+fn sizes(given: &v1::MemberUpdate) -> Result<(), Failure> {
+    if given.rack.as_ref().is_some_and(|rack| rack.len() > MAX_ID) {
+        return Err(invalid("rack", "at most 1024 bytes"));
+    }
+    if given.commit_seq < 0 {
+        return Err(invalid("commit_seq", "0 or more"));
+    }
+    let owned = given.owned.as_ref().map_or(0, |it| it.partitions.len());
+    if owned > MAX_OWNED || given.final_offsets.len() > MAX_PARTITIONS {
+        return Err(too_large("partitions of a member's message", MAX_PARTITIONS as i64));
+    }
+    Ok(())
+}
+
 fn owned(given: &v1::Owned) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
     let each = given.partitions.iter();
     each.map(|it| Ok((by_id(&it.topic_id, it.partition)?, it.fencing_epoch))).collect()
 }
 
-/// What a member is told.
+/// What a member is told, with the outcome of each of its final offsets.
 pub(in crate::api) fn told(
     told: Told,
-    final_offsets: Vec<v1::OffsetCommit>,
+    final_offsets: Vec<(v1::OffsetCommit, Result<(), Failure>)>,
 ) -> v1::CoordinatorUpdate {
     let revoked = told.assigned.iter().filter_map(|it| Some(revoke(it, it.revoked?)));
     let revoke = revoked.collect();
-    let outcomes = final_offsets.into_iter().zip(told.final_offsets);
-    let outcomes = outcomes.map(|(item, outcome)| v1::OffsetResult {
+    let outcomes = final_offsets.into_iter().map(|(item, outcome)| v1::OffsetResult {
         topic: item.topic,
         partition: item.partition,
         failure: outcome.err().map(Failure::into),
@@ -268,12 +285,12 @@ mod tests {
     }
 
     fn code(given: v1::MemberUpdate) -> Option<FailureCode> {
-        update(given, &[], Actor::default()).err().map(|failure| failure.code)
+        update(given, Vec::new(), Actor::default()).err().map(|failure| failure.code)
     }
 
     #[test]
     fn a_join_says_who_and_what_and_0_stands_for_defaults() {
-        let read = update(join(), &[], Actor::default()).expect("a good join");
+        let read = update(join(), Vec::new(), Actor::default()).expect("a good join");
         let limits = read.limits.expect("a join has limits");
         assert_eq!(
             (limits.session_ms, limits.processing_ms, limits.drain_ms),
@@ -292,7 +309,7 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_named_with_its_range() {
         let short = v1::MemberUpdate { session_timeout_ms: 5_999, ..join() };
-        let failure = update(short, &[], Actor::default()).expect_err("too short");
+        let failure = update(short, Vec::new(), Actor::default()).expect_err("too short");
         assert_eq!(failure.code, FailureCode::InvalidTimeout);
         assert!(failure.message.contains("6000 to 1800000"), "{}", failure.message);
         let odd = v1::MemberUpdate { assignor: "eager".to_owned(), ..join() };

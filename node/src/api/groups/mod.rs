@@ -20,7 +20,7 @@ use super::convert::cluster::node;
 use super::convert::fields::group;
 use super::convert::group_history::{description, group_lag, undescribed};
 use super::convert::groups::{refused, told, update};
-use super::convert::offsets::MAX_NOTE;
+use super::convert::offsets::{MAX_NOTE, commit_item};
 use super::naming::bounded;
 use super::refusal::{invalid, refuse};
 use super::spread::ask_leaders;
@@ -195,13 +195,22 @@ impl Api {
     ) -> Result<v1::CoordinatorUpdate, Failure> {
         let given = message.final_offsets.clone();
         let topics = self.topics_of(given.iter().map(|item| item.topic.as_ref())).await;
-        let places: Vec<Result<TopicPartition, Failure>> = given
-            .iter()
-            .map(|item| topics.partition(item.topic.as_ref(), item.partition).map(|(_, at)| at))
-            .collect();
+        // A topic that is gone refuses its own offset, not the member's whole message.
+        let read = given.iter().map(|item| {
+            let (_, at) = topics.partition(item.topic.as_ref(), item.partition)?;
+            commit_item(at, item)
+        });
+        let read: Vec<Result<_, Failure>> = read.collect();
+        let good = read.iter().flatten().cloned().collect();
         let actor = call.actor(&message.member_id);
-        let update = update(message, &places, actor)?;
-        let answer = self.groups().update(update, call.deadline).await?;
+        let update = update(message, good, actor)?;
+        let mut answer = self.groups().update(update, call.deadline).await?;
+        let mut stored = std::mem::take(&mut answer.final_offsets).into_iter();
+        let outcomes = read.into_iter().map(|it| match it {
+            Ok(_) => stored.next().unwrap_or(Ok(())),
+            Err(failure) => Err(failure),
+        });
+        let given = given.into_iter().zip(outcomes).collect();
         Ok(told(answer, given))
     }
 

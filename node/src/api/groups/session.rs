@@ -66,7 +66,7 @@ impl Session {
     }
 
     async fn hear(&mut self, message: v1::MemberUpdate) -> bool {
-        self.take_seat(&message);
+        let seat = self.new_seat(&message);
         let leaves = message.leave != 0;
         // A session outlives every deadline; each of its messages has one of its own.
         let call = self.call.again();
@@ -74,6 +74,12 @@ impl Session {
             Ok(answer) => answer,
             Err(failure) => return self.send_failure(failure).await,
         };
+        // Only who is a member is known to be connected.
+        if let Some(seat) = seat {
+            self.leave_seat();
+            self.api.groups().connected(&seat.group, &seat.member, true);
+            self.member = Some(seat);
+        }
         self.last = Some(known(&answer));
         self.out.send(Ok(answer)).await.is_ok() && !leaves
     }
@@ -109,19 +115,18 @@ impl Session {
         self.out.send(Ok(refused(failure))).await.is_ok() && !over
     }
 
-    fn take_seat(&mut self, message: &v1::MemberUpdate) {
+    /// Who speaks, if that is news. Changes are listened for from before the message is taken, so that none is missed.
+    fn new_seat(&self, message: &v1::MemberUpdate) -> Option<Seat> {
         let same = self
             .member
             .as_ref()
             .is_some_and(|seat| seat.group == message.group_id && seat.member == message.member_id);
-        if same || message.group_id.is_empty() || message.member_id.is_empty() {
-            return;
+        if same {
+            return None;
         }
-        self.leave_seat();
         let (group, member) = (message.group_id.clone(), message.member_id.clone());
         let changes = self.api.groups().changes(&group);
-        self.api.groups().connected(&group, &member, true);
-        self.member = Some(Seat { group, member, changes });
+        Some(Seat { group, member, changes })
     }
 
     fn leave_seat(&mut self) {

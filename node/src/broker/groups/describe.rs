@@ -120,7 +120,7 @@ impl Groups for Broker {
     }
 
     async fn lags(&self, groups: &[String], deadline: Instant) -> Vec<Result<GroupLag, Failure>> {
-        self.core.lags(groups, deadline).await
+        self.core.confirmed_lags(groups, deadline).await
     }
 
     fn last_lags(&self) -> Vec<GroupLag> {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 use waymark_proto::failure::Failure;
 use waymark_proto::ids::TopicPartition;
@@ -127,6 +128,22 @@ pub(in crate::broker) async fn measure(core: &Core) {
 }
 
 impl Core {
+    /// As [`Core::lags`], with all that was committed before the call: one round for each shard.
+    pub(super) async fn confirmed_lags(
+        &self,
+        names: &[String],
+        deadline: Instant,
+    ) -> Vec<Result<GroupLag, Failure>> {
+        let led = names.iter().filter_map(|name| self.coordinating(name).ok());
+        let shards: BTreeMap<_, Shard> = led.map(|shard| (shard.id(), shard)).collect();
+        let rounds = shards.values().map(|shard| self.confirm_coordinator(shard, deadline));
+        let failed = join_all(rounds).await.into_iter().find_map(Result::err);
+        match failed {
+            Some(failure) => names.iter().map(|_| Err(failure.clone())).collect(),
+            None => self.lags(names, deadline).await,
+        }
+    }
+
     /// How far groups are behind, in the order asked.
     pub(super) async fn lags(
         &self,

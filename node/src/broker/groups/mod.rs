@@ -38,17 +38,42 @@ pub(super) use lag::measure;
 use presence::Presences;
 
 /// What this node knows of the members of groups that it coordinates.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Coordination {
     /// By group. Emptied of groups whose shard is led elsewhere.
     present: Mutex<BTreeMap<String, Presences>>,
     /// When a quorum last confirmed the leadership, by shard.
     confirmed: Mutex<BTreeMap<ShardId, Instant>>,
+    /// When this process last felt that it runs: a longer time since is a pause.
+    beat: Mutex<Instant>,
     /// How far groups were behind when that was last looked at.
     measured: Mutex<lag::Measured>,
 }
 
+impl Default for Coordination {
+    fn default() -> Self {
+        Self {
+            present: Mutex::default(),
+            confirmed: Mutex::default(),
+            beat: Mutex::new(Instant::now()),
+            measured: Mutex::default(),
+        }
+    }
+}
+
 impl Coordination {
+    /// The process runs. How long ago it did before.
+    fn beat(&self, now: Instant) -> std::time::Duration {
+        let mut beat = self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *beat, now);
+        now.saturating_duration_since(before)
+    }
+
+    fn since_beat(&self, now: Instant) -> std::time::Duration {
+        let beat = self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_duration_since(*beat)
+    }
+
     fn present(&self) -> MutexGuard<'_, BTreeMap<String, Presences>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }

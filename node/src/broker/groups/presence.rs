@@ -10,11 +10,16 @@ use waymark_proto::ids::TopicPartition;
 
 use crate::state::groups::{ExpelCause, Group, MemberId};
 
+/// For so long what is known of a group without members is kept: it may be about to get one.
+const STALE: Duration = Duration::from_secs(10);
+
 /// What is known of a group's members.
 #[derive(Debug)]
 pub(super) struct Presences {
     /// Since when this node coordinates the group.
     pub(super) since: Instant,
+    /// When the group was last seen to have members.
+    looked: Instant,
     members: BTreeMap<MemberId, Presence>,
     /// When a revoke was first seen, by partition and the fencing epoch of its owner.
     revoked: BTreeMap<(TopicPartition, i64), Instant>,
@@ -60,12 +65,23 @@ impl Presence {
     pub(super) fn is_connected(&self) -> bool {
         self.sessions > 0
     }
+
+    /// Nobody is there: its connection broke, or it has been silent for longer than a living member is.
+    pub(super) fn is_gone(&self, longest_silence: Duration, now: Instant) -> bool {
+        !self.is_connected() && (self.broke || self.silent(now) > longest_silence)
+    }
 }
 
 impl Presences {
     /// A coordinator's knowledge at its beginning: everybody was heard of just now.
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, members: BTreeMap::new(), revoked: BTreeMap::new() }
+        Self { since: now, looked: now, members: BTreeMap::new(), revoked: BTreeMap::new() }
+    }
+
+    /// Of a group that is gone, or whose members are, and nobody speaks for it.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        let silent = now.saturating_duration_since(self.looked) > STALE;
+        silent && self.members.values().all(|it| it.sessions == 0)
     }
 
     /// A sign of life.
@@ -87,8 +103,9 @@ impl Presences {
         if begins {
             presence.sessions += 1;
             presence.broke = false;
-        } else {
-            presence.sessions = presence.sessions.saturating_sub(1);
+        } else if presence.sessions > 0 {
+            // One that began under an earlier coordination here was forgotten with it.
+            presence.sessions -= 1;
             presence.broke = presence.sessions == 0;
         }
     }
@@ -114,6 +131,7 @@ impl Presences {
     /// What is due by now. Learns on the way who and what the group has.
     pub(super) fn due(&mut self, group: &Group, now: Instant) -> Due {
         let mut due = Due::default();
+        self.looked = now;
         self.members.retain(|id, it| group.members.contains_key(id) || it.sessions > 0);
         for (id, member) in &group.members {
             let presence = self.member(id, now);

@@ -24,8 +24,10 @@ const CONFIRM_EVERY: Duration = Duration::from_secs(1);
 const HEARTBEATS_PER_SESSION: i32 = 3;
 /// … and come no more seldom than this, ms.
 const LONGEST_HEARTBEAT_MS: i32 = 3_000;
+/// Who lives is heard of more often than this: two heartbeats.
+const LONGEST_SILENCE: Duration = Duration::from_secs(6);
 /// A coordinator that has just begun does not know yet who is connected: for so long nobody takes a seat from another.
-const SEATS_STAY: Duration = Duration::from_secs(5);
+const SEATS_STAY: Duration = Duration::from_secs(6);
 
 impl Core {
     pub(super) async fn update_member(
@@ -53,6 +55,8 @@ impl Core {
         let (Some(subscription), Some(limits)) = (update.subscription, update.limits) else {
             return Err(failure(FailureCode::InvalidArgument, "a join needs a subscription"));
         };
+        // A catalog that is behind here would take topics from a member that joins again.
+        self.catalog_barrier(deadline).await?;
         let topics = self.topics_of(&subscription)?;
         let member: MemberId = update.member.as_str().into();
         let join = Join {
@@ -76,8 +80,9 @@ impl Core {
         let seated = shard.read(|state| state.group(group)?.seated(instance).cloned());
         let present = self.coordination.present();
         let (Some(seated), Some(group)) = (seated, present.get(group)) else { return false };
-        let connected = group.get(&seated).is_some_and(super::presence::Presence::is_connected);
-        !connected && group.since.elapsed() > SEATS_STAY
+        let now = Instant::now();
+        let gone = group.get(&seated).is_none_or(|it| it.is_gone(LONGEST_SILENCE, now));
+        gone && group.since.elapsed() > SEATS_STAY
     }
 
     /// Hears a member, and does what it asks for.
@@ -87,17 +92,12 @@ impl Core {
         update: Update,
         deadline: Instant,
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        let id = shard.read(|state| {
-            let group = state.group(&update.group).ok_or_else(stranger)?;
-            let id = group.check_member(&update.member, update.instance.as_deref());
-            id.cloned().map_err(|refusal| refused(&refusal))
-        });
-        let id = match id {
+        let id = match self.member_of(shard, &update) {
             Ok(id) => id,
             // Only a leader may say so: one that is behind does not know the newest members.
-            Err(unknown) => {
+            Err(_) => {
                 self.confirm_coordinator(shard, deadline).await?;
-                return Err(unknown);
+                self.member_of(shard, &update)?
             }
         };
         self.note_heard(&update.group, &id, update.working_on);
@@ -108,15 +108,29 @@ impl Core {
             let changed = self.change_group(shard, who, leave, deadline).await?;
             return Ok(verdicts(changed));
         }
-        if let Some(again) = self.subscribes_anew(shard, &id, &update)? {
-            self.change_group(shard, who.clone(), GroupChange::Join(again), deadline).await?;
+        // What it gives up is given up under the subscription that gave it.
+        let mut outcomes = Vec::new();
+        let gives_up = !release.partitions.is_empty() || !release.offsets.is_empty();
+        if gives_up {
+            let release = GroupChange::Release(release);
+            outcomes = verdicts(self.change_group(shard, who.clone(), release, deadline).await?);
         }
-        if release.partitions.is_empty() && release.offsets.is_empty() {
+        if self.says_something_new(shard, &id, &update) {
+            self.catalog_barrier(deadline).await?;
+            let again = self.subscribed_anew(shard, &id, &update)?;
+            self.change_group(shard, who, GroupChange::Join(again), deadline).await?;
+        } else if !gives_up {
             self.confirm_lately(shard, deadline).await?;
-            return Ok(Vec::new());
         }
-        let release = GroupChange::Release(release);
-        Ok(verdicts(self.change_group(shard, who, release, deadline).await?))
+        Ok(outcomes)
+    }
+
+    fn member_of(&self, shard: &Shard, update: &Update) -> Result<MemberId, Failure> {
+        shard.read(|state| {
+            let group = state.group(&update.group).ok_or_else(stranger)?;
+            let id = group.check_member(&update.member, update.instance.as_deref());
+            id.cloned().map_err(|refusal| refused(&refusal))
+        })
     }
 
     fn note_heard(&self, group: &str, member: &str, working_on: Option<i64>) {
@@ -126,26 +140,30 @@ impl Core {
         group.heard(member, working_on, now);
     }
 
-    /// What a member wants to read, if that is new.
-    fn subscribes_anew(
+    /// Whether a member wants something else than what the group knows of it.
+    fn says_something_new(&self, shard: &Shard, id: &MemberId, update: &Update) -> bool {
+        shard.read(|state| {
+            let Some(group) = state.group(&update.group) else { return false };
+            let Some(member) = group.members.get(id) else { return false };
+            let other_topics =
+                update.subscription.as_ref().is_some_and(|it| *it != member.subscription);
+            let other_limits = update.limits.is_some_and(|it| it != member.limits);
+            let other_way = update.assignor.is_some_and(|it| it != group.assignor);
+            other_topics || other_limits || other_way || member.away_since_ms.is_some()
+        })
+    }
+
+    /// What a member wants from now on.
+    fn subscribed_anew(
         &self,
         shard: &Shard,
         id: &MemberId,
         update: &Update,
-    ) -> Result<Option<Join>, Failure> {
-        let known = shard.read(|state| {
-            let group = state.group(&update.group)?;
-            Some((group.members.get(id)?.clone(), group.assignor))
-        });
-        let Some((member, assignor)) = known else { return Ok(None) };
-        let subscription = update.subscription.clone().unwrap_or(member.subscription.clone());
-        let limits = update.limits.unwrap_or(member.limits);
-        let other_way = update.assignor.is_some_and(|it| it != assignor);
-        let same = subscription == member.subscription && limits == member.limits;
-        if same && !other_way && member.away_since_ms.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Join {
+    ) -> Result<Join, Failure> {
+        let known = shard.read(|state| state.group(&update.group)?.members.get(id).cloned());
+        let member = known.ok_or_else(stranger)?;
+        let subscription = update.subscription.clone().unwrap_or(member.subscription);
+        Ok(Join {
             member: Arc::clone(id),
             instance: member.instance,
             takes_over: false,
@@ -153,8 +171,8 @@ impl Core {
             topics: self.topics_of(&subscription)?,
             subscription,
             assignor: update.assignor,
-            limits,
-        }))
+            limits: update.limits.unwrap_or(member.limits),
+        })
     }
 
     async fn confirm_lately(&self, shard: &Shard, deadline: Instant) -> Result<(), Failure> {

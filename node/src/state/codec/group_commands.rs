@@ -45,13 +45,14 @@ fn stored_change(change: &GroupChange) -> Change {
         GroupChange::Overdue { partitions } => {
             Change::Overdue(stored::GroupOverdue { partitions: stored_fenced(partitions) })
         }
-        GroupChange::Topics { topics, members } => {
+        GroupChange::Topics { seen, topics, members } => {
             let member = |(id, topics): &(MemberId, BTreeSet<TopicId>)| {
                 let topic_ids = topics.iter().copied().map(topic_bytes).collect();
                 stored::group_topics::Member { member_id: id.to_string(), topic_ids }
             };
             let members = members.iter().map(member).collect();
-            Change::Topics(stored::GroupTopics { topics: stored_topics(topics), members })
+            let topics = stored_topics(topics);
+            Change::Topics(stored::GroupTopics { topics, members, seen: *seen })
         }
         GroupChange::Reset { items, kind, note } => {
             let item = |(at, to): &(TopicPartition, Option<i64>)| stored::group_reset::Item {
@@ -154,7 +155,7 @@ fn change(stored: Change) -> Result<GroupChange, DecodeError> {
                 Ok((it.member_id.into(), topic_set(&it.topic_ids)?))
             };
             let members = it.members.into_iter().map(member).collect::<Result<_, DecodeError>>()?;
-            GroupChange::Topics { topics: topics(it.topics)?, members }
+            GroupChange::Topics { seen: it.seen, topics: topics(it.topics)?, members }
         }
         Change::Reset(it) => {
             let item = |it: &stored::group_reset::Item| {

@@ -52,6 +52,8 @@ pub enum GroupChange {
     },
     /// What names and patterns mean by now.
     Topics {
+        /// The generation of the group when it was looked at: another one by now, and nothing changes.
+        seen: i32,
         /// Topics that some member may read.
         topics: BTreeMap<TopicId, TopicFacts>,
         /// Which ones each member may read.

@@ -10,6 +10,7 @@ use waymark_proto::ids::TopicPartition;
 use super::assign::{Candidate, Input, MemberId, assign};
 use super::events::{Event, EventKind};
 use super::group::{Actor, Group, Holding, Reason, Revoke};
+use crate::state::command::OffsetCommit;
 
 /// What every change of a group knows: when, and by whom.
 #[derive(Debug, Clone)]
@@ -171,10 +172,12 @@ impl Group {
     }
 
     /// The right to commit (CONTRACT §0.6): the member holds the partition, and has taken on the generation that gave it.
-    /// A member that keeps its partitions is not refused because others joined meanwhile.
-    pub(super) fn may_commit(&self, at: TopicPartition, member: &str, member_epoch: i32) -> bool {
-        let Some(holding) = self.holdings.get(&at) else { return false };
-        let fenced = holding.since > member_epoch;
+    /// A member that keeps its partitions is not refused because others joined meanwhile. What it read before a reset it
+    /// must not commit after it, though it has taken the reset on: the fencing epoch of the records says so.
+    pub(super) fn may_commit(&self, item: &OffsetCommit, member: &str, member_epoch: i32) -> bool {
+        let Some(holding) = self.holdings.get(&item.at) else { return false };
+        let of_before = item.fencing_epoch.is_some_and(|it| it != self.fencing_epoch(holding));
+        let fenced = holding.since > member_epoch || of_before;
         if fenced && !crate::mutants::active("commit-of-an-old-generation") {
             return false;
         }

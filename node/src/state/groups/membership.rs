@@ -201,7 +201,8 @@ impl Group {
         for id in ids {
             self.members.remove(id);
         }
-        self.holdings.retain(|_, holding| !ids.contains(&holding.owner));
+        let gone: BTreeSet<&MemberId> = ids.iter().collect();
+        self.holdings.retain(|_, holding| !gone.contains(&holding.owner));
         if self.members.is_empty() {
             self.empty_since_ms = Some(change.time_ms);
             self.topics.clear();
@@ -209,13 +210,18 @@ impl Group {
         self.share_out(reason, change);
     }
 
-    /// What names and patterns mean by now. Whether that changes anything.
+    /// What names and patterns mean by now, unless the group has changed since somebody looked. Whether anything changes.
     pub(super) fn set_topics(
         &mut self,
+        seen: i32,
         topics: BTreeMap<TopicId, TopicFacts>,
         members: Vec<(MemberId, BTreeSet<TopicId>)>,
         change: &Change,
     ) -> bool {
+        // The generation was raised for this change.
+        if self.generation - 1 != seen {
+            return false;
+        }
         let before: BTreeSet<&str> = self.topics.values().map(|it| it.name.as_str()).collect();
         let now: BTreeSet<&str> = topics.values().map(|it| it.name.as_str()).collect();
         let mut words: Vec<String> = now.difference(&before).map(|it| format!("+{it}")).collect();
@@ -238,7 +244,7 @@ impl Group {
         }
         if changed {
             let event = Event::new(EventKind::Topics, change.time_ms, &change.actor);
-            self.events.push(Event { detail: words.join(", "), ..event });
+            self.events.push(Event { detail: in_short(&words), ..event });
             self.share_out(Reason::Topics, change);
         }
         changed
@@ -247,6 +253,17 @@ impl Group {
     /// Who acts, for facts that a member's commit leaves behind.
     pub(super) fn actor_of(&self, member: &str, fallback: &Arc<Actor>) -> Arc<Actor> {
         self.members.get(member).map_or_else(|| Arc::clone(fallback), |it| Arc::clone(&it.actor))
+    }
+}
+
+/// Topics that one event names.
+const MAX_WORDS: usize = 20;
+
+fn in_short(words: &[String]) -> String {
+    let named = words.iter().take(MAX_WORDS).cloned().collect::<Vec<String>>().join(", ");
+    match words.len().checked_sub(MAX_WORDS) {
+        Some(more) if more > 0 => format!("{named} and {more} more"),
+        _ => named,
     }
 }
 

@@ -197,8 +197,8 @@ impl Group {
             GroupChange::Overdue { partitions } => {
                 changed.news = self.fence_late(&partitions, change);
             }
-            GroupChange::Topics { topics, members } => {
-                changed.news = self.set_topics(topics, members, change);
+            GroupChange::Topics { seen, topics, members } => {
+                changed.news = self.set_topics(seen, topics, members, change);
             }
             GroupChange::Reset { items, kind, note } => {
                 changed.before = self.reset((name, offsets), &items, (kind, &note), change);

@@ -2,6 +2,7 @@
 //! resets, undo, deletion, expiry. Whether a commit's own conditions hold is `offsets`' to judge; whether the member may
 //! commit at all is judged here, before.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use waymark_proto::ids::{ReplicaId, TopicPartition};
@@ -12,7 +13,7 @@ use super::group::{Actor, Group};
 use super::handoff::Change;
 use super::ledger::{ChangeKind, Fact, PastOffset};
 use super::{Groups, MemberId};
-use crate::state::command::{CommitOffsets, Committer};
+use crate::state::command::{CommitOffsets, Committer, OffsetCommit};
 use crate::state::offsets::Offsets;
 use crate::state::reply::Refusal;
 
@@ -70,8 +71,9 @@ impl Groups {
         (time_ms, actor): (i64, Actor),
     ) -> Result<u64, Refusal> {
         let all = self.offsets.places_of(name);
+        let named: BTreeSet<&TopicPartition> = partitions.iter().collect();
         let gone: Vec<TopicPartition> =
-            all.into_iter().filter(|at| partitions.is_empty() || partitions.contains(at)).collect();
+            all.into_iter().filter(|at| named.is_empty() || named.contains(at)).collect();
         // Its members would commit again what was deleted, or start where nobody expects.
         let in_use = |group: &Group| gone.iter().any(|at| group.holdings.contains_key(at));
         if self.by_name.get(name).is_some_and(in_use) {
@@ -115,17 +117,20 @@ impl Group {
     fn forbidden(&self, commit: &CommitOffsets) -> Result<Vec<usize>, Refusal> {
         let Committer::Member { id, epoch } = &commit.committer else {
             // From outside: a program that was never told of the members would undo what they do.
-            return if self.members.is_empty() {
-                Ok(Vec::new())
-            } else {
-                Err(Refusal::GroupNotEmpty)
-            };
+            if !self.members.is_empty() {
+                return Err(Refusal::GroupNotEmpty);
+            }
+            // An epoch that this group has not reached would fence every owner to come.
+            let reached = (self.incarnation << 32) + i64::from(self.generation);
+            let ahead = |it: &OffsetCommit| it.fencing_epoch.is_some_and(|epoch| epoch > reached);
+            let items = commit.items.iter().enumerate();
+            return Ok(items.filter(|(_, it)| ahead(it)).map(|(n, _)| n).collect());
         };
         if !self.members.contains_key(id.as_str()) {
             return Err(Refusal::UnknownMember);
         }
         let items = commit.items.iter().enumerate();
-        Ok(items.filter(|(_, it)| !self.may_commit(it.at, id, *epoch)).map(|(n, _)| n).collect())
+        Ok(items.filter(|(_, it)| !self.may_commit(it, id, *epoch)).map(|(n, _)| n).collect())
     }
 
     /// Stores what may be stored, with a fact for each position that moved.

@@ -202,8 +202,8 @@ fn group_change() -> impl Strategy<Value = GroupChange> {
         1 => vec((member(), cause, 0_i64..9), 0..2)
             .prop_map(|members| GroupChange::Expel { members, note: String::new() }),
         2 => vec(fenced, 0..4).prop_map(|partitions| GroupChange::Overdue { partitions }),
-        1 => (facts(), members)
-            .prop_map(|(topics, members)| GroupChange::Topics { topics, members }),
+        2 => (0_i32..6, facts(), members)
+            .prop_map(|(seen, topics, members)| GroupChange::Topics { seen, topics, members }),
         2 => (vec((place(), option::of(0_i64..9)), 0..3), kind)
             .prop_map(|(items, kind)| GroupChange::Reset { items, kind, note: String::new() }),
         1 => Just(GroupChange::Delete),
