@@ -98,8 +98,6 @@ pub(super) struct Member {
     pub(super) holdings: BTreeMap<Key, Holding>,
     /// Of the final offsets.
     sequence: i64,
-    /// Whose final offsets the latest message told, in its order.
-    told_finals: Vec<Key>,
 }
 
 impl Member {
@@ -125,13 +123,12 @@ impl Member {
             epoch: None,
             holdings: BTreeMap::new(),
             sequence: 0,
-            told_finals: Vec::new(),
         }
     }
 
     /// Forgets everything and is another member from now on; returns what the application knew it had.
     pub(super) fn begin_anew(&mut self, id: Arc<str>) -> Vec<Holding> {
-        (self.id, self.epoch, self.told_finals) = (id, None, Vec::new());
+        (self.id, self.epoch) = (id, None);
         let all = std::mem::take(&mut self.holdings).into_values();
         all.filter(Holding::is_owned).collect()
     }
@@ -197,10 +194,14 @@ impl Member {
         }
     }
 
-    /// Final offsets that were decided need not be told again.
+    /// Final offsets that were decided need not be told again. Each outcome names its partition: the answer may be to an
+    /// earlier message than the last.
     fn take_outcomes(&mut self, outcomes: &[wire::OffsetResult]) {
-        let told = self.told_finals.iter().zip(outcomes).map(|(key, outcome)| (*key, outcome));
-        for (key, outcome) in told {
+        for outcome in outcomes {
+            let named = outcome.topic.as_ref();
+            let Some(key) = named.and_then(|it| key(&it.topic_id, outcome.partition)) else {
+                continue;
+            };
             let failure = outcome.failure.as_ref();
             if failure.is_some_and(|failure| failure.retry() == wire::RetryClass::Retry) {
                 continue;
@@ -228,7 +229,6 @@ impl Member {
     pub(super) fn message(&mut self, working_on: Option<i64>) -> wire::MemberUpdate {
         let [session_timeout_ms, processing_timeout_ms, drain_timeout_ms] = self.timeouts;
         let finals: Vec<(Key, wire::OffsetCommit)> = self.finals().collect();
-        self.told_finals = finals.iter().map(|(key, _)| *key).collect();
         wire::MemberUpdate {
             group_id: self.group.to_string(),
             member_id: self.id.to_string(),
