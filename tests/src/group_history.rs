@@ -46,8 +46,8 @@ pub enum GroupEvent {
     Unsettled { members: usize },
     /// The group's events tell of an expulsion.
     Expelled { id: String, cause: ExpelledFor },
-    /// The ledger of a partition, oldest first.
-    Ledger { partition: u32, facts: Vec<Fact> },
+    /// The ledger of a partition, oldest first; whole: nothing of it was dropped yet.
+    Ledger { partition: u32, facts: Vec<Fact>, whole: bool },
 }
 
 /// Why the group says that it expelled a member.

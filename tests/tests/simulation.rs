@@ -128,8 +128,3 @@ fn a_hand_off_that_forgets_where_the_owner_stopped_is_caught() {
 fn a_ledger_with_a_hole_is_caught() {
     is_caught("ledger-loses-a-fact", Scenario::GroupReset, "G4b");
 }
-
-#[test]
-fn a_member_that_is_gone_and_stays_in_its_group_is_caught() {
-    is_caught("expired-member-stays", Scenario::GroupMembersLost, "G5d");
-}

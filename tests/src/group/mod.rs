@@ -172,7 +172,7 @@ impl Tale {
                 pause(cluster, 100)?;
             }
             self.reset(cluster)?;
-            cluster.run_for(Duration::from_millis(300))?;
+            cluster.run_for(Duration::from_millis(150))?;
             self.office.read_ledger(cluster)?;
         }
         Ok(())

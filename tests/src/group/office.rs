@@ -16,6 +16,8 @@ use crate::subject::Subject;
 use crate::workload::SETTLE;
 
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Facts of a partition that a ledger keeps, folded or not, before it drops the oldest.
+const LEDGER: usize = 64;
 /// Sessions of members that are gone, and hand-offs, are over by then.
 const UNTIL_STABLE: Duration = Duration::from_secs(20);
 
@@ -100,7 +102,8 @@ impl Office {
     pub(super) fn read_ledger(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {
         let ledger = self.ask(cluster, async |operator| operator.ledger().await)?;
         for (partition, facts) in ledger {
-            self.history.note(GroupEvent::Ledger { partition, facts });
+            let whole = facts.len() < LEDGER;
+            self.history.note(GroupEvent::Ledger { partition, facts, whole });
         }
         Ok(())
     }

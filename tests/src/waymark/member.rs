@@ -19,7 +19,9 @@ use crate::group::SESSION;
 use crate::group::seam::{Change, Committing, Delivery, GroupMember, Manner, Place, Told};
 
 /// So often that a run of seconds has many.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(300);
+const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+/// So few that reading again takes several calls, with commits in between.
+const AT_ONCE: usize = 10;
 /// For the last commits and the goodbye.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -55,7 +57,8 @@ impl Member {
                 Manner::AfterEach => AutoCommit::After(CommitAfter::Each),
                 Manner::Waiting | Manner::WithoutWaiting => AutoCommit::Disabled,
             })
-            .auto_commit_interval(COMMIT_INTERVAL);
+            .auto_commit_interval(COMMIT_INTERVAL)
+            .max_poll_records(AT_ONCE);
         let consumer = Arc::new(self.client.client().await?.consumer(config)?);
         let listener = Listener(Arc::clone(&self.told));
         consumer.subscribe_with(Subscription::topics([TOPIC]), listener).await?;

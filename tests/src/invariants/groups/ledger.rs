@@ -8,9 +8,11 @@ use crate::history::Event;
 pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
     let mut evidence = Vec::new();
     for (_, event) in of_group(events) {
-        if let GroupEvent::Ledger { partition, facts } = event {
-            evidence.extend(broken(facts).map(|what| format!("partition {partition}: {what}")));
-        }
+        let GroupEvent::Ledger { partition, facts, whole } = event else { continue };
+        let first = facts.first().and_then(|first| first.before).filter(|_| *whole);
+        let first = first.map(|before| format!("nothing tells how it came to {before}"));
+        let all = broken(facts).chain(first);
+        evidence.extend(all.map(|what| format!("partition {partition}: {what}")));
     }
     evidence
 }
@@ -33,7 +35,7 @@ mod tests {
     fn check_facts(facts: &[(Option<u64>, u64, bool)]) -> usize {
         let fact = |&(before, after, asked)| Fact { before, after: Some(after), asked };
         let facts = facts.iter().map(fact).collect();
-        check(&[GroupEvent::Ledger { partition: 0, facts }.into()]).len()
+        check(&[GroupEvent::Ledger { partition: 0, facts, whole: true }.into()]).len()
     }
 
     #[test]
@@ -45,5 +47,9 @@ mod tests {
     #[test]
     fn a_fact_that_is_missing_is_found() {
         assert_eq!(check_facts(&[(None, 5, false), (Some(7), 9, false)]), 1);
+        assert_eq!(check_facts(&[(Some(5), 7, false)]), 1);
+        let fact = Fact { before: Some(5), after: Some(7), asked: false };
+        let cut = GroupEvent::Ledger { partition: 0, facts: vec![fact], whole: false };
+        assert_eq!(check(&[cut.into()]).len(), 0, "what was before it is not known any more");
     }
 }
