@@ -254,6 +254,10 @@ async fn changes(
     for _ in 0..arguments.resets {
         let pause = Instant::now() + arguments.pause;
         reset(&load.client, &arguments.group, book).await?;
+        // One after the other: a reset upon a reset says nothing about either.
+        while !lock(book).resets.is_empty() && Instant::now() < pause + LAST_READS {
+            sleep(POLL).await;
+        }
         sleep_until(pause).await;
     }
     Ok(members)
