@@ -300,11 +300,14 @@ fn due_expiry(
     let Some(Retention { keep_ms, notice_ms }) = retention else {
         return group.expires_ms.map(|_| withdrawn);
     };
-    let idle_since = group.empty_since_ms?.max(last_commit_ms.unwrap_or(i64::MIN));
-    let end_ms = idle_since.saturating_add(keep_ms);
-    if last_commit_ms.is_none() {
-        return (end_ms <= now_ms).then_some(GroupChange::Delete);
-    }
+    let Some(last_commit_ms) = last_commit_ms else {
+        // What happened to it, its expiry among that, can be read for as long again.
+        let last_event_ms = group.events.iter().next_back().map_or(0, |(_, it)| it.time_ms);
+        let idle_since = group.empty_since_ms?.max(last_event_ms);
+        let is_old = idle_since.saturating_add(keep_ms) <= now_ms;
+        return is_old.then_some(GroupChange::Delete);
+    };
+    let end_ms = group.empty_since_ms?.max(last_commit_ms).saturating_add(keep_ms);
     let is_near = end_ms.saturating_sub(notice_ms) <= now_ms;
     // The notice is given in full, however late it comes.
     let announced = || {

@@ -346,6 +346,11 @@ async fn where_a_retention_is_set_an_expiry_is_announced_before_it_comes() {
     assert!(kinds(&bed).await.contains(&EventKind::Expired));
     let stored = bed.broker.fetch_offsets(GROUP, None, deadline()).await.expect("a coordinator");
     assert!(stored.is_empty());
+    // Its story can be read for as long again; then it goes too.
+    bed.clock.set(NOON + 17 * day_ms);
+    sleep(Duration::from_secs(30)).await;
+    let gone = bed.broker.describe(GROUP, deadline()).await.expect_err("deleted");
+    assert_eq!(gone.code, FailureCode::GroupNotFound);
 }
 
 #[tokio::test(start_paused = true)]
