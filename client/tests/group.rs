@@ -454,9 +454,13 @@ async fn an_instance_in_use_is_waited_for_and_a_fenced_one_stops_for_good() {
     places(&first, 1).await;
     let second = subscribed(&fake, 2, config()).await;
     assert!(second.poll(BRIEF).await.unwrap().is_empty());
-    fake.lock().group.members[0].1.away = true;
+    {
+        // At once: what the first one hears next is that its seat was taken.
+        let mut inner = fake.lock();
+        inner.group.fenced.insert(id(&first), FailureCode::InstanceFenced);
+        inner.group.members[0].1.away = true;
+    }
     assert_eq!(next(&second).await.partition, 0);
-    fake.lock().group.fenced.insert(id(&first), FailureCode::InstanceFenced);
     for _ in 0..2 {
         let error = loop {
             if let Err(error) = tokio::time::timeout(SOON, first.recv()).await.unwrap() {

@@ -148,7 +148,7 @@ fn owned(given: &v1::Owned) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
 
 /// What a member is told, with the outcome of each of its final offsets.
 pub(in crate::api) fn told(
-    told: Told,
+    told: &Told,
     final_offsets: Vec<(v1::OffsetCommit, Result<(), Failure>)>,
 ) -> v1::CoordinatorUpdate {
     let revoked = told.assigned.iter().filter_map(|it| Some(revoke(it, it.revoked?)));

@@ -211,7 +211,7 @@ impl Api {
             Err(failure) => Err(failure),
         });
         let given = given.into_iter().zip(outcomes).collect();
-        Ok(told(answer, given))
+        Ok(told(&answer, given))
     }
 
     async fn described_group(&self, call: &Call, name: &str) -> v1::GroupDescription {

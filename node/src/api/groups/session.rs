@@ -92,7 +92,7 @@ impl Session {
         }
         match self.api.groups().look(&seat.group, &seat.member).await {
             Ok(now) => {
-                let answer = told(now, Vec::new());
+                let answer = told(&now, Vec::new());
                 if self.last.as_ref().is_some_and(|last| same(last, &known(&answer))) {
                     return true;
                 }

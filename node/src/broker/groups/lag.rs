@@ -66,7 +66,7 @@ pub(super) struct Measured {
 
 impl Measured {
     /// Partitions that have to be warned of now: their unread records go soon, and that is news.
-    fn to_warn_of(&mut self, lag: &GroupLag) -> Vec<(TopicPartition, i64)> {
+    fn warn_of_news_in(&mut self, lag: &GroupLag) -> Vec<(TopicPartition, i64)> {
         let mut news = Vec::new();
         for it in &lag.partitions {
             let key = (lag.group.clone(), it.at);
@@ -108,7 +108,7 @@ pub(in crate::broker) async fn measure(core: &Core) {
             measured.samples.retain(|name, _| last.contains_key(name));
             measured.warned.retain(|(name, _)| last.contains_key(name));
             for (group, lag) in &last {
-                for (at, left_ms) in measured.to_warn_of(lag) {
+                for (at, left_ms) in measured.warn_of_news_in(lag) {
                     let topic = core.topic_name(at.topic).unwrap_or_default();
                     let partition = at.partition.0;
                     tracing::warn!(
@@ -306,7 +306,7 @@ mod tests {
                 partitions: vec![partition],
                 measured_ms: 0,
             };
-            !measured.to_warn_of(&lag).is_empty()
+            !measured.warn_of_news_in(&lag).is_empty()
         };
         assert!(!warns(Some(WARN_WITHIN_MS + 1)));
         assert!(warns(Some(WARN_WITHIN_MS - 1)), "before anything is lost");

@@ -17,7 +17,7 @@ const GROUP: &str = "g";
 const MEMBERS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// One thing that somebody does; numbers choose among what is possible then.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Join {
         who: usize,

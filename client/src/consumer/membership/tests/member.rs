@@ -85,7 +85,7 @@ async fn what_was_given_up_is_told_until_it_is_known_and_then_is_no_loss() {
     }
     // An update that crossed the message still lists it.
     assert!(begun(&member.take(&update(4, &[(0, 10)]), now)).is_empty());
-    let topic_id = bytes::Bytes::copy_from_slice(&TOPIC);
+    let topic_id = Bytes::copy_from_slice(&TOPIC);
     let topic = wire::TopicRef { name: String::new(), topic_id };
     let outcome =
         wire::OffsetResult { topic: Some(topic), partition: Some(0), ..Default::default() };

@@ -1,4 +1,4 @@
-//! The text format as OpenMetrics describes it, read strictly: whatever is not as it should be fails the test.
+//! The text format as `OpenMetrics` describes it, read strictly: whatever is not as it should be fails the test.
 
 use std::collections::BTreeMap;
 
