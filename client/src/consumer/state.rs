@@ -15,8 +15,7 @@ use crate::codec::last_leader_epoch;
 use crate::error::{Error, Result};
 use crate::record::{ConsumerRecord, OffsetAndMetadata, TopicPartition};
 
-/// One uninterrupted reading of a partition; a seek begins another. Never used again, so that what was fetched before a
-/// seek can be told from what comes after.
+/// One uninterrupted reading of a partition; a seek begins another. Never used again: what was fetched before is told apart.
 pub(super) type Run = u64;
 
 /// Fetched bytes that wait for the application.
