@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use waymark_proto::ids::{PartitionId, ShardId, TopicId, TopicPartition};
 
 use super::Core;
+use crate::consensus::Shard;
 use crate::state::catalog::TopicPhase;
 use crate::state::{Catalog, Command, Hold, Reply};
 
@@ -44,6 +45,14 @@ struct Told {
     lowered_until: Option<Instant>,
 }
 
+/// The floors that a group ought to have.
+#[derive(Debug)]
+struct Floors {
+    /// In which this node coordinates the group.
+    term: u64,
+    partitions: BTreeMap<TopicPartition, i64>,
+}
+
 /// Changes of floors, and which way.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changes {
@@ -57,24 +66,20 @@ impl Holds {
     }
 
     /// What to tell of a group so that its floors are these. Forgets partitions that are not among them.
-    fn changes(
-        &self,
-        group: &str,
-        floors: &BTreeMap<TopicPartition, i64>,
-        now: Instant,
-    ) -> Changes {
+    fn changes(&self, group: &str, Floors { term, partitions }: &Floors, now: Instant) -> Changes {
         let mut told = self.told();
         let known = told.entry(group.to_owned()).or_default();
-        known.retain(|at, _| floors.contains_key(at));
+        known.retain(|at, _| partitions.contains_key(at));
         let mut changes = Changes::default();
-        for (at, floor) in floors {
+        for (at, floor) in partitions {
             let Told { floor: before, lowered_until } = known.get(at).copied().unwrap_or_default();
-            let hold = || Hold { group: group.to_owned(), at: *at, floor: *floor };
-            if before.is_none_or(|before| *floor < before) {
+            let (at, floor, term) = (*at, *floor, *term);
+            let hold = || Hold { group: group.to_owned(), at, floor, term };
+            if before.is_none_or(|before| floor < before) {
                 changes.lower.push(hold());
             }
             let waits = lowered_until.is_some_and(|until| now < until);
-            if before.is_none_or(|before| *floor > before) && !waits {
+            if before.is_none_or(|before| floor > before) && !waits {
                 changes.raise.push(hold());
             }
         }
@@ -162,10 +167,10 @@ impl Core {
             return BTreeMap::new();
         };
         drop(turn);
-        let hold = |(at, floor): &(TopicPartition, i64)| Hold {
-            group: group.to_owned(),
-            at: *at,
-            floor: *floor,
+        let Some((_, term)) = self.coordinated(group) else { return BTreeMap::new() };
+        let hold = |(at, floor): &(TopicPartition, i64)| {
+            let (group, at, floor) = (group.to_owned(), *at, *floor);
+            Hold { group, at, floor, term }
         };
         let lowered = self.set_holds(held.iter().map(hold).collect(), true, deadline);
         let (mut starts, others) = futures::join!(lowered, self.positions(&free, deadline));
@@ -174,10 +179,10 @@ impl Core {
     }
 
     /// The floors that the groups coordinated here ought to have: their commits, and all of a partition without one.
-    fn floors(&self) -> BTreeMap<String, BTreeMap<TopicPartition, i64>> {
+    fn floors(&self) -> BTreeMap<String, Floors> {
         let mut floors = BTreeMap::new();
         for (group, mut partitions) in self.catalog(held_by_group).unwrap_or_default() {
-            let Ok(shard) = self.coordinating(&group) else { continue };
+            let Some((shard, term)) = self.coordinated(&group) else { continue };
             shard.read(|state| {
                 for (at, committed) in state.group_offsets(&group) {
                     if let Some(floor) = partitions.get_mut(&at) {
@@ -185,9 +190,18 @@ impl Core {
                     }
                 }
             });
-            floors.insert(group, partitions);
+            floors.insert(group, Floors { term, partitions });
         }
         floors
+    }
+
+    /// The shard of a group that this node coordinates, and in which term. What is read of the shard after this is no older
+    /// than that term: floors of an older state must not pass for a newer coordinator's.
+    fn coordinated(&self, group: &str) -> Option<(Shard, u64)> {
+        let shard = self.coordinating(group).ok()?;
+        let now = shard.leadership();
+        let leads = now.leader == Some(self.node) && now.ready;
+        leads.then_some((shard, now.term))
     }
 
     /// Proposes floors to the shards of their partitions, all shards at once. Returns the log starts that they told.
@@ -266,7 +280,11 @@ mod tests {
     }
 
     fn hold(number: i32, floor: i64) -> Hold {
-        Hold { group: "g".to_owned(), at: at(number), floor }
+        Hold { group: "g".to_owned(), at: at(number), floor, term: 1 }
+    }
+
+    fn floors_of<const N: usize>(partitions: [(TopicPartition, i64); N]) -> Floors {
+        Floors { term: 1, partitions: BTreeMap::from(partitions) }
     }
 
     fn only(lower: &[Hold], raise: &[Hold]) -> Changes {
@@ -277,7 +295,7 @@ mod tests {
     async fn a_new_coordinator_sets_every_floor_and_then_tells_only_changes() {
         let (holds, now) = (Holds::default(), Instant::now());
         let changes =
-            |floors: [(TopicPartition, i64); 2]| holds.changes("g", &BTreeMap::from(floors), now);
+            |floors: [(TopicPartition, i64); 2]| holds.changes("g", &floors_of(floors), now);
         let all = [hold(0, 5), hold(1, 0)];
         assert_eq!(changes([(at(0), 5), (at(1), 0)]), only(&all, &all));
         all.iter().for_each(|it| holds.note(it, Some(it.floor)));
@@ -297,7 +315,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_floor_lowered_for_a_reset_is_not_raised_by_the_commits_before_it() {
         let (holds, now) = (Holds::default(), Instant::now());
-        let committed = |offset| BTreeMap::from([(at(0), offset)]);
+        let committed = |offset| floors_of([(at(0), offset)]);
         holds.note(&hold(0, 9), Some(9));
         holds.pin("g", &[(at(0), 4)], now + LOWERED_FOR);
         holds.note(&hold(0, 4), Some(4));

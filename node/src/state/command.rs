@@ -165,6 +165,8 @@ pub enum Committer {
         id: String,
         /// The generation that it has taken on.
         epoch: i32,
+        /// The seat that it believes to sit on: tells one whose seat was taken from a stranger.
+        instance: Option<String>,
     },
 }
 

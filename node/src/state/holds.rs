@@ -16,35 +16,45 @@ pub struct Hold {
     pub at: TopicPartition,
     /// The first offset that the group has not committed as read.
     pub floor: i64,
+    /// The term in which the teller coordinates the group: who was deposed must not raise what its successor has lowered.
+    pub term: u64,
+}
+
+/// Up to where a group has committed, as far as a partition was told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::state) struct Floor {
+    pub(in crate::state) offset: i64,
+    /// The newest coordinator's term that spoke for the group here; never falls.
+    pub(in crate::state) term: u64,
 }
 
 impl Partition {
-    /// Raises a group's floor, or lowers it; the other direction changes nothing. Returns whether it changed.
+    /// Raises a group's floor, or lowers it; the other direction changes nothing. Returns whether anything changed.
     pub(super) fn set_floor(&mut self, hold: &Hold, lower: bool) -> Result<bool, Refusal> {
         if !self.settings.hold_groups.contains(&hold.group) {
             let why = format!("retention does not wait for group {:?} here", hold.group);
             // Nothing stands in the way of a reset; a floor that is not kept must be sent again.
             return if lower { Ok(false) } else { Err(Refusal::Invalid(why)) };
         }
-        // A place beyond the end holds what is appended from now on.
-        let floor = hold.floor.clamp(0, self.next_offset);
-        let now = self.floors.get(&hold.group).copied();
-        let changes = match now {
-            // Without a floor all is held: there is nothing lower.
-            None => !lower,
-            Some(now) if lower => floor < now,
-            Some(now) => floor > now,
-        };
-        if changes {
-            self.floors.insert(hold.group.clone(), floor);
+        // A place beyond the end holds what is appended from now on. Without a floor all is held: nothing is lower.
+        let told = hold.floor.clamp(0, self.next_offset);
+        let now = self.floors.get(&hold.group).copied().unwrap_or_default();
+        if hold.term < now.term && !crate::mutants::active("deposed-raises-floor") {
+            return Err(Refusal::Invalid("another node coordinates the group by now".to_owned()));
         }
-        Ok(changes)
+        let offset = if lower { now.offset.min(told) } else { now.offset.max(told) };
+        let floor = Floor { offset, term: hold.term.max(now.term) };
+        if floor == now {
+            return Ok(false);
+        }
+        self.floors.insert(hold.group.clone(), floor);
+        Ok(true)
     }
 
     /// The least floor of the groups that the settings name: where what retention leaves alone begins. A group that never
     /// told holds all. `None`: no group holds anything.
     pub(super) fn hold_floor(&self) -> Option<i64> {
-        let floor = |group: &String| self.floors.get(group).copied().unwrap_or(0);
+        let floor = |group: &String| self.floors.get(group).map_or(0, |it| it.offset);
         let least = self.settings.hold_groups.iter().map(floor).min()?;
         Some(least.max(self.log_start))
     }
@@ -89,7 +99,7 @@ mod tests {
     }
 
     fn hold(group: &str, floor: i64) -> Hold {
-        Hold { group: group.to_owned(), at: TopicPartition::default(), floor }
+        Hold { group: group.to_owned(), at: TopicPartition::default(), floor, term: 1 }
     }
 
     #[test]
@@ -109,7 +119,8 @@ mod tests {
     fn a_floor_rises_and_is_lowered_only_on_purpose() {
         let _alone = without_bugs();
         let mut partition = partition(&["a"]);
-        assert_eq!(partition.set_floor(&hold("a", 3), true), Ok(false), "there is nothing lower");
+        partition.set_floor(&hold("a", 3), true).unwrap();
+        assert_eq!(partition.hold_floor(), Some(0), "there is nothing lower");
         assert_eq!(partition.hold_floor(), Some(0));
         assert_eq!(partition.set_floor(&hold("a", 9), false), Ok(true));
         assert_eq!(partition.set_floor(&hold("a", 4), false), Ok(false), "a late commit");
@@ -117,6 +128,21 @@ mod tests {
         assert_eq!(partition.hold_floor(), Some(9));
         assert_eq!(partition.set_floor(&hold("a", 4), true), Ok(true));
         assert_eq!(partition.hold_floor(), Some(4));
+    }
+
+    #[test]
+    fn a_deposed_coordinator_cannot_raise_what_its_successor_has_lowered() {
+        let _alone = without_bugs();
+        let mut partition = partition(&["a"]);
+        let of_term = |floor, term| Hold { term, ..hold("a", floor) };
+        assert_eq!(partition.set_floor(&of_term(9, 2), false), Ok(true));
+        assert_eq!(partition.set_floor(&of_term(4, 3), true), Ok(true), "for a reset");
+        assert!(partition.set_floor(&of_term(12, 2), false).is_err(), "sent before, arrived after");
+        assert_eq!(partition.hold_floor(), Some(4));
+        assert_eq!(partition.set_floor(&of_term(4, 4), false), Ok(true), "only its term is news");
+        assert!(partition.set_floor(&of_term(12, 3), false).is_err());
+        assert_eq!(partition.set_floor(&of_term(12, 4), false), Ok(true));
+        assert_eq!(partition.hold_floor(), Some(12));
     }
 
     #[test]
@@ -151,5 +177,15 @@ mod tests {
         assert!(!partition.still_held_from(Some(i64::MAX)), "it was not held then");
         assert!(partition.still_held_from(Some(4)));
         assert!(partition.still_held_from(None), "an operator's word counts");
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn letting_a_deposed_coordinator_raise_a_floor_is_caught() {
+        let _bug = crate::mutants::plant("deposed-raises-floor");
+        let mut partition = partition(&["a"]);
+        partition.set_floor(&Hold { term: 3, ..hold("a", 4) }, false).unwrap();
+        partition.set_floor(&Hold { term: 2, ..hold("a", 12) }, false).unwrap();
+        assert_eq!(partition.hold_floor(), Some(12), "a sentence above says 4");
     }
 }

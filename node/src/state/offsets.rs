@@ -43,16 +43,16 @@ impl Offsets {
     /// written. Under `all_or_nothing` one refusal keeps all others out; a superseded item is no refusal in that sense,
     /// because what it asks for has been overtaken, not denied.
     ///
-    /// `forbidden` are the items that are not the committer's, by their place, ascending.
+    /// `forbidden` are the items that the committer has no right to, by their place.
     pub(super) fn commit(
         &mut self,
         command: CommitOffsets,
-        forbidden: &[usize],
+        forbidden: &BTreeMap<usize, Refusal>,
     ) -> Vec<Result<(), Refusal>> {
         let stored = self.groups.get(&command.group);
         let judge = |(place, item): (usize, &OffsetCommit)| {
-            if forbidden.binary_search(&place).is_ok() {
-                return Err(Refusal::NotOwner(item.at));
+            if let Some(refusal) = forbidden.get(&place) {
+                return Err(refusal.clone());
             }
             judge(stored.and_then(|group| group.get(&item.at)), item, &command)
         };
@@ -205,6 +205,9 @@ mod tests {
     use super::super::tests::arbitrary::without_bugs;
     use super::*;
 
+    /// Every item is the committer's.
+    const FREE: BTreeMap<usize, Refusal> = BTreeMap::new();
+
     fn at(partition: i32) -> TopicPartition {
         TopicPartition { topic: TopicId([1; 16]), partition: PartitionId(partition) }
     }
@@ -242,19 +245,19 @@ mod tests {
     fn a_late_commit_of_the_same_member_does_not_undo_a_newer_one() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        assert_eq!(offsets.commit(by(Some("m"), 2, vec![item(0, 20)]), &[]), [Ok(())]);
+        assert_eq!(offsets.commit(by(Some("m"), 2, vec![item(0, 20)]), &FREE), [Ok(())]);
         assert_eq!(
-            offsets.commit(by(Some("m"), 1, vec![item(0, 10)]), &[]),
+            offsets.commit(by(Some("m"), 1, vec![item(0, 10)]), &FREE),
             [Err(Refusal::Superseded)]
         );
         assert_eq!(stored(&offsets, 0), Some(20));
         assert_eq!(
-            offsets.commit(by(Some("m"), 3, vec![item(0, 5)]), &[]),
+            offsets.commit(by(Some("m"), 3, vec![item(0, 5)]), &FREE),
             [Ok(())],
             "a seek back"
         );
         assert_eq!(
-            offsets.commit(by(Some("n"), 1, vec![item(0, 7)]), &[]),
+            offsets.commit(by(Some("n"), 1, vec![item(0, 7)]), &FREE),
             [Ok(())],
             "another member"
         );
@@ -264,10 +267,10 @@ mod tests {
     fn a_commit_without_sequence_does_not_reopen_older_sequences() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        offsets.commit(by(Some("m"), 5, vec![item(0, 50)]), &[]);
-        assert_eq!(offsets.commit(by(Some("m"), 0, vec![item(0, 60)]), &[]), [Ok(())]);
+        offsets.commit(by(Some("m"), 5, vec![item(0, 50)]), &FREE);
+        assert_eq!(offsets.commit(by(Some("m"), 0, vec![item(0, 60)]), &FREE), [Ok(())]);
         assert_eq!(
-            offsets.commit(by(Some("m"), 4, vec![item(0, 40)]), &[]),
+            offsets.commit(by(Some("m"), 4, vec![item(0, 40)]), &FREE),
             [Err(Refusal::Superseded)]
         );
     }
@@ -276,8 +279,8 @@ mod tests {
     fn commits_from_outside_are_not_ordered_by_sequence() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        offsets.commit(by(None, 100, vec![item(0, 50)]), &[]);
-        assert_eq!(offsets.commit(by(None, 1, vec![item(0, 60)]), &[]), [Ok(())]);
+        offsets.commit(by(None, 100, vec![item(0, 50)]), &FREE);
+        assert_eq!(offsets.commit(by(None, 1, vec![item(0, 60)]), &FREE), [Ok(())]);
     }
 
     #[test]
@@ -288,10 +291,10 @@ mod tests {
         let items = vec![item(0, 1), condition];
         let refused = Refusal::ConditionFailed { actual: None };
         let all = by(None, 0, items.clone());
-        assert_eq!(offsets.commit(all, &[]), [Err(Refusal::NotAttempted), Err(refused.clone())]);
+        assert_eq!(offsets.commit(all, &FREE), [Err(Refusal::NotAttempted), Err(refused.clone())]);
         assert_eq!(offsets, Offsets::default());
         let each = CommitOffsets { all_or_nothing: false, ..by(None, 0, items) };
-        assert_eq!(offsets.commit(each, &[]), [Ok(()), Err(refused)]);
+        assert_eq!(offsets.commit(each, &FREE), [Ok(()), Err(refused)]);
         assert_eq!(stored(&offsets, 0), Some(1));
     }
 
@@ -299,8 +302,8 @@ mod tests {
     fn a_superseded_item_does_not_keep_the_others_out() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        offsets.commit(by(Some("m"), 9, vec![item(0, 90)]), &[]);
-        let verdicts = offsets.commit(by(Some("m"), 5, vec![item(0, 50), item(1, 51)]), &[]);
+        offsets.commit(by(Some("m"), 9, vec![item(0, 90)]), &FREE);
+        let verdicts = offsets.commit(by(Some("m"), 5, vec![item(0, 50), item(1, 51)]), &FREE);
         assert_eq!(verdicts, [Err(Refusal::Superseded), Ok(())]);
     }
 
@@ -309,10 +312,10 @@ mod tests {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
         let fenced = |epoch, offset| OffsetCommit { fencing_epoch: epoch, ..item(0, offset) };
-        offsets.commit(by(None, 0, vec![fenced(Some(7), 1)]), &[]);
-        let older = offsets.commit(by(None, 0, vec![fenced(Some(6), 2)]), &[]);
+        offsets.commit(by(None, 0, vec![fenced(Some(7), 1)]), &FREE);
+        let older = offsets.commit(by(None, 0, vec![fenced(Some(6), 2)]), &FREE);
         assert_eq!(older, [Err(Refusal::Fenced { actual: 7 })]);
-        assert_eq!(offsets.commit(by(None, 0, vec![fenced(None, 3)]), &[]), [Ok(())]);
+        assert_eq!(offsets.commit(by(None, 0, vec![fenced(None, 3)]), &FREE), [Ok(())]);
         assert_eq!(offsets.groups["g"][&at(0)].fencing_epoch, Some(7));
     }
 
@@ -320,10 +323,13 @@ mod tests {
     fn an_exact_repeat_of_a_conditional_commit_is_fine() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        offsets.commit(by(Some("m"), 1, vec![item(0, 1)]), &[]);
+        offsets.commit(by(Some("m"), 1, vec![item(0, 1)]), &FREE);
         let conditional = OffsetCommit { expected_offset: Some(1), ..item(0, 2) };
         for _ in 0..2 {
-            assert_eq!(offsets.commit(by(Some("m"), 2, vec![conditional.clone()]), &[]), [Ok(())]);
+            assert_eq!(
+                offsets.commit(by(Some("m"), 2, vec![conditional.clone()]), &FREE),
+                [Ok(())]
+            );
         }
     }
 
@@ -331,7 +337,7 @@ mod tests {
     fn forgetting_leaves_no_empty_group() {
         let _alone = without_bugs();
         let mut offsets = Offsets::default();
-        offsets.commit(by(None, 0, vec![item(0, 1), item(1, 1)]), &[]);
+        offsets.commit(by(None, 0, vec![item(0, 1), item(1, 1)]), &FREE);
         assert_eq!(offsets.delete("g", &[at(0), at(5)]), 1);
         offsets.forget_topic(TopicId([1; 16]));
         assert!(offsets.groups.is_empty());

@@ -9,6 +9,7 @@ use waymark_proto::ids::TopicPartition;
 use super::FRAME_OVERHEAD;
 use super::batch::{BatchHeader, STAMP_LEN, stamp};
 use super::command::{PartitionSettings, ProduceItem};
+use super::holds::Floor;
 use super::producer::{Producer, RememberedBatch, SequenceVerdict, check, forward};
 use super::reply::{Receipt, Refusal, StampedBatch};
 
@@ -60,7 +61,7 @@ pub struct Partition {
     pub(in crate::state) max_timestamp: i64,
     pub(in crate::state) producers: BTreeMap<i64, Producer>,
     /// Floors of groups that the settings name; one that never told is not in it.
-    pub(in crate::state) floors: BTreeMap<String, i64>,
+    pub(in crate::state) floors: BTreeMap<String, Floor>,
 }
 
 /// What readers may know of a partition.

@@ -8,7 +8,7 @@ use super::batch::BatchSequence;
 use super::catalog::Catalog;
 use super::command::{CatalogCommand, Command, Produce};
 use super::deleted::Deleted;
-use super::groups::{Group, Groups};
+use super::groups::{Group, GroupEntry, Groups};
 use super::offsets::CommittedOffset;
 use super::partition::{AppendAt, EpochEnd, PartitionView};
 use super::partitions::Partitions;
@@ -144,26 +144,18 @@ impl ShardState {
                 Reply::Done
             }
             Command::CommitOffsets(commit) => {
-                let outcome = self.groups.commit((at.term, at.leader), commit);
+                let is_gone = |topic| self.deleted.contains(topic);
+                let outcome = self.groups.commit((at.term, at.leader), commit, is_gone);
                 outcome.map_or_else(Reply::Refused, Reply::Committed)
             }
             Command::DeleteOffsets { group, partitions, time_ms, actor } => {
                 let outcome = self.groups.delete_offsets(&group, &partitions, (time_ms, actor));
                 outcome.map_or_else(Reply::Refused, Reply::OffsetsDeleted)
             }
-            Command::Group(entry) => {
-                let group = entry.group.clone();
-                match self.groups.change((at.term, at.leader), entry) {
-                    Ok(changed) => {
-                        effects.extend(changed.news.then_some(Effect::GroupChanged(group)));
-                        Reply::Group(changed)
-                    }
-                    Err(refusal) => Reply::Refused(refusal),
-                }
-            }
+            Command::Group(entry) => self.change_group(at, entry, effects),
             Command::ForgetTopic { topic } => {
-                let touched = self.groups.forget_topic(topic);
-                effects.extend(touched.into_iter().map(Effect::GroupChanged));
+                self.deleted.note(topic, at.index);
+                self.groups.forget_topic(topic);
                 Reply::Done
             }
             Command::Catalog(command) => self.change_catalog(at, command, effects),
@@ -180,6 +172,26 @@ impl ShardState {
         effects.reserve(produce.items.len());
         let append = |item| self.partitions.append(item, &entry, effects);
         Reply::Produced(produce.items.iter().map(append).collect())
+    }
+
+    fn change_group(
+        &mut self,
+        at: EntryAt,
+        mut entry: GroupEntry,
+        effects: &mut Vec<Effect>,
+    ) -> Reply {
+        // Proposed where the deletion was not known yet: nobody would ever take them away again.
+        if !mutants::active("deleted-topic-comes-back") {
+            entry.change.forget_topics(|topic| self.deleted.contains(topic));
+        }
+        let group = entry.group.clone();
+        match self.groups.change((at.term, at.leader), entry) {
+            Ok(changed) => {
+                effects.extend(changed.news.then_some(Effect::GroupChanged(group)));
+                Reply::Group(changed)
+            }
+            Err(refusal) => Reply::Refused(refusal),
+        }
     }
 
     fn change_catalog(

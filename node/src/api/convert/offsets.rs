@@ -87,7 +87,10 @@ pub(in crate::api) fn commit(
     let named = request.member.as_ref().map(|member| member.member_id.clone());
     let name = named.unwrap_or_default();
     let committer = match request.member.as_ref().and_then(|member| member.member_epoch) {
-        Some(epoch) => Committer::Member { id: name, epoch },
+        Some(epoch) => {
+            let instance = request.member.as_ref().and_then(|member| member.instance_id.clone());
+            Committer::Member { id: name, epoch, instance }
+        }
         None => Committer::Outside { name },
     };
     CommitOffsets {

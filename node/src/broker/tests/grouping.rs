@@ -100,7 +100,7 @@ async fn commit(
 }
 
 fn member(id: &str, epoch: i32) -> Committer {
-    Committer::Member { id: id.to_owned(), epoch }
+    Committer::Member { id: id.to_owned(), epoch, instance: None }
 }
 
 fn order(note: &str) -> Order {

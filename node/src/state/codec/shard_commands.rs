@@ -81,14 +81,15 @@ fn stored_holds(items: &[Hold], lower: bool) -> stored::SetHolds {
         topic_id: topic_bytes(hold.at.topic),
         partition: hold.at.partition.0,
         floor: hold.floor,
+        coordinator_term: hold.term,
     };
     stored::SetHolds { items: items.iter().map(item).collect(), lower }
 }
 
 fn stored_commit(command: &CommitOffsets) -> stored::CommitOffsetsEntry {
-    let (member_id, member_epoch) = match &command.committer {
-        Committer::Outside { name } => (name, None),
-        Committer::Member { id, epoch } => (id, Some(*epoch)),
+    let (member_id, member_epoch, instance_id) = match &command.committer {
+        Committer::Outside { name } => (name, None, None),
+        Committer::Member { id, epoch, instance } => (id, Some(*epoch), instance.clone()),
     };
     stored::CommitOffsetsEntry {
         group_id: command.group.clone(),
@@ -101,6 +102,7 @@ fn stored_commit(command: &CommitOffsets) -> stored::CommitOffsetsEntry {
         cause: command.cause,
         note: command.note.clone(),
         actor: Some(stored_actor(&command.actor)),
+        instance_id,
     }
 }
 
@@ -163,7 +165,7 @@ pub(super) fn advance_log_start(entry: &stored::AdvanceLogStart) -> Result<Comma
 pub(super) fn set_holds(entry: stored::SetHolds) -> Result<Command, DecodeError> {
     let item = |item: stored::set_holds::Item| {
         let at = place(&item.topic_id, item.partition)?;
-        Ok(Hold { group: item.group_id, at, floor: item.floor })
+        Ok(Hold { group: item.group_id, at, floor: item.floor, term: item.coordinator_term })
     };
     let items = entry.items.into_iter().map(item).collect::<Result<_, DecodeError>>()?;
     Ok(Command::SetHolds { items, lower: entry.lower })
@@ -173,7 +175,7 @@ pub(super) fn commit_offsets(entry: stored::CommitOffsetsEntry) -> Result<Comman
     let name = entry.member_id.unwrap_or_default();
     let committer = match entry.member_epoch {
         None => Committer::Outside { name },
-        Some(epoch) => Committer::Member { id: name, epoch },
+        Some(epoch) => Committer::Member { id: name, epoch, instance: entry.instance_id },
     };
     Ok(Command::CommitOffsets(CommitOffsets {
         group: entry.group_id,

@@ -79,6 +79,31 @@ pub enum GroupChange {
     Expire,
 }
 
+impl GroupChange {
+    /// Leaves out topics that are gone, from what members read and from what is moved.
+    pub(in crate::state) fn forget_topics(&mut self, is_gone: impl Fn(TopicId) -> bool) {
+        match self {
+            Self::Join(join) => join.topics.retain(|topic, _| !is_gone(*topic)),
+            Self::Topics { topics, members, .. } => {
+                topics.retain(|topic, _| !is_gone(*topic));
+                members.iter_mut().for_each(|(_, own)| own.retain(|topic| !is_gone(*topic)));
+            }
+            // Nothing is committed of them, and so it stays; each has its place in the answer.
+            Self::Reset { items, .. } => {
+                let gone = items.iter_mut().filter(|(at, _)| is_gone(at.topic));
+                gone.for_each(|(_, to)| *to = None);
+            }
+            Self::Release(_)
+            | Self::Leave { .. }
+            | Self::Expel { .. }
+            | Self::Overdue { .. }
+            | Self::Delete
+            | Self::AnnounceExpiry { .. }
+            | Self::Expire => {}
+        }
+    }
+}
+
 /// A member that joins, or that subscribes anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Join {

@@ -127,6 +127,15 @@ impl Ledger {
         }
     }
 
+    /// Says of the facts from a number on in which generation they were made.
+    pub(super) fn stamp(&mut self, from: u64, generation: i32) {
+        for (at, _) in self.dirty.iter().filter(|(_, sequence)| *sequence >= from) {
+            let facts = self.places.get_mut(at).into_iter().flat_map(|it| it.iter_mut().rev());
+            let new = facts.take_while(|fact| fact.sequence >= from);
+            new.for_each(|fact| fact.generation = generation);
+        }
+    }
+
     /// All facts, partition by partition, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (TopicPartition, &Fact)> {
         self.places.iter().flat_map(|(at, facts)| facts.iter().map(move |fact| (*at, fact)))

@@ -110,7 +110,7 @@ impl Groups {
             Some(group) => group,
             None => Group::new(self.made.saturating_add(1), time_ms),
         };
-        let from = group.events.next_number();
+        let from = (group.events.next_number(), group.ledger.next());
         group.note_leader(leader, &when, made);
         group.generation = group.generation.saturating_add(1);
         let outcome = group.apply(&name, change, &when, &mut self.offsets);
@@ -118,7 +118,8 @@ impl Groups {
         if !news {
             group.generation -= 1;
         }
-        group.events.stamp(from, group.generation);
+        group.events.stamp(from.0, group.generation);
+        group.ledger.stamp(from.1, group.generation);
         let outcome = outcome.map(|it| Changed { generation: group.generation, ..it });
         let refused_new = made && outcome.is_err();
         if !refused_new {
@@ -151,24 +152,17 @@ impl Groups {
         Ok(Changed { news: true, ..Changed::default() })
     }
 
-    /// A topic is gone: whoever comes later under its name inherits nothing.
-    pub(in crate::state) fn forget_topic(&mut self, topic: TopicId) -> Vec<String> {
+    /// A topic is gone: whoever comes later under its name inherits nothing. Who reads it is told by the coordinator, which
+    /// sees it gone as well (S16).
+    pub(in crate::state) fn forget_topic(&mut self, topic: TopicId) {
         self.offsets.forget_topic(topic);
-        let mut touched = Vec::new();
-        for (name, group) in &mut self.by_name {
-            let known = group.topics.contains_key(&topic)
-                || group.ledger.places().any(|at| at.topic == topic);
-            if !known {
-                continue;
-            }
-            group.topics.remove(&topic);
-            group.holdings.retain(|at, _| at.topic != topic);
+        let tells_of = |group: &Group| group.ledger.places().any(|at| at.topic == topic);
+        for (name, group) in self.by_name.iter_mut().filter(|(_, group)| tells_of(group)) {
             group.ledger.forget(|at| at.topic == topic);
             self.dirty.history_of(name, group);
+            // Knows which numbers were given: the rows that did are gone.
             self.dirty.groups.insert(name.clone());
-            touched.push(name.clone());
         }
-        touched
     }
 }
 

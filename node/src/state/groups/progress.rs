@@ -2,10 +2,10 @@
 //! resets, undo, deletion, expiry. Whether a commit's own conditions hold is `offsets`' to judge; whether the member may
 //! commit at all is judged here, before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use waymark_proto::ids::{ReplicaId, TopicPartition};
+use waymark_proto::ids::{ReplicaId, TopicId, TopicPartition};
 
 use super::command::Release;
 use super::events::{Event, EventKind};
@@ -34,6 +34,7 @@ impl Groups {
         &mut self,
         leader: (u64, ReplicaId),
         commit: CommitOffsets,
+        is_gone: impl Fn(TopicId) -> bool,
     ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
         let name = commit.group.clone();
         let made = !self.by_name.contains_key(&name);
@@ -48,7 +49,7 @@ impl Groups {
         group.note_leader(leader, &change, made);
         let revived = group.expires_ms.take().is_some();
         group.events.stamp(from, group.generation);
-        let outcome = group.commit(commit, &change, &mut self.offsets);
+        let outcome = group.commit((commit, &is_gone), &change, &mut self.offsets);
         let stored = outcome.iter().flatten().any(Result::is_ok);
         let header = made || revived || before != Some(leader);
         match (made && !stored, header) {
@@ -97,11 +98,14 @@ impl Groups {
 impl Group {
     fn commit(
         &mut self,
-        commit: CommitOffsets,
+        (commit, is_gone): (CommitOffsets, &dyn Fn(TopicId) -> bool),
         change: &Change,
         offsets: &mut Offsets,
     ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
-        let forbidden = self.forbidden(&commit)?;
+        let mut forbidden = self.forbidden(&commit)?;
+        // Sent before the deletion was known where it came from: nobody would ever take it away again.
+        let gone = commit.items.iter().enumerate().filter(|(_, it)| is_gone(it.at.topic));
+        forbidden.extend(gone.map(|(n, it)| (n, Refusal::NoTopic(it.at.topic))));
         let actor = match &commit.committer {
             Committer::Member { id, .. } => self.actor_of(id, &change.actor),
             _ => Arc::clone(&change.actor),
@@ -114,8 +118,9 @@ impl Group {
     }
 
     /// Positions that the committer may not move, by their place in the commit.
-    fn forbidden(&self, commit: &CommitOffsets) -> Result<Vec<usize>, Refusal> {
-        let Committer::Member { id, epoch } = &commit.committer else {
+    fn forbidden(&self, commit: &CommitOffsets) -> Result<BTreeMap<usize, Refusal>, Refusal> {
+        let not_owner = |(n, it): (usize, &OffsetCommit)| (n, Refusal::NotOwner(it.at));
+        let Committer::Member { id, epoch, instance } = &commit.committer else {
             // From outside: a program that was never told of the members would undo what they do.
             if !self.members.is_empty() {
                 return Err(Refusal::GroupNotEmpty);
@@ -124,28 +129,27 @@ impl Group {
             let reached = (self.incarnation << 32) + i64::from(self.generation);
             let ahead = |it: &OffsetCommit| it.fencing_epoch.is_some_and(|epoch| epoch > reached);
             let items = commit.items.iter().enumerate();
-            return Ok(items.filter(|(_, it)| ahead(it)).map(|(n, _)| n).collect());
+            return Ok(items.filter(|(_, it)| ahead(it)).map(not_owner).collect());
         };
-        if !self.members.contains_key(id.as_str()) {
-            return Err(Refusal::UnknownMember);
-        }
+        self.check_member(id, instance.as_deref())?;
         let items = commit.items.iter().enumerate();
-        Ok(items.filter(|(_, it)| !self.may_commit(it, id, *epoch)).map(|(n, _)| n).collect())
+        Ok(items.filter(|(_, it)| !self.may_commit(it, id, *epoch)).map(not_owner).collect())
     }
 
     /// Stores what may be stored, with a fact for each position that moved.
     fn record(
         &mut self,
         commit: CommitOffsets,
-        forbidden: &[usize],
+        forbidden: &BTreeMap<usize, Refusal>,
         deed: &Deed<'_>,
         offsets: &mut Offsets,
     ) -> Vec<Result<(), Refusal>> {
-        let places: Vec<TopicPartition> = commit.items.iter().map(|it| it.at).collect();
         let group = commit.group.clone();
-        let before: Vec<Option<i64>> = places.iter().map(|at| offsets.get(&group, *at)).collect();
+        // A partition that the commit names twice has moved once.
+        let before: BTreeMap<TopicPartition, Option<i64>> =
+            commit.items.iter().map(|it| (it.at, offsets.get(&group, it.at))).collect();
         let verdicts = offsets.commit(commit, forbidden);
-        for (at, before) in places.into_iter().zip(before) {
+        for (at, before) in before {
             let after = offsets.get(&group, at);
             self.note_move(at, (before, after), deed);
         }
@@ -197,6 +201,7 @@ impl Group {
             committer: Committer::Member {
                 id: release.member.to_string(),
                 epoch: release.member_epoch,
+                instance: None,
             },
             items: release.offsets.clone(),
             all_or_nothing: false,

@@ -8,6 +8,7 @@ use waymark_proto::stored::{self, PartitionRow};
 use super::key::{KeyWriter, PARTITION, read_place};
 use super::{RowError, read, row};
 use crate::state::codec::values::{settings, stored_settings};
+use crate::state::holds::Floor;
 use crate::state::partition::{EpochStart, OpenSegment, Partition};
 use crate::state::partitions::Partitions;
 use crate::state::reply::Row;
@@ -60,9 +61,10 @@ fn to_stored(partition: &Partition) -> PartitionRow {
         leader_epoch: epoch.leader_epoch,
         start_offset: epoch.start_offset,
     };
-    let floor = |(group, floor): (&String, &i64)| stored::GroupFloor {
+    let floor = |(group, floor): (&String, &Floor)| stored::GroupFloor {
         group_id: group.clone(),
-        floor: *floor,
+        floor: floor.offset,
+        coordinator_term: floor.term,
     };
     PartitionRow {
         settings: Some(stored_settings(&partition.settings)),
@@ -95,6 +97,9 @@ pub(super) fn load(partitions: &mut Partitions, key: &[u8], value: &[u8]) -> Res
         leader_epoch: epoch.leader_epoch,
         start_offset: epoch.start_offset,
     };
+    let floor = |it: stored::GroupFloor| {
+        (it.group_id, Floor { offset: it.floor, term: it.coordinator_term })
+    };
     let malformed = |source| RowError::Value { family: FAMILY, source };
     let partition = Partition {
         settings: settings(message.settings.as_ref()).map_err(malformed)?,
@@ -110,7 +115,7 @@ pub(super) fn load(partitions: &mut Partitions, key: &[u8], value: &[u8]) -> Res
         epochs: message.epochs.into_iter().map(epoch).collect(),
         max_timestamp: message.max_timestamp,
         producers: BTreeMap::new(),
-        floors: message.floors.into_iter().map(|it| (it.group_id, it.floor)).collect(),
+        floors: message.floors.into_iter().map(floor).collect(),
     };
     partitions.by_id.insert(at, partition);
     Ok(())

@@ -114,7 +114,7 @@ fn commit() -> impl Strategy<Value = Command> {
     (group(), who, vec(item, 0..4), any::<bool>(), 0_i64..5).prop_map(
         |(group, (name, epoch, commit_time_ms, cause), items, all_or_nothing, commit_seq)| {
             let committer = match epoch {
-                Some(epoch) => Committer::Member { id: name, epoch },
+                Some(epoch) => Committer::Member { instance: Some(name.clone()), id: name, epoch },
                 None => Committer::Outside { name },
             };
             Command::CommitOffsets(CommitOffsets {
@@ -219,8 +219,8 @@ fn of_group() -> impl Strategy<Value = Command> {
 }
 
 fn set_holds() -> impl Strategy<Value = Command> {
-    let hold = (group(), place(), -1_i64..30);
-    let hold = hold.prop_map(|(group, at, floor)| Hold { group, at, floor });
+    let hold = (group(), place(), -1_i64..30, 0_u64..4);
+    let hold = hold.prop_map(|(group, at, floor, term)| Hold { group, at, floor, term });
     (vec(hold, 0..4), any::<bool>()).prop_map(|(items, lower)| Command::SetHolds { items, lower })
 }
 
