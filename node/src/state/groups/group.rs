@@ -8,6 +8,7 @@ use waymark_proto::ids::{ReplicaId, TopicId, TopicPartition};
 
 use super::assign::{Assignor, MemberId, TopicFacts};
 use super::events::Events;
+use super::holdings::Holdings;
 use super::ledger::Ledger;
 
 /// A consumer group.
@@ -27,7 +28,7 @@ pub struct Group {
     /// The topics that members may read, as the leader last told: names and sizes are data of the log (S16).
     pub topics: BTreeMap<TopicId, TopicFacts>,
     /// Partitions with an owner. Each partition of `topics` that some member may read has one.
-    pub holdings: BTreeMap<TopicPartition, Holding>,
+    pub holdings: Holdings,
     /// When it was made, Unix ms.
     pub created_ms: i64,
     /// Since when it has no members; `None`: it has some.
@@ -150,7 +151,7 @@ impl Group {
             assignor: Assignor::default(),
             members: BTreeMap::new(),
             topics: BTreeMap::new(),
-            holdings: BTreeMap::new(),
+            holdings: Holdings::default(),
             created_ms: time_ms,
             empty_since_ms: Some(time_ms),
             expires_ms: None,
@@ -171,8 +172,7 @@ impl Group {
         &'a self,
         member: &'a str,
     ) -> impl Iterator<Item = (TopicPartition, &'a Holding)> {
-        let own = self.holdings.iter().filter(move |(_, it)| &*it.owner == member);
-        own.map(|(at, holding)| (*at, holding))
+        self.holdings.of(member)
     }
 
     /// The member on an instance's seat.

@@ -38,15 +38,15 @@ impl Group {
                 self.give(at, to);
                 continue;
             };
-            if holding.owner == to {
-                holding.revoke = None;
+            if *holding.owner == to {
+                *holding.revoke = None;
                 continue;
             }
-            match &mut holding.revoke {
+            match holding.revoke {
                 Some(revoke) => revoke.to = to,
                 None => {
-                    asked.entry(Arc::clone(&holding.owner)).or_default().push(at);
-                    holding.revoke = Some(Revoke { to, asked_ms: change.time_ms, reason });
+                    asked.entry(Arc::clone(holding.owner)).or_default().push(at);
+                    *holding.revoke = Some(Revoke { to, asked_ms: change.time_ms, reason });
                 }
             }
         }
@@ -163,12 +163,12 @@ impl Group {
     /// A position was moved: whoever holds the partition starts again, under a new fencing epoch. One on its way goes at
     /// once, because nothing that its owner has in hand counts any more.
     pub(super) fn restart(&mut self, at: TopicPartition) {
-        let generation = self.generation;
-        let Some(holding) = self.holdings.get_mut(&at) else { return };
-        holding.since = generation;
+        let Some(mut holding) = self.holdings.get(&at).cloned() else { return };
+        holding.since = self.generation;
         if let Some(revoke) = holding.revoke.take_if(|it| self.members.contains_key(&it.to)) {
             holding.owner = revoke.to;
         }
+        self.holdings.insert(at, holding);
     }
 
     /// The right to commit (CONTRACT §0.6): the member holds the partition, and has taken on the generation that gave it.

@@ -89,16 +89,7 @@ impl Group {
     /// The new process gets what the old one held, under new fencing epochs: whatever the old one still does is refused.
     fn take_seat(&mut self, old: &MemberId, new: &MemberId) {
         self.members.remove(old);
-        let since = self.generation;
-        for holding in self.holdings.values_mut() {
-            if holding.owner == *old {
-                holding.owner = Arc::clone(new);
-                holding.since = since;
-            }
-            if let Some(revoke) = holding.revoke.as_mut().filter(|it| it.to == *old) {
-                revoke.to = Arc::clone(new);
-            }
-        }
+        self.holdings.pass_on(old, new, self.generation);
     }
 
     /// A member that is there already: its limits and topics may have changed.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `command` | what an entry may ask |
 //! | `group` | what is known of a group |
+//! | `holdings` | who holds which partition, by partition and by owner |
 //! | `membership` | joining, leaving, being expelled |
 //! | `handoff` | how partitions change hands, and who may commit |
 //! | `assign` | who should have which partition |
@@ -18,6 +19,7 @@ pub mod command;
 pub mod events;
 pub mod group;
 mod handoff;
+pub mod holdings;
 pub mod ledger;
 mod membership;
 mod progress;
@@ -31,6 +33,7 @@ pub use assign::{Assignor, MemberId, TopicFacts};
 pub use command::{GroupChange, GroupEntry, Join, Release};
 pub use events::{Event, EventKind, ExpelCause};
 pub use group::{Actor, Group, Holding, Limits, Member, Reason, Revoke, Subscription};
+pub use holdings::Holdings;
 pub use ledger::{ChangeKind, Fact, PastOffset};
 pub use membership::MAX_MEMBERS;
 

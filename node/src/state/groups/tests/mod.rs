@@ -362,6 +362,12 @@ impl Life {
             let before = self.fences.insert(*at, fence).unwrap_or(0);
             prop_assert!(fence >= before, "a fencing epoch never falls");
         }
+        for who in MEMBERS {
+            let all = group.holdings.iter().filter(|(_, it)| &*it.owner == who);
+            let all: Vec<TopicPartition> = all.map(|(at, _)| *at).collect();
+            let held: Vec<TopicPartition> = group.held_by(who).map(|(at, _)| at).collect();
+            prop_assert_eq!(held, all, "what a member holds is found by its name");
+        }
         let committed: BTreeMap<TopicPartition, i64> =
             self.state.group_offsets(GROUP).map(|(at, it)| (at, it.offset)).collect();
         prop_assert_eq!(&committed, &self.model, "no offset moves unasked");
