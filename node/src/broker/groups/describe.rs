@@ -153,11 +153,8 @@ impl Groups for Broker {
         let shard = self.core.fresh(group, deadline).await?;
         let history = shard.read(|state| {
             let ledger = &state.group(group)?.ledger;
-            let mut wanted: Vec<_> = ledger.iter().filter(|(_, it)| it.sequence >= from).collect();
-            wanted.sort_by_key(|(_, fact)| fact.sequence);
-            wanted.truncate(limit);
-            let facts = wanted.into_iter().map(|(at, fact)| (at, fact.clone())).collect();
-            Some((facts, ledger.exact_since_ms()))
+            let page = ledger.page(from, limit).into_iter();
+            Some((page.map(|(at, fact)| (at, fact.clone())).collect(), ledger.exact_since_ms()))
         });
         history.ok_or_else(|| refused(&Refusal::NoGroup))
     }

@@ -11,7 +11,8 @@
 //! So a group that commits every five seconds is known exactly for over a minute, to the minute for a quarter of an hour,
 //! and to the hour for more than a day.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use waymark_proto::ids::TopicPartition;
@@ -92,6 +93,8 @@ pub struct Ledger {
     places: BTreeMap<TopicPartition, VecDeque<Fact>>,
     /// Partitions whose oldest facts are gone: what was before them is not known.
     cut: BTreeSet<TopicPartition>,
+    /// Partitions with folded facts: when the last commit was made that is folded.
+    folded: BTreeMap<TopicPartition, i64>,
     /// The number of the next fact.
     next: u64,
     /// Rows to write or to remove.
@@ -113,17 +116,26 @@ impl Ledger {
         }
         self.dirty.insert((at, fact.sequence));
         facts.push_back(fact);
+        let mut shorter = false;
         for (from_newest, width) in [(EXACT, MINUTE_MS), (BY_MINUTE, HOUR_MS)] {
             if let Some(gone) = fold(facts, from_newest, width) {
                 self.dirty.insert((at, gone.0));
                 self.dirty.insert((at, gone.1));
+                shorter = true;
             }
         }
         while facts.len() > MOST {
+            shorter = true;
             self.cut.insert(at);
             self.dirty.extend(facts.pop_front().map(|gone| (at, gone.sequence)));
             // The row of the oldest one says that something was before it.
             self.dirty.extend(facts.front().map(|oldest| (at, oldest.sequence)));
+        }
+        if shorter {
+            match last_folded(facts) {
+                Some(time_ms) => self.folded.insert(at, time_ms),
+                None => self.folded.remove(&at),
+            };
         }
     }
 
@@ -141,6 +153,32 @@ impl Ledger {
         self.places.iter().flat_map(|(at, facts)| facts.iter().map(move |fact| (*at, fact)))
     }
 
+    /// At most so many facts from a number on, in the order in which they were made. Costs a look at each partition and at
+    /// what is returned, not at every fact.
+    #[must_use]
+    pub fn page(&self, from: u64, limit: usize) -> Vec<(TopicPartition, &Fact)> {
+        // Each partition's facts stand in order, so the next of all is the first of what is left of some partition.
+        let later = self.places.iter().map(|(at, facts)| {
+            let before = facts.partition_point(|it| it.sequence < from);
+            (*at, facts.range(before..).peekable())
+        });
+        let mut left: Vec<_> = later.collect();
+        let first = left
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(place, (_, facts))| Some(Reverse((facts.peek()?.sequence, place))));
+        let mut firsts: BinaryHeap<_> = first.collect();
+        let mut page = Vec::new();
+        while page.len() < limit
+            && let Some(Reverse((_, place))) = firsts.pop()
+        {
+            let Some((at, facts)) = left.get_mut(place) else { break };
+            page.extend(facts.next().map(|fact| (*at, fact)));
+            firsts.extend(facts.peek().map(|fact| Reverse((fact.sequence, place))));
+        }
+        page
+    }
+
     /// Partitions that it tells of.
     pub fn places(&self) -> impl Iterator<Item = TopicPartition> + '_ {
         self.places.keys().copied()
@@ -149,12 +187,9 @@ impl Ledger {
     /// Since when every fact of a partition stands as it was made.
     #[must_use]
     pub fn exact_since_ms(&self) -> i64 {
-        let folded = |facts: &VecDeque<Fact>| {
-            facts.iter().filter(|it| it.count > 1).map(|it| it.time_ms).max()
-        };
         let cut = self.cut.iter().filter_map(|at| self.places.get(at)?.front());
         let cut = cut.map(|it| it.first_time_ms).max();
-        self.places.values().filter_map(folded).max().max(cut).unwrap_or(0)
+        self.folded.values().copied().max().max(cut).unwrap_or(0)
     }
 
     /// One fact.
@@ -187,6 +222,7 @@ impl Ledger {
             !gone
         });
         self.cut.retain(|at| !goes(*at));
+        self.folded.retain(|at, _| !goes(*at));
     }
 
     /// Puts a fact back from its row; rows of a partition come in order.
@@ -194,6 +230,10 @@ impl Ledger {
         self.next = self.next.max(fact.sequence + 1);
         if cut {
             self.cut.insert(at);
+        }
+        if fact.count > 1 {
+            let last = self.folded.entry(at).or_insert(fact.time_ms);
+            *last = fact.time_ms.max(*last);
         }
         let facts = self.places.entry(at).or_default();
         if let Some(last) = facts.back().filter(|last| last.actor == fact.actor) {
@@ -220,6 +260,10 @@ impl Ledger {
     }
 }
 
+fn last_folded(facts: &VecDeque<Fact>) -> Option<i64> {
+    facts.iter().filter(|it| it.count > 1).map(|it| it.time_ms).max()
+}
+
 fn is_oldest(facts: &VecDeque<Fact>, fact: &Fact) -> bool {
     facts.front().is_some_and(|it| it.sequence == fact.sequence)
 }
@@ -242,4 +286,88 @@ fn fold(facts: &mut VecDeque<Fact>, from_newest: usize, width_ms: i64) -> Option
     kept.time_ms = gone.time_ms;
     kept.count = kept.count.saturating_add(gone.count);
     Some((gone.sequence, kept.sequence))
+}
+
+#[cfg(test)]
+mod tests {
+    use waymark_proto::ids::{PartitionId, TopicId};
+
+    use super::*;
+
+    fn place(partition: i32) -> TopicPartition {
+        TopicPartition { topic: TopicId([1; 16]), partition: PartitionId(partition) }
+    }
+
+    fn commit(time_ms: i64, kind: ChangeKind) -> Fact {
+        Fact {
+            sequence: 0,
+            time_ms,
+            first_time_ms: time_ms,
+            count: 1,
+            before: None,
+            after: Some(time_ms),
+            kind,
+            cause: 0,
+            actor: Arc::new(Actor::default()),
+            generation: 1,
+            note: String::new(),
+        }
+    }
+
+    /// Partitions that commit unequally often, so that some have folded and lost facts and others have not.
+    fn unequal() -> Ledger {
+        let mut ledger = Ledger::default();
+        for number in 0..3_000_i64 {
+            let partition = (number * number % 13).min(number % 7);
+            let kind = if number % 5 == 0 { ChangeKind::Reset } else { ChangeKind::Commit };
+            ledger.note(place(i32::try_from(partition).unwrap()), commit(number * 700, kind));
+        }
+        assert!(!ledger.cut.is_empty() && ledger.iter().any(|(_, it)| it.count > 1));
+        ledger
+    }
+
+    #[test]
+    fn pages_of_any_size_put_together_are_the_whole_ledger_in_its_order() {
+        let ledger = unequal();
+        let mut whole: Vec<_> = ledger.iter().collect();
+        whole.sort_by_key(|(_, fact)| fact.sequence);
+        for limit in [1, 2, 7, 64, whole.len(), usize::MAX] {
+            let (mut read, mut from) = (Vec::new(), 0);
+            loop {
+                let page = ledger.page(from, limit);
+                assert!(page.len() <= limit);
+                let Some((_, last)) = page.last() else { break };
+                from = last.sequence + 1;
+                read.extend(page);
+            }
+            assert_eq!(read, whole, "by {limit}");
+        }
+        assert!(ledger.page(0, 0).is_empty());
+        assert!(ledger.page(ledger.next(), 10).is_empty());
+    }
+
+    #[test]
+    fn since_when_it_is_exact_is_what_a_look_at_every_fact_finds() {
+        let exact_since = |ledger: &Ledger| {
+            let folded = ledger.iter().filter(|(_, it)| it.count > 1).map(|(_, it)| it.time_ms);
+            let cut = ledger.iter().filter(|(at, it)| ledger.is_cut_before(*at, it));
+            folded.chain(cut.map(|(_, it)| it.first_time_ms)).max().unwrap_or(0)
+        };
+        let mut ledger = Ledger::default();
+        for number in 0..2_000_i64 {
+            // Clocks go back now and then, by a minute or by hours.
+            let time = number * 900 - number % 3 * 20_000 - (number / 500 % 2) * 9_000_000;
+            let kind = if number % 11 == 0 { ChangeKind::Reset } else { ChangeKind::Commit };
+            ledger.note(place(i32::from(number % 4 == 0)), commit(time, kind));
+            assert_eq!(ledger.exact_since_ms(), exact_since(&ledger), "after {number}");
+        }
+        let mut loaded = Ledger::default();
+        for (at, fact) in ledger.iter() {
+            loaded.restore(at, fact.clone(), ledger.is_cut_before(at, fact));
+        }
+        ledger.dirty.clear();
+        assert_eq!(loaded, ledger);
+        ledger.forget(|at| at == place(0));
+        assert_eq!(ledger.exact_since_ms(), exact_since(&ledger));
+    }
 }
