@@ -31,7 +31,7 @@ pub struct Wakes {
     /// By shard: its leadership concerns all who wait in it.
     waiting: Mutex<BTreeMap<ShardId, Spots>>,
     /// Groups whose sessions wait here. The number rises with each change of the group, and of its shard's leadership.
-    groups: Mutex<BTreeMap<String, watch::Sender<u64>>>,
+    groups: Mutex<Waited>,
     /// Rises with each entry and each change of leader of the catalog: for who waits for its changes, which are few.
     catalog: watch::Sender<u64>,
     /// The last term heard of, by shard.
@@ -40,6 +40,34 @@ pub struct Wakes {
     metadata: watch::Sender<i64>,
     /// Something that the metadata shows may have changed.
     due: Notify,
+}
+
+/// Changes of groups that sessions wait for.
+#[derive(Debug, Default)]
+struct Waited {
+    by_name: BTreeMap<String, watch::Sender<u64>>,
+    /// So many may be here before those are looked for that nobody waits for any more.
+    room: usize,
+}
+
+impl Waited {
+    /// Entries that stay though nobody waits for them.
+    const SPARE: usize = 64;
+
+    fn subscribe(&mut self, group: &str) -> watch::Receiver<u64> {
+        if let Some(changes) = self.by_name.get(group) {
+            return changes.subscribe();
+        }
+        // Looked for at each doubling only, they cost whoever comes the same however many are here, and are never many more
+        // than were waited for at one time.
+        if self.by_name.len() >= self.room {
+            self.by_name.retain(|_, changes| changes.receiver_count() > 0);
+            self.room = 2 * self.by_name.len() + Self::SPARE;
+        }
+        let (changes, changed) = watch::channel(0);
+        self.by_name.insert(group.to_owned(), changes);
+        changed
+    }
 }
 
 impl Default for Wakes {
@@ -69,17 +97,13 @@ impl Wakes {
         Waiter { wakes: Arc::clone(self), shard, at, notify }
     }
 
-    fn groups(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<u64>>> {
+    fn groups(&self) -> MutexGuard<'_, Waited> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes of a group, from now on.
     pub(super) fn group(&self, group: &str) -> watch::Receiver<u64> {
-        let mut groups = self.groups();
-        // Those that nobody waits for any more go when somebody comes: as many stay as ever waited at once.
-        groups.retain(|_, changes| changes.receiver_count() > 0);
-        let changes = groups.entry(group.to_owned()).or_insert_with(|| watch::channel(0).0);
-        changes.subscribe()
+        self.groups().subscribe(group)
     }
 
     fn tell_groups(&self, effects: &[Effect]) {
@@ -92,7 +116,7 @@ impl Wakes {
             return;
         }
         let groups = self.groups();
-        let waited = changed.filter_map(|group| groups.get(group));
+        let waited = changed.filter_map(|group| groups.by_name.get(group));
         waited.for_each(|changes| changes.send_modify(|count| *count += 1));
     }
 
@@ -204,7 +228,7 @@ impl ApplyObserver for Wakes {
             self.catalog.send_modify(|changes| *changes += 1);
         }
         // Which shard a group lives in is not known here; a look too many costs little, and leaders change seldom.
-        self.groups().values().for_each(|changes| changes.send_modify(|count| *count += 1));
+        self.groups().by_name.values().for_each(|changes| changes.send_modify(|count| *count += 1));
         let waiting = self.waiting();
         let spots = waiting.get(&shard).into_iter().flat_map(BTreeMap::values);
         spots.for_each(|spot| spot.notify.notify_waiters());
@@ -262,6 +286,25 @@ mod tests {
         let a = here.next();
         wakes.applied(SHARD, 1, &[Effect::LeaderChanged]);
         assert!(a.now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_group_wakes_its_own_sessions_and_few_groups_are_kept_that_nobody_waits_for() {
+        let wakes = Wakes::default();
+        let staying: Vec<_> = (0..100).map(|number| wakes.group(&format!("s{number}"))).collect();
+        for number in 0..10_000 {
+            drop(wakes.group(&format!("g{number}")));
+            let kept = wakes.groups().by_name.len();
+            assert!(kept <= 2 * staying.len() + Waited::SPARE, "{kept}");
+        }
+        let again = wakes.group("s7");
+        wakes.applied(SHARD, 1, &[Effect::GroupChanged("s7".to_owned())]);
+        let woken = staying.iter().map(|it| it.has_changed().unwrap());
+        assert_eq!(
+            woken.enumerate().filter(|(_, it)| *it).map(|(n, _)| n).collect::<Vec<_>>(),
+            [7]
+        );
+        assert!(again.has_changed().unwrap());
     }
 
     #[test]
