@@ -11,7 +11,7 @@ use super::seam::{
     Description, Events, GroupLag, Groups, History, MemberState, Move, Moved, Order, Phase,
     Summary, Told, Update,
 };
-use super::session::assigned;
+use super::session::{assigned, count_down};
 use crate::broker::refusal::{failure, refused};
 use crate::broker::{Broker, Core};
 use crate::consensus::Shard;
@@ -36,13 +36,15 @@ impl Groups for Broker {
     }
 
     fn connected(&self, group: &str, member: &str, begins: bool) {
-        let now = Instant::now();
+        let Ok(shard) = self.core.group_shard(group) else { return };
         let mut present = self.core.coordination.present();
+        let now = Instant::now();
+        let groups = present.entry(shard).or_default();
         // Its end is told to whom knew of its beginning.
-        if begins && !present.contains_key(group) {
-            present.insert(group.to_owned(), Presences::new(now));
+        if begins && !groups.contains_key(group) {
+            groups.insert(group.to_owned(), Presences::new(now));
         }
-        if let Some(group) = present.get_mut(group) {
+        if let Some(group) = groups.get_mut(group) {
             group.connected(member, begins, now);
         }
     }
@@ -181,14 +183,11 @@ impl Core {
     }
 
     fn described(&self, shard: &Shard, name: &str) -> Result<Description, Failure> {
-        let now = Instant::now();
-        let present = self.coordination.present();
-        let presences = present.get(name);
-        shard.read(|state| {
+        let mut described = shard.read(|state| {
             let group = state.group(name).ok_or_else(no_group)?;
             let member = |(id, it): (&MemberId, &Member)| MemberState {
-                assigned: assigned(state, (name, group), id, (presences, now)),
-                ..member_state(id, it, (presences, now))
+                assigned: assigned(state, (name, group), id),
+                ..member_state(id, it)
             };
             let unowned = group.places().filter(|at| !group.holdings.contains_key(at));
             Ok(Description {
@@ -199,7 +198,13 @@ impl Core {
                 expires_ms: group.expires_ms,
                 unowned: unowned.collect(),
             })
-        })
+        })?;
+        let present = self.coordination.present();
+        if let Some(group) = present.get(&shard.id()).and_then(|it| it.get(name)) {
+            let now = Instant::now();
+            described.members.iter_mut().for_each(|it| add_presence(it, group, now));
+        }
+        Ok(described)
     }
 }
 
@@ -216,12 +221,8 @@ pub(super) fn phase(group: &Group) -> Phase {
     }
 }
 
-fn member_state(
-    id: &MemberId,
-    member: &Member,
-    (presences, now): (Option<&Presences>, Instant),
-) -> MemberState {
-    let presence = presences.and_then(|it| it.get(id));
+/// What the group's state knows of a member.
+fn member_state(id: &MemberId, member: &Member) -> MemberState {
     MemberState {
         member: id.to_string(),
         instance: member.instance.clone().unwrap_or_default(),
@@ -229,11 +230,20 @@ fn member_state(
         rack: member.rack.clone(),
         subscription: member.subscription.clone(),
         joined_ms: member.joined_ms,
-        silent_ms: presence.filter(|it| it.spoke).map(|it| millis(it.silent(now))),
-        working_ms: presence.and_then(|it| it.working(now)).map(millis),
+        silent_ms: None,
+        working_ms: None,
         limits: member.limits,
         assigned: Vec::new(),
         away: member.away_since_ms.is_some(),
-        connected: presence.is_some_and(super::presence::Presence::is_connected),
+        connected: false,
     }
+}
+
+/// What only its coordinator knows of it.
+fn add_presence(member: &mut MemberState, presences: &Presences, now: Instant) {
+    count_down(&mut member.assigned, presences, now);
+    let Some(presence) = presences.get(&member.member) else { return };
+    member.silent_ms = presence.spoke.then(|| millis(presence.silent(now)));
+    member.working_ms = presence.working(now).map(millis);
+    member.connected = presence.is_connected();
 }

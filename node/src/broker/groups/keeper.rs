@@ -12,10 +12,11 @@ use tokio::time::{Instant, sleep};
 use waymark_proto::failure::RetryClass;
 use waymark_proto::ids::{ShardId, TopicId};
 
-use super::presence::{Due, Presences};
+use super::presence::{Due, due_in};
 use crate::broker::Core;
 use crate::consensus::Shard;
-use crate::state::groups::{Actor, Group, GroupChange, Member, MemberId, Subscription, TopicFacts};
+use crate::state::ShardState;
+use crate::state::groups::{Actor, Group, GroupChange, Member, Subscription, TopicFacts};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -42,7 +43,10 @@ async fn feel_pauses(core: &Core) {
         sleep(LOOK).await;
         let now = Instant::now();
         if core.coordination.beat(now) > LOOK + SLEPT {
-            core.coordination.present().values_mut().for_each(|it| it.begin_again(now));
+            let mut present = core.coordination.present();
+            let now = Instant::now();
+            let groups = present.values_mut().flat_map(BTreeMap::values_mut);
+            groups.for_each(|it| it.begin_again(now));
         }
     }
 }
@@ -104,52 +108,30 @@ fn led(core: &Core) -> Vec<Shard> {
     core.consensus.shards().into_iter().filter(|shard| shard.leadership().ready).collect()
 }
 
-/// What a group knows of its topics, and what its members want to read.
-struct Wants {
-    group: String,
-    generation: i32,
-    topics: BTreeMap<TopicId, TopicFacts>,
-    members: Vec<(MemberId, Subscription, BTreeSet<TopicId>)>,
-}
-
-impl Wants {
-    fn of((name, group): (&str, &Group)) -> Self {
-        let member = |(id, it): (&MemberId, &Member)| {
-            (Arc::clone(id), it.subscription.clone(), it.topics.clone())
-        };
-        Self {
-            group: name.to_owned(),
-            generation: group.generation,
-            topics: group.topics.clone(),
-            members: group.members.iter().map(member).collect(),
-        }
-    }
-}
-
-impl Wants {
-    /// Whether a member would no longer read what it reads.
-    fn would_lose(&self, change: Option<&GroupChange>) -> bool {
-        let Some(GroupChange::Topics { members, .. }) = change else { return false };
-        let mut both = self.members.iter().zip(members);
-        both.any(|((_, _, before), (_, after))| !before.is_subset(after))
-    }
-}
-
-/// What subscriptions mean in this look: members of a group mostly have the same one.
+/// What subscriptions mean in this look: most members have the same one as others.
 type Meanings = BTreeMap<Subscription, BTreeMap<TopicId, TopicFacts>>;
+
+/// What members of a shard want, and in which state of their groups: incarnation and generation.
+struct Wants {
+    subscriptions: BTreeSet<Subscription>,
+    seen: BTreeMap<String, (i64, i32)>,
+}
+
+/// What has to change in a group because of its topics, and whether a member would no longer read what it reads.
+struct News {
+    group: String,
+    change: GroupChange,
+    loses: bool,
+}
 
 impl Core {
     /// Who coordinates a group anew begins with everybody heard of just now.
     fn forget_groups_led_elsewhere(&self, led: &[Shard]) {
         let now = Instant::now();
+        let led: BTreeSet<ShardId> = led.iter().map(Shard::id).collect();
         let mut present = self.coordination.present();
-        present.retain(|name, it| {
-            if it.is_stale(now) {
-                return false;
-            }
-            let shard = self.group_shard(name).ok();
-            shard.is_some_and(|shard| led.iter().any(|it| it.id() == shard))
-        });
+        present.retain(|shard, _| led.contains(shard));
+        present.values_mut().for_each(|groups| groups.retain(|_, it| !it.is_stale(now)));
     }
 
     /// `false`: the shard takes no verdicts just now.
@@ -159,21 +141,10 @@ impl Core {
         if self.coordination.since_beat(now) > LOOK + SLEPT {
             return false;
         }
-        let due: Vec<(String, Due)> = {
+        let due = shard.read(|state| {
             let mut present = self.coordination.present();
-            shard.read(|state| {
-                let busy = state.groups().filter(|(_, group)| !group.members.is_empty());
-                let due = busy.map(|(name, group)| {
-                    if !present.contains_key(name) {
-                        present.insert(name.to_owned(), Presences::new(now));
-                    }
-                    let due = present.get_mut(name).map(|it| it.due(group, now));
-                    (name, due.unwrap_or_default())
-                });
-                let due = due.filter(|(_, due)| *due != Due::default());
-                due.map(|(name, due)| (name.to_owned(), due)).collect()
-            })
-        };
+            due_in(present.entry(shard.id()).or_default(), state.groups(), now)
+        });
         for (name, Due { expelled, overdue }) in due {
             for (member, cause, took_ms) in &expelled {
                 tracing::warn!(group = name, %member, ?cause, took_ms, "member expelled");
@@ -208,53 +179,29 @@ impl Core {
     }
 
     async fn look_at_topics(&self, shard: &Shard) -> bool {
-        let busy: Vec<Wants> = shard.read(|state| {
-            let busy = state.groups().filter(|(_, group)| !group.members.is_empty());
-            busy.map(Wants::of).collect()
-        });
-        let mut meanings = Meanings::new();
-        let mut is_fresh = false;
-        for wants in busy {
-            let mut change = self.topics_now(&wants, &mut meanings);
-            // This node's catalog may be behind what another coordinator saw: nobody loses a topic before that is ruled out.
-            if change.is_some() && wants.would_lose(change.as_ref()) && !is_fresh {
-                if self.catalog_barrier(Instant::now() + PROPOSAL_TIME).await.is_err() {
-                    continue;
-                }
-                is_fresh = true;
-                meanings.clear();
-                change = self.topics_now(&wants, &mut meanings);
+        let mut news = self.topics_now(shard);
+        // This node's catalog may be behind what another coordinator saw: nobody loses a topic before that is ruled out.
+        if news.iter().any(|it| it.loses) {
+            if self.catalog_barrier(Instant::now() + PROPOSAL_TIME).await.is_ok() {
+                news = self.topics_now(shard);
+            } else {
+                news.retain(|it| !it.loses);
             }
-            if let Some(change) = change
-                && !self.verdict(shard, &wants.group, change).await
-            {
+        }
+        for News { group, change, .. } in news {
+            if !self.verdict(shard, &group, change).await {
                 return false;
             }
         }
         true
     }
 
-    /// What the members' subscriptions mean by now, if that differs from what the group knows.
-    fn topics_now(&self, wants: &Wants, meanings: &mut Meanings) -> Option<GroupChange> {
-        let mut topics: BTreeMap<TopicId, TopicFacts> = BTreeMap::new();
-        let mut members = Vec::new();
-        for (id, subscription, _) in &wants.members {
-            if !meanings.contains_key(subscription) {
-                meanings.insert(subscription.clone(), self.topics_of(subscription).ok()?);
-            }
-            let own = meanings.get(subscription)?;
-            members.push((Arc::clone(id), own.keys().copied().collect::<BTreeSet<TopicId>>()));
-            topics.extend(own.iter().map(|(id, facts)| (*id, facts.clone())));
-        }
-        for (id, facts) in &mut topics {
-            // This node's catalog may be behind what another coordinator saw: partitions are only added.
-            let known = wants.topics.get(id).map_or(0, |it| it.partitions);
-            facts.partitions = facts.partitions.max(known);
-        }
-        let known = wants.members.iter().map(|(_, _, topics)| topics);
-        let same = topics == wants.topics && members.iter().map(|(_, topics)| topics).eq(known);
-        let seen = wants.generation;
-        (!same).then_some(GroupChange::Topics { seen, topics, members })
+    /// Groups whose members' subscriptions mean something else by now than what the group knows.
+    fn topics_now(&self, shard: &Shard) -> Vec<News> {
+        let wants = shard.read(wants);
+        let meaning = |it: &Subscription| Some((it.clone(), self.topics_of(it).ok()?));
+        let meanings: Meanings = wants.subscriptions.iter().filter_map(meaning).collect();
+        shard.read(|state| news(state, &wants, &meanings))
     }
 
     /// Offsets of groups without members, where a retention is set: announced first, then removed; then the group too. What
@@ -280,6 +227,59 @@ impl Core {
             }
         }
     }
+}
+
+/// Groups with members.
+fn busy(state: &ShardState) -> impl Iterator<Item = (&str, &Group)> {
+    state.groups().filter(|(_, group)| !group.members.is_empty())
+}
+
+fn subscriptions(group: &Group) -> BTreeSet<&Subscription> {
+    group.members.values().map(|it| &it.subscription).collect()
+}
+
+fn wants(state: &ShardState) -> Wants {
+    let subscriptions: BTreeSet<&Subscription> =
+        busy(state).flat_map(|(_, it)| subscriptions(it)).collect();
+    let seen = busy(state).map(|(name, it)| (name.to_owned(), (it.incarnation, it.generation)));
+    Wants { subscriptions: subscriptions.into_iter().cloned().collect(), seen: seen.collect() }
+}
+
+/// What has to change in the groups that are as they were before the catalog was looked at. One that has changed may know
+/// of newer topics than that look found; its next look finds them too.
+fn news(state: &ShardState, wants: &Wants, meanings: &Meanings) -> Vec<News> {
+    let is_same = |(name, group): &(&str, &Group)| {
+        wants.seen.get(*name) == Some(&(group.incarnation, group.generation))
+    };
+    busy(state).filter(is_same).filter_map(|it| news_of(it, meanings)).collect()
+}
+
+/// What has to change in one group; nothing where a subscription means nothing.
+fn news_of((name, group): (&str, &Group), meanings: &Meanings) -> Option<News> {
+    let mut topics: BTreeMap<TopicId, TopicFacts> = BTreeMap::new();
+    for subscription in subscriptions(group) {
+        let own = meanings.get(subscription)?;
+        topics.extend(own.iter().map(|(id, facts)| (*id, facts.clone())));
+    }
+    for (id, facts) in &mut topics {
+        // This node's catalog may be behind what another coordinator saw: partitions are only added.
+        let known = group.topics.get(id).map_or(0, |it| it.partitions);
+        facts.partitions = facts.partitions.max(known);
+    }
+    let of = |it: &Member| meanings.get(&it.subscription);
+    let is_same = |it: &Member| of(it).is_some_and(|own| own.keys().eq(&it.topics));
+    if topics == group.topics && group.members.values().all(is_same) {
+        return None;
+    }
+    let mut loses = false;
+    let mut members = Vec::with_capacity(group.members.len());
+    for (id, member) in &group.members {
+        let own: BTreeSet<TopicId> = of(member)?.keys().copied().collect();
+        loses |= !member.topics.is_subset(&own);
+        members.push((Arc::clone(id), own));
+    }
+    let change = GroupChange::Topics { seen: group.generation, topics, members };
+    Some(News { group: name.to_owned(), change, loses })
 }
 
 /// How long offsets of a group without members are kept, and how long before their end that is announced.
@@ -320,5 +320,66 @@ fn due_expiry(
         Some(told) if told <= now_ms => Some(GroupChange::Expire),
         None if is_near => Some(announced()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waymark_proto::ids::{NodeId, ReplicaId};
+
+    use super::*;
+    use crate::state::groups::{GroupEntry, Join, Limits};
+    use crate::state::{Command, EntryAt};
+
+    fn meaning(topics: &[u8]) -> BTreeMap<TopicId, TopicFacts> {
+        let facts = |it: &u8| TopicFacts { name: format!("t{it}"), partitions: 1 };
+        topics.iter().map(|it| (TopicId([*it; 16]), facts(it))).collect()
+    }
+
+    fn pattern() -> Subscription {
+        Subscription { names: BTreeSet::new(), pattern: "t.*".to_owned() }
+    }
+
+    fn join(state: &mut ShardState, index: u64, member: &str, topics: &[u8]) {
+        let join = Join {
+            member: member.into(),
+            instance: None,
+            takes_over: false,
+            rack: String::new(),
+            subscription: pattern(),
+            topics: meaning(topics),
+            assignor: None,
+            limits: Limits { session_ms: 1, processing_ms: 1, drain_ms: 1 },
+        };
+        let (group, actor) = ("g".to_owned(), Actor::default());
+        let entry = GroupEntry { group, time_ms: 0, actor, change: GroupChange::Join(join) };
+        let leader = ReplicaId { node: NodeId(1), incarnation: 1 };
+        state.apply(EntryAt { index, term: 1, leader }, Command::Group(entry));
+    }
+
+    #[test]
+    fn topics_that_come_and_go_are_news_of_the_groups_that_read_them() {
+        let mut state = ShardState::new(ShardId(1));
+        join(&mut state, 1, "a", &[1]);
+        let look =
+            |topics: &[u8]| news(&state, &wants(&state), &[(pattern(), meaning(topics))].into());
+        assert!(look(&[1]).is_empty());
+        let more = look(&[1, 2]);
+        assert!(matches!(&*more, [News { loses: false, .. }]));
+        let GroupChange::Topics { topics, members, .. } = &more[0].change else { panic!("topics") };
+        assert_eq!((topics, members.len()), (&meaning(&[1, 2]), 1));
+        assert!(matches!(&*look(&[2]), [News { loses: true, .. }]));
+        // A pattern that means nothing takes nothing.
+        assert!(news(&state, &wants(&state), &Meanings::new()).is_empty());
+    }
+
+    #[test]
+    fn a_member_that_came_while_the_catalog_was_looked_at_loses_no_newer_topic() {
+        let mut state = ShardState::new(ShardId(1));
+        join(&mut state, 1, "a", &[1]);
+        let wants = wants(&state);
+        let meanings = [(pattern(), meaning(&[1]))].into();
+        join(&mut state, 2, "b", &[1, 2]);
+        assert!(news(&state, &wants, &meanings).is_empty());
     }
 }

@@ -35,13 +35,14 @@ use crate::state::{Command, Reply};
 
 pub(super) use keeper::keep;
 pub(super) use lag::measure;
-use presence::Presences;
+use presence::Present;
 
 /// What this node knows of the members of groups that it coordinates.
 #[derive(Debug)]
 pub(super) struct Coordination {
-    /// By group. Emptied of groups whose shard is led elsewhere.
-    present: Mutex<BTreeMap<String, Presences>>,
+    /// By shard. Emptied of shards that are led elsewhere. Whoever has it looks at no shard, which may be long at applying
+    /// an entry: all heartbeats of all groups pass here.
+    present: Mutex<BTreeMap<ShardId, Present>>,
     /// When a quorum last confirmed the leadership, by shard.
     confirmed: Mutex<BTreeMap<ShardId, Instant>>,
     /// When this process last felt that it runs: a longer time since is a pause.
@@ -74,7 +75,7 @@ impl Coordination {
         now.saturating_duration_since(*beat)
     }
 
-    fn present(&self) -> MutexGuard<'_, BTreeMap<String, Presences>> {
+    fn present(&self) -> MutexGuard<'_, BTreeMap<ShardId, Present>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

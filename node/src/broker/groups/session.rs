@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::TopicPartition;
 
-use super::presence::Presences;
+use super::presence::{Presences, millis};
 use super::seam::{Assigned, Revoked, Told, Update};
 use crate::broker::Core;
 use crate::broker::refusal::{failure, refused};
@@ -71,7 +71,7 @@ impl Core {
         };
         let who = (update.group.as_str(), update.actor);
         self.change_group(shard, who, GroupChange::Join(join), deadline).await?;
-        self.note_heard(&update.group, &member, update.working_on);
+        self.note_heard(shard, &update.group, &member, update.working_on);
         Ok(())
     }
 
@@ -79,7 +79,8 @@ impl Core {
         let Some(instance) = instance else { return false };
         let seated = shard.read(|state| state.group(group)?.seated(instance).cloned());
         let present = self.coordination.present();
-        let (Some(seated), Some(group)) = (seated, present.get(group)) else { return false };
+        let group = present.get(&shard.id()).and_then(|it| it.get(group));
+        let (Some(seated), Some(group)) = (seated, group) else { return false };
         let now = Instant::now();
         let gone = group.get(&seated).is_none_or(|it| it.is_gone(LONGEST_SILENCE, now));
         gone && group.since.elapsed() > SEATS_STAY
@@ -100,7 +101,7 @@ impl Core {
                 self.member_of(shard, &update)?
             }
         };
-        self.note_heard(&update.group, &id, update.working_on);
+        self.note_heard(shard, &update.group, &id, update.working_on);
         let release = shard.read(|state| release(state, &id, &update));
         let who = (update.group.as_str(), update.actor.clone());
         if let Some(to_return) = update.leave {
@@ -133,10 +134,12 @@ impl Core {
         })
     }
 
-    fn note_heard(&self, group: &str, member: &str, working_on: Option<i64>) {
-        let now = Instant::now();
+    fn note_heard(&self, shard: &Shard, group: &str, member: &str, working_on: Option<i64>) {
         let mut present = self.coordination.present();
-        let group = present.entry(group.to_owned()).or_insert_with(|| Presences::new(now));
+        // Not before: what is noted later is not of an earlier time.
+        let now = Instant::now();
+        let groups = present.entry(shard.id()).or_default();
+        let group = groups.entry(group.to_owned()).or_insert_with(|| Presences::new(now));
         group.heard(member, working_on, now);
     }
 
@@ -188,10 +191,7 @@ impl Core {
 
     /// What a member may hold now.
     pub(super) fn tell(&self, shard: &Shard, group: &str, member: &str) -> Result<Told, Failure> {
-        let now = Instant::now();
-        let present = self.coordination.present();
-        let presences = present.get(group);
-        shard.read(|state| {
+        let mut told = shard.read(|state| {
             let known = state.group(group).ok_or_else(stranger)?;
             let Some(it) = known.members.get(member) else {
                 let message = "the group has no such member any more: expelled, or replaced";
@@ -200,36 +200,48 @@ impl Core {
             Ok(Told {
                 generation: known.generation,
                 reason: known.reason,
-                assigned: assigned(state, (group, known), member, (presences, now)),
+                assigned: assigned(state, (group, known), member),
                 limits: it.limits,
                 heartbeat_ms: heartbeat(it.limits),
                 final_offsets: Vec::new(),
             })
-        })
+        })?;
+        if told.assigned.iter().any(|it| it.revoked.is_some()) {
+            let present = self.coordination.present();
+            if let Some(group) = present.get(&shard.id()).and_then(|it| it.get(group)) {
+                count_down(&mut told.assigned, group, Instant::now());
+            }
+        }
+        Ok(told)
     }
 }
 
-/// All that a member may hold, with where it starts.
+/// All that a member may hold, with where it starts; of what was asked back, with all the time that it has.
 pub(super) fn assigned(
     state: &ShardState,
     (name, group): (&str, &Group),
     member: &str,
-    (presences, now): (Option<&Presences>, Instant),
 ) -> Vec<Assigned> {
-    let limit = group.members.get(member).map_or(0, |it| i64::from(it.limits.drain_ms));
+    let limit = group.members.get(member).map_or(0, |it| it.limits.drain_ms);
     let held = group.held_by(member).map(|(at, holding)| {
         let fencing_epoch = group.fencing_epoch(holding);
         let committed = state.committed(name, at).map(|it| (it.offset, it.leader_epoch));
-        let revoked = holding.revoke.as_ref().map(|revoke| {
-            let past = presences.map(|it| it.revoked_for(at, fencing_epoch, now));
-            let left = limit.saturating_sub(super::presence::millis(past.unwrap_or_default()));
-            let left_ms = i32::try_from(left.max(0)).unwrap_or(i32::MAX);
-            Revoked { left_ms, reason: revoke.reason }
-        });
+        let revoke = holding.revoke.as_ref();
+        let revoked = revoke.map(|it| Revoked { left_ms: limit.max(0), reason: it.reason });
         let topic = group.topics.get(&at.topic).map(|it| it.name.clone()).unwrap_or_default();
         Assigned { at, topic, fencing_epoch, committed, revoked }
     });
     held.collect()
+}
+
+/// Takes the time that has passed from what a member has to give up what was asked back.
+pub(super) fn count_down(assigned: &mut [Assigned], presences: &Presences, now: Instant) {
+    for it in assigned {
+        let Some(revoked) = &mut it.revoked else { continue };
+        let past = presences.revoked_for(it.at, it.fencing_epoch, now);
+        let past_ms = i32::try_from(millis(past)).unwrap_or(i32::MAX);
+        revoked.left_ms = revoked.left_ms.saturating_sub(past_ms).max(0);
+    }
 }
 
 /// What a member no longer holds of what it was given. A partition that it cannot have heard of yet is none of these.
