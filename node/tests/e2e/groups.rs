@@ -9,8 +9,8 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use waymark_client::{
-    Client, Consumer, ConsumerConfig, GroupEventKind, GroupReset, OffsetReset, ResetTo,
-    TopicPartition,
+    Client, Consumer, ConsumerConfig, GroupEventKind, GroupReset, NewTopic, OffsetReset,
+    ProducerRecord, ResetTo, TopicPartition,
 };
 
 use crate::cluster::{Cluster, PATIENCE, TOPIC};
@@ -90,6 +90,64 @@ async fn planned_changes_repeat_nothing_and_miss_nothing() {
         assert_eq!(result[promise], 0, "{result}");
     }
     assert!(result["read"].as_u64().is_some_and(|read| read > 3_000), "{result}");
+}
+
+/// Goes on handing out, and writes the offsets of one topic down.
+async fn hand_out(consumer: &Consumer, topic: &str, offsets: &mut Vec<i64>) -> usize {
+    let records = consumer.poll(POLL).await.unwrap();
+    let those = records.iter().filter(|it| &*it.topic == topic).map(|it| it.offset);
+    let before = offsets.len();
+    offsets.extend(those);
+    offsets.len() - before
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_unsubscribed_in_the_middle_of_work_is_finished_first() {
+    const OTHER: &str = "returns";
+    let (_cluster, client) = Cluster::start("").await.with_topic(2).await;
+    let other = NewTopic::new(OTHER).partitions(1).replication_factor(3);
+    client.admin().create_topic(other).await.unwrap();
+    let producer = Ledger::producer(&client).await;
+    for number in 0..1_000 {
+        let record = ProducerRecord::new(OTHER).value(number.to_string());
+        drop(producer.send(record).await.unwrap());
+    }
+    producer.flush().await.unwrap();
+    let config = || {
+        ConsumerConfig::default()
+            .group_id(GROUP)
+            .auto_offset_reset(OffsetReset::Earliest)
+            .auto_commit_interval(Duration::from_millis(200))
+            .max_poll_records(100)
+    };
+    let first = client.consumer(config()).unwrap();
+    first.subscribe([TOPIC, OTHER]).await.unwrap();
+    let mut read = Vec::new();
+    until("some is in hand", async || hand_out(&first, OTHER, &mut read).await > 0).await;
+    // In the middle of work, it wants no more of it; then another member does.
+    first.subscribe([TOPIC]).await.unwrap();
+    let is_known = async || {
+        let events = client.admin().group_events(GROUP, None).await.unwrap();
+        events.iter().any(|it| it.kind == GroupEventKind::SubscriptionChanged)
+    };
+    until("the coordinator has heard of it", is_known).await;
+    let second = client.consumer(config()).unwrap();
+    second.subscribe([OTHER]).await.unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..20 {
+        assert_eq!(hand_out(&second, OTHER, &mut taken).await, 0, "the first one is at work on it");
+    }
+    assert_eq!(hand_out(&first, OTHER, &mut read).await, 0, "it wanted no more");
+    let all_is_read = async || {
+        hand_out(&second, OTHER, &mut taken).await;
+        read.len() + taken.len() >= 1_000
+    };
+    until("the other one goes on", all_is_read).await;
+    read.append(&mut taken);
+    assert!(read.iter().copied().eq(0..1_000), "none is repeated, none is missed: {read:?}");
+    for consumer in [first, second] {
+        consumer.close(PATIENCE).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

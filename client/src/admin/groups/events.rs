@@ -54,7 +54,7 @@ pub enum GroupEventKind {
     AssignorChanged,
     /// A partition was asked back from its owner.
     RevokeAsked,
-    /// A partition got an owner.
+    /// A partition changed hands; no member: nobody reads it now.
     Assigned,
     /// The owner did not give a partition up in time: it was fenced.
     DrainOverdue,

@@ -16,7 +16,7 @@ use super::presence::{Due, due_in};
 use crate::broker::Core;
 use crate::consensus::Shard;
 use crate::state::ShardState;
-use crate::state::groups::{Actor, Group, GroupChange, Member, Subscription, TopicFacts};
+use crate::state::groups::{Actor, Group, GroupChange, Holding, Member, Subscription, TopicFacts};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -114,10 +114,13 @@ type Meanings = BTreeMap<Subscription, BTreeMap<TopicId, TopicFacts>>;
 /// What members of a shard want, and in which state of their groups: incarnation and generation.
 struct Wants {
     subscriptions: BTreeSet<Subscription>,
+    /// Topics that nobody wants any more, and that some member has not given up yet.
+    unwanted: BTreeSet<TopicId>,
     seen: BTreeMap<String, (i64, i32)>,
 }
 
-/// What has to change in a group because of its topics, and whether a member would no longer read what it reads.
+/// What has to change in a group because of its topics, and whether a member would no longer read what it reads, or not
+/// finish what it is to give up.
 struct News {
     group: String,
     change: GroupChange,
@@ -201,7 +204,8 @@ impl Core {
         let wants = shard.read(wants);
         let meaning = |it: &Subscription| Some((it.clone(), self.topics_of(it).ok()?));
         let meanings: Meanings = wants.subscriptions.iter().filter_map(meaning).collect();
-        shard.read(|state| news(state, &wants, &meanings))
+        let Ok(unwanted) = self.topics_still_there(&wants.unwanted) else { return Vec::new() };
+        shard.read(|state| news(state, &wants, (&meanings, &unwanted)))
     }
 
     /// Offsets of groups without members, where a retention is set: announced first, then removed; then the group too. What
@@ -238,28 +242,51 @@ fn subscriptions(group: &Group) -> BTreeSet<&Subscription> {
     group.members.values().map(|it| &it.subscription).collect()
 }
 
+/// Topics whose partitions their owners are to give up for nobody.
+fn unwanted(group: &Group) -> BTreeSet<TopicId> {
+    let for_nobody = |it: &Holding| it.revoke.as_ref().is_some_and(|it| it.to.is_none());
+    group.holdings.iter().filter(|(_, it)| for_nobody(it)).map(|(at, _)| at.topic).collect()
+}
+
 fn wants(state: &ShardState) -> Wants {
     let subscriptions: BTreeSet<&Subscription> =
         busy(state).flat_map(|(_, it)| subscriptions(it)).collect();
     let seen = busy(state).map(|(name, it)| (name.to_owned(), (it.incarnation, it.generation)));
-    Wants { subscriptions: subscriptions.into_iter().cloned().collect(), seen: seen.collect() }
+    Wants {
+        subscriptions: subscriptions.into_iter().cloned().collect(),
+        unwanted: busy(state).flat_map(|(_, it)| unwanted(it)).collect(),
+        seen: seen.collect(),
+    }
 }
 
 /// What has to change in the groups that are as they were before the catalog was looked at. One that has changed may know
 /// of newer topics than that look found; its next look finds them too.
-fn news(state: &ShardState, wants: &Wants, meanings: &Meanings) -> Vec<News> {
+fn news(
+    state: &ShardState,
+    wants: &Wants,
+    known: (&Meanings, &BTreeMap<TopicId, TopicFacts>),
+) -> Vec<News> {
     let is_same = |(name, group): &(&str, &Group)| {
         wants.seen.get(*name) == Some(&(group.incarnation, group.generation))
     };
-    busy(state).filter(is_same).filter_map(|it| news_of(it, meanings)).collect()
+    busy(state).filter(is_same).filter_map(|it| news_of(it, known)).collect()
 }
 
 /// What has to change in one group; nothing where a subscription means nothing.
-fn news_of((name, group): (&str, &Group), meanings: &Meanings) -> Option<News> {
+fn news_of(
+    (name, group): (&str, &Group),
+    (meanings, still_there): (&Meanings, &BTreeMap<TopicId, TopicFacts>),
+) -> Option<News> {
     let mut topics: BTreeMap<TopicId, TopicFacts> = BTreeMap::new();
     for subscription in subscriptions(group) {
         let own = meanings.get(subscription)?;
         topics.extend(own.iter().map(|(id, facts)| (*id, facts.clone())));
+    }
+    let unwanted = unwanted(group);
+    for id in &unwanted {
+        if let Some(facts) = still_there.get(id) {
+            topics.entry(*id).or_insert_with(|| facts.clone());
+        }
     }
     for (id, facts) in &mut topics {
         // This node's catalog may be behind what another coordinator saw: partitions are only added.
@@ -271,7 +298,7 @@ fn news_of((name, group): (&str, &Group), meanings: &Meanings) -> Option<News> {
     if topics == group.topics && group.members.values().all(is_same) {
         return None;
     }
-    let mut loses = false;
+    let mut loses = unwanted.iter().any(|id| !topics.contains_key(id));
     let mut members = Vec::with_capacity(group.members.len());
     for (id, member) in &group.members {
         let own: BTreeSet<TopicId> = of(member)?.keys().copied().collect();
@@ -361,8 +388,10 @@ mod tests {
     fn topics_that_come_and_go_are_news_of_the_groups_that_read_them() {
         let mut state = ShardState::new(ShardId(1));
         join(&mut state, 1, "a", &[1]);
-        let look =
-            |topics: &[u8]| news(&state, &wants(&state), &[(pattern(), meaning(topics))].into());
+        let look = |topics: &[u8]| {
+            let meanings = [(pattern(), meaning(topics))].into();
+            news(&state, &wants(&state), (&meanings, &BTreeMap::new()))
+        };
         assert!(look(&[1]).is_empty());
         let more = look(&[1, 2]);
         assert!(matches!(&*more, [News { loses: false, .. }]));
@@ -370,7 +399,8 @@ mod tests {
         assert_eq!((topics, members.len()), (&meaning(&[1, 2]), 1));
         assert!(matches!(&*look(&[2]), [News { loses: true, .. }]));
         // A pattern that means nothing takes nothing.
-        assert!(news(&state, &wants(&state), &Meanings::new()).is_empty());
+        let nothing = (&Meanings::new(), &BTreeMap::new());
+        assert!(news(&state, &wants(&state), nothing).is_empty());
     }
 
     #[test]
@@ -380,6 +410,6 @@ mod tests {
         let wants = wants(&state);
         let meanings = [(pattern(), meaning(&[1]))].into();
         join(&mut state, 2, "b", &[1, 2]);
-        assert!(news(&state, &wants, &meanings).is_empty());
+        assert!(news(&state, &wants, (&meanings, &BTreeMap::new())).is_empty());
     }
 }

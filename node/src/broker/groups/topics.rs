@@ -1,7 +1,7 @@
 //! Owns what a subscription means just now: names and patterns against the topics that this node's catalog knows. What it
 //! finds goes into the group's log as data (S16). Never asks another node: a topic that is heard of later is picked up then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 use waymark_proto::failure::{Failure, FailureCode};
@@ -9,7 +9,7 @@ use waymark_proto::ids::TopicId;
 
 use crate::broker::Core;
 use crate::broker::refusal::failure;
-use crate::state::catalog::TopicPhase;
+use crate::state::catalog::{TopicEntry, TopicPhase};
 use crate::state::groups::{Subscription, TopicFacts};
 
 /// Memory that one compiled pattern may take, bytes.
@@ -37,17 +37,30 @@ impl Core {
         let pattern = whole(&subscription.pattern)?;
         self.catalog(|catalog| {
             let meant = catalog.topics().filter(|topic| {
-                topic.phase != TopicPhase::Deleting
-                    && (subscription.names.contains(&topic.name)
-                        || pattern.as_ref().is_some_and(|it| it.is_match(&topic.name)))
+                subscription.names.contains(&topic.name)
+                    || pattern.as_ref().is_some_and(|it| it.is_match(&topic.name))
             });
-            let facts = meant.map(|topic| {
-                let partitions = i32::try_from(topic.partition_shards.len()).unwrap_or(i32::MAX);
-                (topic.id, TopicFacts { name: topic.name.clone(), partitions })
-            });
-            facts.collect()
+            meant.filter_map(facts).collect()
         })
     }
+
+    /// Those of some topics that nobody has deleted.
+    pub(super) fn topics_still_there(
+        &self,
+        ids: &BTreeSet<TopicId>,
+    ) -> Result<BTreeMap<TopicId, TopicFacts>, Failure> {
+        self.catalog(|catalog| {
+            let there = ids.iter().filter_map(|id| catalog.topic(*id));
+            there.filter_map(facts).collect()
+        })
+    }
+}
+
+/// `None`: it is being deleted.
+fn facts(topic: &TopicEntry) -> Option<(TopicId, TopicFacts)> {
+    let partitions = i32::try_from(topic.partition_shards.len()).unwrap_or(i32::MAX);
+    let facts = (topic.id, TopicFacts { name: topic.name.clone(), partitions });
+    (topic.phase != TopicPhase::Deleting).then_some(facts)
 }
 
 #[cfg(test)]

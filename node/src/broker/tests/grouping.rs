@@ -192,6 +192,56 @@ async fn a_new_coordinator_loses_no_member_and_starts_no_rebalance() {
     assert!(kinds(&bed).await.contains(&EventKind::CoordinatorChanged));
 }
 
+fn says_it_reads(name: &str, epoch: i32) -> Update {
+    let subscription =
+        Some(Subscription { names: [name.to_owned()].into(), pattern: String::new() });
+    let limits = Some(Limits { session_ms: 60_000, processing_ms: 60_000, drain_ms: 60_000 });
+    Update { subscription, limits, ..says("a", Some(epoch)) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_unsubscribed_is_finished_by_its_last_reader() {
+    let _clean = clean();
+    let bed = Bed::start().await;
+    let joined = join(&bed, "a").await;
+    let told = send(&bed, says_it_reads("returns", joined.generation)).await.expect("heard");
+    assert_eq!(held(&told), held(&joined));
+    assert!(told.assigned.iter().all(|it| it.revoked.is_some()));
+    // However often topics are looked at meanwhile.
+    let named = NamedTopic { name: None, id: Some(TOPIC) };
+    let change = Change { validate_only: false, deadline: deadline() };
+    bed.broker.add_partitions(&named, 6, change).await.expect("grown");
+    sleep(BEAT * 6).await;
+    let told = bed.broker.look(GROUP, "a").await.expect("a member");
+    assert_eq!(held(&told), held(&joined));
+    assert!(told.assigned.iter().all(|it| it.topic == "orders"), "{told:?}");
+    let stopped = (0..4).map(|number| position(at(number), 7)).collect();
+    let given_up = Update {
+        owned: Some(BTreeMap::new()),
+        final_offsets: stopped,
+        ..says_it_reads("returns", told.generation)
+    };
+    let told = send(&bed, given_up).await.expect("heard");
+    assert!(told.assigned.is_empty() && told.final_offsets.iter().all(Result::is_ok), "{told:?}");
+    let next = send(&bed, says("b", None)).await.expect("joined");
+    let known = next.assigned.iter().filter(|it| it.at.partition.0 < 4);
+    assert!(known.clone().all(|it| it.committed == Some((7, None))), "{next:?}");
+    assert_eq!((known.count(), next.assigned.len()), (4, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_deleted_leaves_nothing_to_finish() {
+    let _clean = clean();
+    let bed = Bed::start().await;
+    let joined = join(&bed, "a").await;
+    send(&bed, says_it_reads("returns", joined.generation)).await.expect("heard");
+    let named = NamedTopic { name: None, id: Some(TOPIC) };
+    let change = Change { validate_only: false, deadline: deadline() };
+    bed.broker.delete_topic(&named, change).await.expect("deleted");
+    sleep(SOON).await;
+    assert!(bed.broker.look(GROUP, "a").await.expect("a member").assigned.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_join_that_is_repeated_changes_nothing() {
     let _clean = clean();

@@ -61,7 +61,7 @@ pub enum EventKind {
     AssignorChanged,
     /// Partitions were asked back.
     RevokeAsked,
-    /// Partitions got an owner.
+    /// Partitions changed hands; no member: nobody reads them now.
     Assigned,
     /// An owner did not give partitions up in time and was fenced.
     DrainOverdue,

@@ -25,9 +25,11 @@ pub struct Group {
     pub assignor: Assignor,
     /// By member id.
     pub members: BTreeMap<MemberId, Member>,
-    /// The topics that members may read, as the leader last told: names and sizes are data of the log (S16).
+    /// The topics that members may read, or have not given up yet, as the leader last told: names and sizes are data of the
+    /// log (S16).
     pub topics: BTreeMap<TopicId, TopicFacts>,
-    /// Partitions with an owner. Each partition of `topics` that some member may read has one.
+    /// Partitions with an owner. Each partition of `topics` that some member may read has one; one that nobody may read any
+    /// more has one until that has given it up.
     pub holdings: Holdings,
     /// When it was made, Unix ms.
     pub created_ms: i64,
@@ -107,11 +109,11 @@ pub struct Holding {
     pub revoke: Option<Revoke>,
 }
 
-/// A partition on its way to another member.
+/// A partition on its way to another member, or out of the group's hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoke {
-    /// Who gets it.
-    pub to: MemberId,
+    /// Who gets it; `None`: nobody reads it any more.
+    pub to: Option<MemberId>,
     /// When it was asked for, Unix ms.
     pub asked_ms: i64,
     /// Why.

@@ -1,6 +1,7 @@
 //! Owns how partitions change hands. A partition that nobody holds is given at once; one that must move is asked back, goes
 //! on with its owner until that gives it up, and comes to the next one with the owner's last offset in the same entry; an
-//! owner that is late is fenced. Partitions that stay are not touched. Never moves more than the assignor wants.
+//! owner that is late is fenced. One that nobody reads any more is asked back too, for nobody: its owner has work in hand.
+//! Partitions that stay are not touched. Never moves more than the assignor wants.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,26 +20,28 @@ pub(super) struct Change {
     pub(super) actor: Arc<Actor>,
 }
 
-/// Partitions that go from one member to another, and how long that took.
-type Moves = BTreeMap<(String, MemberId), (Vec<TopicPartition>, Option<i64>)>;
+/// Partitions that go from one member to another, or to nobody, and how long that took.
+type Moves = BTreeMap<(String, Option<MemberId>), (Vec<TopicPartition>, Option<i64>)>;
 
 impl Group {
     /// Shares the partitions out anew. The generation has been raised by the caller: what changes hands now does so in it.
     pub(super) fn share_out(&mut self, reason: Reason, change: &Change) {
         self.reason = reason;
-        let wanted = self.wanted();
-        // Gone with their topic, or read by nobody any more.
-        self.holdings.retain(|at, _| wanted.contains_key(at));
+        // Of a topic that is gone, nothing is left to finish.
+        self.holdings.retain(|at, _| self.topics.contains_key(&at.topic));
+        let mut next: BTreeMap<TopicPartition, Option<MemberId>> =
+            self.holdings.keys().map(|at| (*at, None)).collect();
+        next.extend(self.wanted().into_iter().map(|(at, to)| (at, Some(to))));
         let mut moves = Moves::new();
         let mut asked: BTreeMap<MemberId, Vec<TopicPartition>> = BTreeMap::new();
-        for (at, to) in wanted {
+        for (at, to) in next {
             let Some(holding) = self.holdings.get_mut(&at) else {
-                let (gave, _) = moves.entry((String::new(), Arc::clone(&to))).or_default();
+                let (gave, _) = moves.entry((String::new(), to.clone())).or_default();
                 gave.push(at);
                 self.give(at, to);
                 continue;
             };
-            if *holding.owner == to {
+            if to.as_ref() == Some(holding.owner) {
                 *holding.revoke = None;
                 continue;
             }
@@ -67,28 +70,31 @@ impl Group {
         let members: BTreeMap<MemberId, Candidate> =
             self.members.iter().map(|(id, it)| (Arc::clone(id), candidate(it))).collect();
         let owner = |it: &Holding| {
-            let next = it.revoke.as_ref().map(|revoke| &revoke.to);
+            let next = it.revoke.as_ref().and_then(|revoke| revoke.to.as_ref());
             Arc::clone(next.filter(|to| self.members.contains_key(*to)).unwrap_or(&it.owner))
         };
         let owners = self.holdings.iter().map(|(at, it)| (*at, owner(it))).collect();
         assign(self.assignor, &Input { members: &members, topics: &self.topics, owners: &owners })
     }
 
-    fn give(&mut self, at: TopicPartition, to: MemberId) {
-        let holding = Holding { owner: to, since: self.generation, revoke: None };
+    fn give(&mut self, at: TopicPartition, to: Option<MemberId>) {
+        let Some(owner) = to else { return };
+        let holding = Holding { owner, since: self.generation, revoke: None };
         self.holdings.insert(at, holding);
     }
 
     fn tell_of(&mut self, moves: Moves, change: &Change) {
         for ((from, to), (partitions, took_ms)) in moves {
             let event = Event::new(EventKind::Assigned, change.time_ms, &change.actor);
-            let instance = self.members.get(&to).and_then(|it| it.instance.as_deref());
-            let event = event.of(&to, instance).about(&partitions);
+            let to = to.as_deref().unwrap_or_default();
+            let instance = self.members.get(to).and_then(|it| it.instance.as_deref());
+            let event = event.of(to, instance).about(&partitions);
             self.events.push(Event { from, took_ms, ..event });
         }
     }
 
-    /// A member gives partitions up: each goes to whom it was asked for, or is shared out anew. Whether any did.
+    /// A member gives partitions up: each goes to whom it was asked for, if to anybody; what was not asked for is shared out
+    /// anew. Whether any did.
     pub(super) fn release(
         &mut self,
         member: &MemberId,
@@ -140,14 +146,15 @@ impl Group {
         let mut unclaimed = false;
         for at in partitions {
             let Some(holding) = self.holdings.remove(at) else { continue };
-            let next = holding.revoke.filter(|it| self.members.contains_key(&it.to));
+            let there = |it: &MemberId| self.members.contains_key(it);
+            let next = holding.revoke.filter(|it| it.to.as_ref().is_none_or(there));
             let Some(revoke) = next else {
                 unclaimed = true;
                 continue;
             };
             let took = change.time_ms.saturating_sub(revoke.asked_ms);
             let from = holding.owner.to_string();
-            let (gave, longest) = moves.entry((from, Arc::clone(&revoke.to))).or_default();
+            let (gave, longest) = moves.entry((from, revoke.to.clone())).or_default();
             gave.push(*at);
             *longest = (*longest).max(Some(took));
             self.give(*at, revoke.to);
@@ -165,8 +172,16 @@ impl Group {
     pub(super) fn restart(&mut self, at: TopicPartition) {
         let Some(mut holding) = self.holdings.get(&at).cloned() else { return };
         holding.since = self.generation;
-        if let Some(revoke) = holding.revoke.take_if(|it| self.members.contains_key(&it.to)) {
-            holding.owner = revoke.to;
+        let there = |it: &MemberId| self.members.contains_key(it);
+        let sure = |it: &mut Revoke| it.to.as_ref().is_none_or(there);
+        if let Some(revoke) = holding.revoke.take_if(sure) {
+            match revoke.to {
+                Some(next) => holding.owner = next,
+                None => {
+                    self.holdings.remove(&at);
+                    return;
+                }
+            }
         }
         self.holdings.insert(at, holding);
     }

@@ -102,9 +102,9 @@ impl Holdings {
         if !own.is_empty() {
             self.by_owner.entry(Arc::clone(to)).or_default().extend(own);
         }
-        let revokes = self.by_place.values_mut().filter_map(|it| it.revoke.as_mut());
-        for revoke in revokes.filter(|it| *it.to == *from) {
-            revoke.to = Arc::clone(to);
+        let next = self.by_place.values_mut().filter_map(|it| it.revoke.as_mut()?.to.as_mut());
+        for next in next.filter(|it| ***it == *from) {
+            *next = Arc::clone(to);
         }
     }
 }
@@ -183,12 +183,15 @@ mod tests {
             Step::PassOn { from, to } => {
                 let (from, to) = (member(from), member(to));
                 holdings.pass_on(&from, &to, 99);
-                let waits = |it: &Holding| it.revoke.as_ref().is_some_and(|it| it.to == from);
+                let waits = |it: &Holding| {
+                    it.revoke.as_ref().is_some_and(|it| it.to.as_deref() == Some(&*from))
+                };
                 assert!(from == to || !holdings.values().any(|it| it.owner == from || waits(it)));
             }
             Step::Ask { at, to } => {
                 if let Some(holding) = holdings.get_mut(&place(at)) {
-                    let revoke = Revoke { to: member(to), asked_ms: 1, reason: Reason::Joined };
+                    let revoke =
+                        Revoke { to: Some(member(to)), asked_ms: 1, reason: Reason::Joined };
                     *holding.revoke = Some(revoke);
                 }
             }

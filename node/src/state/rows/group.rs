@@ -88,7 +88,8 @@ fn stored_holding(
         partition: at.partition.0,
         owner: holding.owner.to_string(),
         since: holding.since,
-        revoked_for: revoke.map(|it| it.to.to_string()),
+        revoked_for: revoke.and_then(|it| it.to.as_ref()).map(ToString::to_string),
+        revoked_for_nobody: revoke.is_some_and(|it| it.to.is_none()),
         asked_ms: revoke.map_or(0, |it| it.asked_ms),
         reason: revoke.map_or(0, |it| number_in(&REASONS, it.reason)),
     }
@@ -141,11 +142,11 @@ fn from_stored(stored: GroupRow) -> Result<Group, DecodeError> {
     }
     for it in stored.holdings {
         let at = topic_partition(&it.topic_id, it.partition)?;
-        let revoke = match it.revoked_for {
-            None => None,
-            Some(to) => {
-                Some(Revoke { to: to.into(), asked_ms: it.asked_ms, reason: reason(it.reason)? })
-            }
+        let to: Option<MemberId> = it.revoked_for.map(Into::into);
+        let revoke = if to.is_some() || it.revoked_for_nobody {
+            Some(Revoke { to, asked_ms: it.asked_ms, reason: reason(it.reason)? })
+        } else {
+            None
         };
         let holding = Holding { owner: it.owner.into(), since: it.since, revoke };
         group.holdings.insert(at, holding);

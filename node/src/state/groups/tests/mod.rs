@@ -194,9 +194,28 @@ impl Life {
         holding.is_some_and(|it| &*it.owner == MEMBERS[who] && it.since <= epoch)
     }
 
+    /// Who holds what, since when.
+    fn ownerships(&self) -> BTreeMap<TopicPartition, (MemberId, i32)> {
+        let holdings = self.group().into_iter().flat_map(|group| &group.holdings);
+        holdings.map(|(at, it)| (*at, (it.owner.clone(), it.since))).collect()
+    }
+
+    /// Whoever comes, and whatever is subscribed: an owner is asked, and nothing is taken from it.
+    fn still_has(&self, before: &BTreeMap<TopicPartition, (MemberId, i32)>) -> TestCaseResult {
+        let now = self.ownerships();
+        for (at, owner) in before {
+            prop_assert_eq!(now.get(at), Some(owner), "{:?} was taken from its owner", at);
+        }
+        Ok(())
+    }
+
     fn step(&mut self, step: Step) -> TestCaseResult {
         match step {
-            Step::Join { who, both_topics } => self.join(who, both_topics),
+            Step::Join { who, both_topics } => {
+                let before = self.ownerships();
+                self.join(who, both_topics);
+                self.still_has(&before)?;
+            }
             Step::Hear { who } => self.hear(who),
             Step::Leave { who, to_return, processed } => {
                 let Some(release) = self.release(who, true, processed) else { return Ok(()) };
@@ -230,12 +249,16 @@ impl Life {
                 let generation = group.generation;
                 let members: Vec<(MemberId, BTreeSet<TopicId>)> =
                     group.members.iter().map(|(id, it)| (id.clone(), it.topics.clone())).collect();
-                let read: BTreeSet<TopicId> =
+                let mut read: BTreeSet<TopicId> =
                     members.iter().flat_map(|(_, topics)| topics).copied().collect();
+                // What somebody has yet to give up is there as well.
+                read.extend(group.holdings.keys().map(|at| at.topic));
                 let topics =
                     self.topics(true).into_iter().filter(|(id, _)| read.contains(id)).collect();
                 let seen = generation;
+                let before = self.ownerships();
                 self.change(GroupChange::Topics { seen, topics, members });
+                self.still_has(&before)?;
             }
             Step::Leader => self.term += 1,
         }
@@ -351,8 +374,10 @@ impl Life {
     fn check(&mut self) -> TestCaseResult {
         let Some(group) = self.state.group(GROUP) else { return Ok(()) };
         let wanted: BTreeSet<TopicPartition> = group.places().collect();
-        let held: BTreeSet<TopicPartition> = group.holdings.keys().copied().collect();
-        prop_assert_eq!(wanted, held, "every partition that somebody reads has an owner");
+        let for_nobody = |it: &Holding| it.revoke.as_ref().is_some_and(|it| it.to.is_none());
+        let stays = group.holdings.iter().filter(|(_, it)| !for_nobody(it));
+        let stays: BTreeSet<TopicPartition> = stays.map(|(at, _)| *at).collect();
+        prop_assert_eq!(wanted, stays, "every partition that somebody reads has an owner");
         for (at, holding) in &group.holdings {
             let owner = group.members.get(&holding.owner);
             // Who no longer reads a topic holds its partitions until it has given them up.

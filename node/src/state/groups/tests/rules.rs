@@ -44,6 +44,89 @@ fn a_member_that_keeps_its_partitions_commits_on_while_others_join() {
 }
 
 #[test]
+fn what_nobody_reads_any_more_is_its_owners_until_that_has_given_it_up() {
+    let _alone = without_bugs();
+    let mut life = Life::new();
+    life.join(1, true);
+    life.hear(1);
+    life.join(1, false);
+    let unread = |life: &Life| -> Vec<TopicPartition> {
+        let holdings = life.group().unwrap().holdings.keys();
+        holdings.filter(|at| at.topic == topic(2)).copied().collect()
+    };
+    assert_eq!(unread(&life).len(), 3);
+    assert!(life.group().unwrap().is_moving());
+    let rows = life.state.drain_rows().into_iter().filter_map(|row| Some((row.key, row.value?)));
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = rows.collect();
+    let read = ShardState::from_rows(ShardId(1), &rows).unwrap();
+    assert_eq!(read.group(GROUP).unwrap().holdings, life.group().unwrap().holdings);
+    life.commit(1, 5, false).unwrap();
+    assert_eq!(life.model.len(), 6, "it commits what it has in hand");
+    life.drain(1, 2).unwrap();
+    assert!(unread(&life).is_empty() && !life.group().unwrap().is_moving());
+    assert!(
+        life.model.iter().all(|(at, offset)| *offset == if at.topic == topic(2) { 7 } else { 5 })
+    );
+    let events = &life.group().unwrap().events;
+    let last = events.iter().next_back().unwrap().1;
+    assert_eq!((last.kind, &*last.from, &*last.member), (EventKind::Assigned, "b", ""));
+    assert_eq!((last.partitions.len(), last.took_ms.is_some()), (3, true));
+}
+
+#[test]
+fn who_reads_an_unread_topic_next_starts_where_its_last_owner_stops() {
+    let _alone = without_bugs();
+    let mut life = Life::new();
+    life.join(1, true);
+    life.hear(1);
+    life.join(1, false);
+    life.join(2, true);
+    let unread = TopicPartition { topic: topic(2), partition: PartitionId(0) };
+    let owner =
+        |life: &Life| life.group().unwrap().holdings.get(&unread).unwrap().owner.to_string();
+    assert_eq!(owner(&life), "b");
+    life.drain(1, 4).unwrap();
+    assert_eq!((owner(&life), life.model[&unread]), ("c".to_owned(), 4));
+    // Its last reader may also think better of it.
+    life.hear(2);
+    life.join(2, false);
+    life.join(2, true);
+    assert_eq!((owner(&life), life.group().unwrap().is_moving()), ("c".to_owned(), false));
+}
+
+#[test]
+fn of_a_topic_that_is_gone_or_moved_back_nothing_is_left_to_finish() {
+    let _alone = without_bugs();
+    let mut life = Life::new();
+    life.join(1, true);
+    life.join(1, false);
+    let held = |life: &Life| life.group().unwrap().held_by("b").count();
+    assert_eq!(held(&life), 6);
+    let at = TopicPartition { topic: topic(2), partition: PartitionId(0) };
+    let items = vec![(at, Some(0))];
+    life.change(GroupChange::Reset { items, kind: ChangeKind::Reset, note: String::new() });
+    assert_eq!(held(&life), 5, "what its owner has in hand counts no more");
+    let group = life.group().unwrap();
+    let members = group.members.iter().map(|(id, it)| (id.clone(), it.topics.clone())).collect();
+    let (seen, topics) = (group.generation, life.topics(false));
+    life.change(GroupChange::Topics { seen, topics, members });
+    assert_eq!(held(&life), 3, "the other topic was deleted");
+}
+
+#[test]
+fn who_is_late_with_what_nobody_reads_loses_it() {
+    let _alone = without_bugs();
+    let mut life = Life::new();
+    life.join(1, true);
+    life.hear(1);
+    life.join(1, false);
+    life.step(Step::Overdue).unwrap();
+    assert_eq!(life.group().unwrap().held_by("b").count(), 3);
+    life.commit(1, 5, false).unwrap();
+    assert_eq!(life.model.len(), 3);
+}
+
+#[test]
 fn a_seat_outlives_its_process_and_moves_nobody_else() {
     let _alone = without_bugs();
     let mut life = Life::new();
