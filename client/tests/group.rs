@@ -285,6 +285,27 @@ async fn after_a_session_timeout_of_silence_everything_is_lost_and_joined_anew()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_coordinator_that_only_talks_has_not_heard_the_member() {
+    let fake = filled(1, 50).await;
+    let diary = Arc::new(Diary::default());
+    let consumer = consumer(&fake, 1, config()).await;
+    consumer.subscribe_with(Subscription::topics([TOPIC]), Arc::clone(&diary)).await.unwrap();
+    places(&consumer, 5).await;
+    let member = id(&consumer);
+    fake.lock().group.deaf = true;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        fake.remind(&member);
+    }
+    assert_eq!(diary.read(), ["assigned 0"], "within the session timeout it goes on");
+    for _ in 0..16 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        fake.remind(&member);
+    }
+    assert_eq!(diary.read(), ["assigned 0", "lost 0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fenced_member_joins_again_when_the_application_comes_for_more() {
     let fake = filled(1, 50).await;
     let consumer = subscribed(&fake, 1, config()).await;

@@ -50,6 +50,8 @@ pub struct Group {
     pub faults: VecDeque<wire::Failure>,
     /// Says nothing, and hears nothing.
     pub silent: bool,
+    /// Hears nothing, and says on its own what there is to say.
+    pub deaf: bool,
     /// Final offsets that were taken: partition, offset.
     pub finals: Vec<(i32, i64)>,
     /// How often the coordinator was looked for.
@@ -107,6 +109,11 @@ impl Fake {
         inner.group.dealing = false;
         let owner = inner.group.owners.remove(&partition).unwrap();
         inner.push(&owner.member);
+    }
+
+    /// Tells a member what it may hold, unasked.
+    pub fn remind(&self, member: &str) {
+        self.lock().push(member);
     }
 
     /// Breaks every session.
@@ -202,12 +209,19 @@ impl Inner {
         message: &wire::MemberUpdate,
         updates: Option<&Updates>,
     ) -> Option<wire::CoordinatorUpdate> {
-        if self.group.silent {
+        if self.group.deaf
+            && let (Some(seat), Some(updates)) = (self.group.seat(&message.member_id), updates)
+        {
+            seat.updates = Some(updates.clone());
+        }
+        if self.group.silent || self.group.deaf {
             return None;
         }
         self.group.heard.push(message.clone());
+        let answers = message.message_number;
         let refuse = |failure| {
-            Some(wire::CoordinatorUpdate { failure: Some(failure), ..Default::default() })
+            let failure = Some(failure);
+            Some(wire::CoordinatorUpdate { failure, answers, ..Default::default() })
         };
         if let Some(fault) = self.group.faults.pop_front() {
             return refuse(fault);
@@ -233,7 +247,7 @@ impl Inner {
         self.bid_farewell(message);
         self.deal();
         let mut update = self.update(member);
-        update.final_offsets = final_offsets;
+        (update.final_offsets, update.answers) = (final_offsets, answers);
         Some(update)
     }
 

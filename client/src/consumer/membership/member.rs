@@ -34,9 +34,11 @@ pub(super) enum Phase {
     Parting {
         deadline: Instant,
     },
-    /// No longer this member's, but the coordinator has not said that it knows; with where it was left.
+    /// No longer this member's, but the coordinator has not said that it knows; with where it was left, and the number of
+    /// the first message that says so.
     GivenUp {
         last: Option<OffsetAndMetadata>,
+        said_in: i64,
     },
 }
 
@@ -58,6 +60,11 @@ impl Holding {
 
     fn is_owned(&self) -> bool {
         !matches!(self.phase, Phase::GivenUp { .. })
+    }
+
+    /// Where it was left was said in a message after the one that is answered, if any is.
+    fn waits_for_verdict(&self, answers: i64) -> bool {
+        matches!(self.phase, Phase::GivenUp { last: Some(_), said_in } if answers < said_in)
     }
 }
 
@@ -98,6 +105,8 @@ pub(super) struct Member {
     pub(super) holdings: BTreeMap<Key, Holding>,
     /// Of the final offsets.
     sequence: i64,
+    /// Messages made so far: the number of the latest.
+    said: i64,
 }
 
 impl Member {
@@ -123,6 +132,7 @@ impl Member {
             epoch: None,
             holdings: BTreeMap::new(),
             sequence: 0,
+            said: 0,
         }
     }
 
@@ -142,9 +152,9 @@ impl Member {
         }
         changes.answer = self.epoch != Some(update.member_epoch);
         self.epoch = Some(update.member_epoch);
-        self.take_outcomes(&update.final_offsets);
+        self.take_outcomes(update.answers, &update.final_offsets);
         if let Some(assignment) = &update.assignment {
-            self.take_assignment(assignment, &mut changes);
+            self.take_assignment(assignment, update.answers, &mut changes);
         }
         for revoke in &update.revoke {
             self.take_revoke(revoke, now, &mut changes);
@@ -152,7 +162,12 @@ impl Member {
         changes
     }
 
-    fn take_assignment(&mut self, assignment: &wire::Assignment, changes: &mut Changes) {
+    fn take_assignment(
+        &mut self,
+        assignment: &wire::Assignment,
+        answers: i64,
+        changes: &mut Changes,
+    ) {
         let mut rest = std::mem::take(&mut self.holdings);
         for assigned in &assignment.partitions {
             let Some(key) = key(&assigned.topic_id, assigned.partition) else { continue };
@@ -177,9 +192,13 @@ impl Member {
             let holding = Holding { key, at, fencing_epoch, phase: Phase::Starting, told };
             self.holdings.insert(key, holding);
         }
-        for (key, gone) in rest.into_iter().filter(|(_, gone)| gone.is_owned()) {
-            changes.lost.push(key);
-            self.holdings.insert(key, gone);
+        for (key, gone) in rest {
+            if gone.is_owned() {
+                changes.lost.push(key);
+                self.holdings.insert(key, gone);
+            } else if gone.waits_for_verdict(answers) {
+                self.holdings.insert(key, gone);
+            }
         }
     }
 
@@ -195,8 +214,8 @@ impl Member {
     }
 
     /// Final offsets that were decided need not be told again. Each outcome names its partition: the answer may be to an
-    /// earlier message than the last.
-    fn take_outcomes(&mut self, outcomes: &[wire::OffsetResult]) {
+    /// earlier message than the last, and then says nothing of what was given up after that one.
+    fn take_outcomes(&mut self, answers: i64, outcomes: &[wire::OffsetResult]) {
         for outcome in outcomes {
             let named = outcome.topic.as_ref();
             let Some(key) = named.and_then(|it| key(&it.topic_id, outcome.partition)) else {
@@ -207,7 +226,9 @@ impl Member {
                 continue;
             }
             let Some(holding) = self.holdings.get_mut(&key) else { continue };
-            if let Phase::GivenUp { last } = &mut holding.phase {
+            if let Phase::GivenUp { last, said_in } = &mut holding.phase
+                && answers >= *said_in
+            {
                 if let Some(failure) = failure.filter(|f| f.retry() != wire::RetryClass::Done) {
                     let (code, at) = (failure.code(), &holding.at);
                     tracing::warn!(%at, ?code, "given up too late: its next owner reads some again");
@@ -220,15 +241,16 @@ impl Member {
     /// The partition is left where it stands.
     pub(super) fn give_up(&mut self, key: &Key, last: Option<OffsetAndMetadata>, sequence: i64) {
         if let Some(holding) = self.holdings.get_mut(key) {
-            holding.phase = Phase::GivenUp { last };
+            holding.phase = Phase::GivenUp { last, said_in: self.said + 1 };
             self.sequence = sequence;
         }
     }
 
-    /// All that there is to say.
+    /// All that there is to say, under the next number.
     pub(super) fn message(&mut self, working_on: Option<i64>) -> wire::MemberUpdate {
         let [session_timeout_ms, processing_timeout_ms, drain_timeout_ms] = self.timeouts;
         let finals: Vec<(Key, wire::OffsetCommit)> = self.finals().collect();
+        self.said += 1;
         wire::MemberUpdate {
             group_id: self.group.to_string(),
             member_id: self.id.to_string(),
@@ -244,6 +266,7 @@ impl Member {
             commit_seq: if finals.is_empty() { 0 } else { self.sequence },
             final_offsets: finals.into_iter().map(|(_, offset)| offset).collect(),
             working_on,
+            message_number: self.said,
             ..wire::MemberUpdate::default()
         }
     }
@@ -260,7 +283,7 @@ impl Member {
 
     fn finals(&self) -> impl Iterator<Item = (Key, wire::OffsetCommit)> + '_ {
         self.holdings.iter().filter_map(|(key, holding)| {
-            let Phase::GivenUp { last: Some(last) } = &holding.phase else { return None };
+            let Phase::GivenUp { last: Some(last), .. } = &holding.phase else { return None };
             let mut offset = crate::answers::offset_commit((&holding.at, last));
             offset.fencing_epoch = Some(holding.fencing_epoch);
             if let Some(topic) = &mut offset.topic {
@@ -285,7 +308,7 @@ impl Member {
     /// Where everything was left that was given up.
     pub(super) fn left_at(&self) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
         let left = self.holdings.values().filter_map(|holding| match &holding.phase {
-            Phase::GivenUp { last: Some(last) } => Some((holding.at.clone(), last.clone())),
+            Phase::GivenUp { last: Some(last), .. } => Some((holding.at.clone(), last.clone())),
             _ => None,
         });
         left.collect()

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use waymark_proto::v1 as wire;
 
 use super::coordinator;
+use super::exchange::Exchange;
 use super::handle::{Command, Handle};
 use super::hooks::{Call, Hooks, Next};
 use super::leaving::Leaving;
@@ -62,10 +63,7 @@ pub(super) struct Membership {
     pub(super) backoff: Backoff,
     pub(super) work: FuturesUnordered<Work>,
     pub(super) leaving: Option<Leaving>,
-    /// When the message was sent that the coordinator's latest answer belongs to.
-    pub(super) heard: Instant,
-    /// When the oldest message was sent that was not answered yet.
-    pub(super) asked: Option<Instant>,
+    pub(super) exchange: Exchange,
     /// When the next message is due.
     pub(super) say_at: Instant,
     /// How often the coordinator wants to hear, and after which silence it goes on without this member.
@@ -108,8 +106,7 @@ pub(in crate::consumer) fn start(
         backoff: Backoff::new(core.client.config()),
         work: FuturesUnordered::new(),
         leaving: None,
-        heard: now,
-        asked: None,
+        exchange: Exchange::new(now),
         say_at: now,
         interval: FIRST_INTERVAL,
         session_timeout: core.config.session_timeout,
@@ -193,8 +190,8 @@ impl Membership {
     /// Does all that is due; `true` when the group is left.
     fn step(&mut self, now: Instant) -> bool {
         self.drop_disowned();
-        if self.member.epoch.is_some() && now >= self.heard + self.session_timeout {
-            self.expelled("nothing was heard from the coordinator for the session timeout");
+        if self.member.epoch.is_some() && now >= self.exchange.heard() + self.session_timeout {
+            self.expelled("the coordinator has answered nothing for the session timeout");
         }
         self.drain(now);
         self.tell();
@@ -202,12 +199,11 @@ impl Membership {
             return true;
         }
         let patience = self.patience();
-        if let (Link::Up(session), Some(asked)) = (&self.link, self.asked)
+        if let (Link::Up(session), Some(asked)) = (&self.link, self.exchange.asked())
             && now >= asked + patience
         {
             tracing::warn!(group = %self.member.group(), "the coordinator does not answer");
             self.core.client.abandon_session(&session.address);
-            self.asked = None;
             self.link = Link::Down { not_before: now, hint: None };
         }
         self.unpark();
@@ -221,13 +217,14 @@ impl Membership {
         let far = Instant::now() + Duration::from_secs(3600);
         let mut wake = far;
         if self.member.epoch.is_some() {
-            wake = wake.min(self.heard + self.session_timeout);
+            wake = wake.min(self.exchange.heard() + self.session_timeout);
         }
         match &self.link {
             Link::Down { not_before, .. } if self.may_connect() => wake = wake.min(*not_before),
             Link::Up(_) => {
                 wake = wake.min(self.say_at);
-                wake = wake.min(self.asked.map_or(far, |asked| asked + self.patience()));
+                let asked = self.exchange.asked();
+                wake = wake.min(asked.map_or(far, |asked| asked + self.patience()));
             }
             Link::Down { .. } | Link::Finding | Link::Closed => {}
         }
@@ -310,10 +307,10 @@ impl Membership {
         };
         self.number += 1;
         self.introduced = true;
-        let first = self.message();
+        self.exchange.begin();
+        let first = self.message(now);
         let session = Session::open(link, self.number, first, self.events.clone());
         self.link = Link::Up(session);
-        self.sent(now);
     }
 
     /// Sends all that there is to say, when it is time.
@@ -321,26 +318,23 @@ impl Membership {
         if now < self.say_at || !matches!(self.link, Link::Up(_)) {
             return;
         }
-        let message = self.message();
+        let message = self.message(now);
         if let Link::Up(session) = &self.link {
             session.send(message);
-            self.sent(now);
         }
     }
 
-    fn sent(&mut self, now: Instant) {
-        self.asked.get_or_insert(now);
-        self.say_at = now + self.interval;
-    }
-
-    fn message(&mut self) -> wire::MemberUpdate {
+    /// The next message, to be sent at once.
+    fn message(&mut self, now: Instant) -> wire::MemberUpdate {
         let (asks, waits) = self.core.shared.lock().progress();
-        self.member.message((!waits).then_some(asks))
+        let message = self.member.message((!waits).then_some(asks));
+        self.exchange.sent(message.message_number, now);
+        self.say_at = now + self.interval;
+        message
     }
 
     /// The connection or the stream failed: tried again, unless the failure says that this is no use.
     pub(super) fn broken(&mut self, error: Error) {
-        self.asked = None;
         let pause = self.backoff.pause(&self.core.client.config().random);
         self.link = Link::Down { not_before: Instant::now() + pause.min(LEADER_PAUSE), hint: None };
         match error {
@@ -356,7 +350,7 @@ impl Membership {
         let id = new_id(&self.core);
         let gone = self.member.begin_anew(id);
         self.lost(gone);
-        (self.asked, self.introduced) = (None, false);
+        self.introduced = false;
         self.publish();
     }
 

@@ -20,7 +20,7 @@ impl Membership {
             Heard::Broken(error) => self.broken(error),
             Heard::Update(update) => match &update.failure {
                 Some(failure) => {
-                    self.asked = None;
+                    self.exchange.refused(update.answers);
                     self.refused(&refusal::refusal(failure));
                 }
                 None => self.update(&update),
@@ -30,14 +30,12 @@ impl Membership {
 
     fn update(&mut self, update: &wire::CoordinatorUpdate) {
         let now = Instant::now();
-        // From when it was asked: the coordinator counts this member's silence from no later than that.
-        let joined = self.member.epoch.is_none();
-        self.heard = match self.asked.take() {
-            Some(asked) => asked,
-            None if joined => now,
-            None => self.heard,
-        };
-        self.backoff.reset();
+        if self.exchange.answered(update.answers) {
+            self.backoff.reset();
+        } else if self.member.epoch.is_none() {
+            // A member is who has been answered: its time runs from what it said.
+            return;
+        }
         let millis = |told: i32| u64::try_from(told).ok().filter(|told| *told > 0);
         if let Some(told) = millis(update.heartbeat_interval_ms) {
             self.interval = std::time::Duration::from_millis(told);

@@ -134,6 +134,9 @@ fn sizes(given: &v1::MemberUpdate) -> Result<(), Failure> {
     if given.commit_seq < 0 {
         return Err(invalid("commit_seq", "0 or more"));
     }
+    if given.message_number < 0 {
+        return Err(invalid("message_number", "0 or more"));
+    }
     let owned = given.owned.as_ref().map_or(0, |it| it.partitions.len());
     if owned > MAX_OWNED || given.final_offsets.len() > MAX_PARTITIONS {
         return Err(too_large("partitions of a member's message", MAX_PARTITIONS as i64));
@@ -146,10 +149,11 @@ fn owned(given: &v1::Owned) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
     each.map(|it| Ok((by_id(&it.topic_id, it.partition)?, it.fencing_epoch))).collect()
 }
 
-/// What a member is told, with the outcome of each of its final offsets.
+/// What a member is told: in answer to a message, with the outcome of each of its final offsets, or (`answers` is 0) pushed.
 pub(in crate::api) fn told(
     told: &Told,
     final_offsets: Vec<(v1::OffsetCommit, Result<(), Failure>)>,
+    answers: i64,
 ) -> v1::CoordinatorUpdate {
     let revoked = told.assigned.iter().filter_map(|it| Some(revoke(it, it.revoked?)));
     let revoke = revoked.collect();
@@ -163,6 +167,7 @@ pub(in crate::api) fn told(
         member_epoch: told.generation,
         heartbeat_interval_ms: told.heartbeat_ms,
         final_offsets: outcomes.collect(),
+        answers,
         assignment: Some(v1::Assignment {
             partitions: told.assigned.iter().map(assigned).collect(),
         }),
@@ -174,9 +179,10 @@ pub(in crate::api) fn told(
     }
 }
 
-/// A member's message was refused.
-pub(in crate::api) fn refused(failure: Failure) -> v1::CoordinatorUpdate {
-    v1::CoordinatorUpdate { failure: Some(failure.into()), ..v1::CoordinatorUpdate::default() }
+/// A member's message was refused, or (`answers` is 0) the member itself.
+pub(in crate::api) fn refused(failure: Failure, answers: i64) -> v1::CoordinatorUpdate {
+    let failure = Some(failure.into());
+    v1::CoordinatorUpdate { failure, answers, ..v1::CoordinatorUpdate::default() }
 }
 
 pub(in crate::api) fn assigned(it: &Assigned) -> v1::AssignedPartition {

@@ -43,12 +43,13 @@ impl GroupService for Api {
         request: Request<v1::MemberUpdate>,
     ) -> Result<Response<v1::CoordinatorUpdate>, Status> {
         let call = Call::of(&request);
+        let number = request.get_ref().message_number;
         match self.updated(&call, request.into_inner()).await {
             Ok(answer) => Ok(Response::new(answer)),
             Err(failure) if failure.code == FailureCode::NotCoordinator => {
                 Err(self.refused(&call, &failure))
             }
-            Err(failure) => Ok(Response::new(refused(failure))),
+            Err(failure) => Ok(Response::new(refused(failure, number))),
         }
     }
 
@@ -193,7 +194,7 @@ impl Api {
         call: &Call,
         message: v1::MemberUpdate,
     ) -> Result<v1::CoordinatorUpdate, Failure> {
-        let given = message.final_offsets.clone();
+        let (given, number) = (message.final_offsets.clone(), message.message_number);
         let topics = self.topics_of(given.iter().map(|item| item.topic.as_ref())).await;
         // A topic that is gone refuses its own offset, not the member's whole message.
         let read = given.iter().map(|item| {
@@ -211,7 +212,7 @@ impl Api {
             Err(failure) => Err(failure),
         });
         let given = given.into_iter().zip(outcomes).collect();
-        Ok(told(&answer, given))
+        Ok(told(&answer, given, number))
     }
 
     async fn described_group(&self, call: &Call, name: &str) -> v1::GroupDescription {

@@ -12,6 +12,8 @@ use super::super::call::Call;
 use super::super::convert::groups::{refused, told};
 
 const MESSAGES_WAITING: usize = 4;
+/// Answers no message.
+const PUSHED: i64 = 0;
 
 type Answers = mpsc::Sender<Result<v1::CoordinatorUpdate, Status>>;
 
@@ -67,12 +69,12 @@ impl Session {
 
     async fn hear(&mut self, message: v1::MemberUpdate) -> bool {
         let seat = self.new_seat(&message);
-        let leaves = message.leave != 0;
+        let (leaves, number) = (message.leave != 0, message.message_number);
         // A session outlives every deadline; each of its messages has one of its own.
         let call = self.call.again();
         let answer = match self.api.updated(&call, message).await {
             Ok(answer) => answer,
-            Err(failure) => return self.send_failure(failure).await,
+            Err(failure) => return self.send_failure(failure, number).await,
         };
         // Only who is a member is known to be connected.
         if let Some(seat) = seat {
@@ -92,19 +94,19 @@ impl Session {
         }
         match self.api.groups().look(&seat.group, &seat.member).await {
             Ok(now) => {
-                let answer = told(&now, Vec::new());
+                let answer = told(&now, Vec::new(), PUSHED);
                 if self.last.as_ref().is_some_and(|last| same(last, &known(&answer))) {
                     return true;
                 }
                 self.last = Some(known(&answer));
                 self.out.send(Ok(answer)).await.is_ok()
             }
-            Err(failure) => self.send_failure(failure).await,
+            Err(failure) => self.send_failure(failure, PUSHED).await,
         }
     }
 
     /// What the member may do about it stands in the failure. Where another node coordinates, this session is over.
-    async fn send_failure(&mut self, failure: Failure) -> bool {
+    async fn send_failure(&mut self, failure: Failure, answers: i64) -> bool {
         let over = matches!(
             failure.code,
             FailureCode::NotCoordinator
@@ -112,7 +114,7 @@ impl Session {
                 | FailureCode::UnknownMember
                 | FailureCode::InstanceFenced
         );
-        self.out.send(Ok(refused(failure))).await.is_ok() && !over
+        self.out.send(Ok(refused(failure, answers))).await.is_ok() && !over
     }
 
     /// Who speaks, if that is news. Changes are listened for from before the message is taken, so that none is missed.

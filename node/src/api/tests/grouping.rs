@@ -66,6 +66,29 @@ async fn a_session_is_told_what_is_new_to_its_member_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn an_answer_carries_the_number_of_its_message_and_a_push_carries_none() {
+    let node = World::default().serve(1, &[0]);
+    let (updates, mut answers) = session(&node).await;
+    next(&mut answers).await;
+    let numbered = |message_number| v1::MemberUpdate { message_number, ..update(Some(1)) };
+    updates.send(numbered(7)).await.unwrap();
+    assert_eq!(next(&mut answers).await.answers, 7);
+    node.groups.give("m", vec![held(0, false)]);
+    assert_eq!(next(&mut answers).await.answers, 0);
+    let bad = v1::MemberUpdate { session_timeout_ms: 1, ..numbered(8) };
+    updates.send(bad.clone()).await.unwrap();
+    let refused = next(&mut answers).await;
+    assert!(refused.failure.is_some() && refused.answers == 8, "{refused:?}");
+    let mut unary = GroupServiceClient::new(node.channel.clone());
+    for (message, number) in [(numbered(9), 9), (bad, 8)] {
+        assert_eq!(unary.heartbeat(message).await.unwrap().into_inner().answers, number);
+    }
+    node.groups.expel("m");
+    let expelled = next(&mut answers).await;
+    assert!(expelled.failure.is_some() && expelled.answers == 0, "{expelled:?}");
+}
+
+#[tokio::test]
 async fn an_expelled_member_is_told_and_its_session_ends_without_being_a_leave() {
     let node = World::default().serve(1, &[0]);
     let (_updates, mut answers) = session(&node).await;

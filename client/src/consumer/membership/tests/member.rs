@@ -91,10 +91,63 @@ async fn what_was_given_up_is_told_until_it_is_known_and_then_is_no_loss() {
         wire::OffsetResult { topic: Some(topic), partition: Some(0), ..Default::default() };
     let mut decided = update(4, &[(0, 10)]);
     decided.final_offsets = vec![outcome];
+    for answers_nothing_of_it in [0, -1] {
+        decided.answers = answers_nothing_of_it;
+        member.take(&decided, now);
+        assert_eq!(member.message(None).final_offsets.len(), 1, "a push decides nothing");
+    }
+    decided.answers = 1;
     member.take(&decided, now);
     assert!(member.message(None).final_offsets.is_empty(), "decided once");
     assert!(member.take(&update(5, &[]), now).lost.is_empty());
     assert!(member.holdings.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_decides_nothing_that_was_given_up_after_its_message() {
+    let (mut member, now) = (member(), Instant::now());
+    member.take(&update(3, &[(0, 10)]), now);
+    member.give_up(&(TOPIC, 0), Some(42.into()), 7);
+    let first = member.message(None).message_number;
+    // A reset has crossed the message: the partition begins again, and is given up again.
+    member.take(&update(4, &[(0, 11)]), now);
+    member.give_up(&(TOPIC, 0), Some(5.into()), 8);
+    let topic = wire::TopicRef { topic_id: Bytes::copy_from_slice(&TOPIC), ..Default::default() };
+    let outcome =
+        wire::OffsetResult { topic: Some(topic), partition: Some(0), ..Default::default() };
+    let mut answer = update(5, &[(0, 11)]);
+    (answer.answers, answer.final_offsets) = (first, vec![outcome]);
+    member.take(&answer, now);
+    let second = member.message(None);
+    assert_eq!(second.final_offsets[0].offset, Some(5));
+    assert!(second.message_number > first);
+    answer.answers = second.message_number;
+    member.take(&answer, now);
+    assert!(member.message(None).final_offsets.is_empty());
+}
+
+#[tokio::test]
+async fn a_push_that_crosses_final_offsets_does_not_silence_them() {
+    let (mut member, now) = (member(), Instant::now());
+    member.take(&update(3, &[(0, 10)]), now);
+    member.give_up(&(TOPIC, 0), Some(42.into()), 7);
+    let said = member.message(None).message_number;
+    // Taken away before the message came: the verdict on it is still to be heard.
+    assert!(member.take(&update(4, &[]), now).lost.is_empty());
+    assert_eq!(member.message(None).final_offsets.len(), 1);
+    let answer = wire::CoordinatorUpdate { answers: said, ..update(4, &[]) };
+    member.take(&answer, now);
+    assert!(member.message(None).final_offsets.is_empty());
+    assert!(member.holdings.is_empty());
+}
+
+#[tokio::test]
+async fn messages_are_numbered_and_no_number_comes_twice() {
+    let mut member = member();
+    let numbers: Vec<i64> = (0..2).map(|_| member.message(None).message_number).collect();
+    assert_eq!(numbers, [1, 2]);
+    member.begin_anew("m2".into());
+    assert_eq!(member.goodbye().message_number, 3);
 }
 
 #[tokio::test]
