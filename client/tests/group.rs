@@ -15,7 +15,7 @@ use waymark_client::{
     OffsetReset, OwnedPartition, ProducerConfig, ProducerRecord, RebalanceContext,
     RebalanceListener, Subscription, async_trait,
 };
-use waymark_proto::v1::RetryClass;
+use waymark_proto::v1::{CommitCause, RetryClass};
 
 const SOON: Duration = Duration::from_secs(10);
 const BRIEF: Duration = Duration::from_millis(50);
@@ -239,6 +239,7 @@ async fn without_automatic_commits_the_next_owner_starts_at_what_revoked_has_com
     settled(&fake, 2).await;
     assert!(fake.lock().group.finals.is_empty());
     assert_eq!(committed(&fake, 1), Some(place));
+    assert_eq!(fake.lock().commit_causes, [CommitCause::Revoke]);
     assert_eq!(places(&second, 1).await, [(1, place)]);
 }
 
@@ -458,6 +459,7 @@ async fn a_static_member_comes_back_to_its_seat_and_goes_on_where_it_was() {
     let generation = fake.lock().group.generation;
     first.close(SOON).await.unwrap();
     assert_eq!(fake.lock().group.generation, generation, "its seat is kept");
+    assert_eq!(fake.lock().commit_causes, [CommitCause::Revoke], "and its places are committed");
     let second = subscribed(&fake, 2, config()).await;
     let mut all = read;
     all.extend(places(&second, 70).await);

@@ -39,13 +39,15 @@ impl Future for CommitFuture {
     }
 }
 
-/// Why offsets are committed; told to the cluster for its history.
+/// Why offsets are committed; told to the cluster for its history. Commits that are merged have the last of these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cause {
     #[default]
     Auto,
     Async,
     Sync,
+    /// Partitions are given up, and their places do not go with them as final offsets.
+    Revoke,
 }
 
 #[derive(Debug, Default)]
@@ -264,6 +266,7 @@ impl Committer {
                 Cause::Auto => wire::CommitCause::Auto,
                 Cause::Async => wire::CommitCause::Async,
                 Cause::Sync => wire::CommitCause::Sync,
+                Cause::Revoke => wire::CommitCause::Revoke,
             }
             .into(),
             ..wire::CommitOffsetsRequest::default()

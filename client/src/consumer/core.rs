@@ -44,14 +44,14 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn commit_positions(&self) -> CommitFuture {
+    pub(super) fn commit_positions(&self, cause: Cause) -> CommitFuture {
         let positions = self.shared.lock().positions(false);
-        self.committer.submit(positions, Cause::Async)
+        self.committer.submit(positions, cause)
     }
 
-    pub(super) async fn commit_offsets(&self, offsets: Offsets) -> Result<()> {
+    pub(super) async fn commit_offsets(&self, offsets: Offsets, cause: Cause) -> Result<()> {
         let offsets = self.committer.owned(offsets)?;
-        self.committer.submit(offsets, Cause::Sync).await
+        self.committer.submit(offsets, cause).await
     }
 
     pub(super) async fn committed(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Consumer;
-use super::commit::CommitFuture;
+use super::commit::{Cause, CommitFuture};
 use super::positions::{self, StartAt};
 use crate::answers::Spot;
 use crate::error::Result;
@@ -107,7 +107,7 @@ impl Consumer {
     /// As [`Self::commit_sync`], without waiting: the future may be dropped. Commits are sent one after the other; those
     /// that wait are merged.
     pub fn commit_async(&self) -> CommitFuture {
-        self.core.commit_positions()
+        self.core.commit_positions(Cause::Async)
     }
 
     /// Commits offsets of the caller's choice: each is the next to read. [`ConsumerRecord::next_position`] gives the exact one.
@@ -125,7 +125,7 @@ impl Consumer {
         O: Into<OffsetAndMetadata>,
     {
         let offsets = offsets.into_iter().map(|(at, offset)| (at.into(), offset.into())).collect();
-        self.core.commit_offsets(offsets).await
+        self.core.commit_offsets(offsets, Cause::Sync).await
     }
 
     /// The group's committed offsets of these partitions; one that was never committed is left out.

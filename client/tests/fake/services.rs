@@ -158,6 +158,7 @@ impl wire::offset_service_server::OffsetService for Fake {
             }));
         }
         inner.commit_seqs.push(request.commit_seq);
+        inner.commit_causes.push(request.cause());
         inner.committers.insert(request.member.unwrap_or_default().member_id);
         for commit in request.offsets {
             let key = (request.group_id.clone(), commit.partition.unwrap());

@@ -10,6 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::listener::{OwnedPartition, RebalanceContext, RebalanceListener};
 use super::member::Key;
+use crate::consumer::core::Core;
 
 /// What the application is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,14 +64,15 @@ impl Hooks {
         }
     }
 
-    pub(super) fn next(&mut self, context: &RebalanceContext, limit: Duration) -> Next {
+    pub(super) fn next(&mut self, core: &Core, limit: Duration) -> Next {
         if self.running {
             return Next::Nothing;
         }
         let Some(call) = self.waiting.pop_front() else { return Next::Nothing };
         let Some(listener) = &self.listener else { return Next::Done(call) };
         self.running = true;
-        Next::Run(Box::pin(run(Arc::clone(listener), context.clone(), call, limit)))
+        let context = RebalanceContext::new(core.clone(), call.hook);
+        Next::Run(Box::pin(run(Arc::clone(listener), context, call, limit)))
     }
 
     pub(super) fn done(&mut self) {

@@ -85,7 +85,7 @@ impl Membership {
         let by_itself = self.core.config.auto_commit != AutoCommit::Disabled;
         let seat = self.member.is_static() && by_itself;
         let places = if seat { self.member.left_at() } else { Offsets::new() };
-        let last = self.core.committer.submit(places, Cause::Auto);
+        let last = self.core.committer.submit(places, Cause::Revoke);
         let goodbye = self.member.goodbye();
         let client = self.core.client.clone();
         self.work.push(Box::pin(async move {

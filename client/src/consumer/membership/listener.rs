@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::hooks::Hook;
+use crate::consumer::commit::Cause;
 use crate::consumer::core::Core;
 use crate::error::Result;
 use crate::record::{OffsetAndMetadata, TopicPartition};
@@ -63,13 +65,25 @@ impl<L: RebalanceListener + ?Sized> RebalanceListener for Arc<L> {
 
 /// What a listener may do with the consumer whose partitions come and go.
 #[derive(Debug, Clone)]
-pub struct RebalanceContext(pub(super) Core);
+pub struct RebalanceContext {
+    core: Core,
+    /// Given to [`RebalanceListener::revoked`]: what is committed is where the next owner begins.
+    revoked: bool,
+}
 
 impl RebalanceContext {
+    pub(super) fn new(core: Core, hook: Hook) -> Self {
+        Self { core, revoked: hook == Hook::Revoked }
+    }
+
+    fn cause(&self, otherwise: Cause) -> Cause {
+        if self.revoked { Cause::Revoke } else { otherwise }
+    }
+
     /// As [`crate::Consumer::assignment`].
     #[must_use]
     pub fn assignment(&self) -> Vec<TopicPartition> {
-        self.0.assignment()
+        self.core.assignment()
     }
 
     /// As [`crate::Consumer::position`].
@@ -77,7 +91,7 @@ impl RebalanceContext {
     /// # Errors
     /// When the partition is not assigned.
     pub fn position(&self, at: impl Into<TopicPartition>) -> Result<i64> {
-        self.0.position(&at.into())
+        self.core.position(&at.into())
     }
 
     /// As [`crate::Consumer::seek`]; in [`RebalanceListener::assigned`] no record is handed out before.
@@ -85,7 +99,7 @@ impl RebalanceContext {
     /// # Errors
     /// When the partition is not assigned.
     pub fn seek(&self, at: impl Into<TopicPartition>, offset: i64) -> Result<()> {
-        self.0.seek(&at.into(), offset)
+        self.core.seek(&at.into(), offset)
     }
 
     /// As [`crate::Consumer::pause`].
@@ -93,7 +107,7 @@ impl RebalanceContext {
     /// # Errors
     /// When the partition is not assigned.
     pub fn pause(&self, at: impl Into<TopicPartition>) -> Result<()> {
-        self.0.set_paused(&at.into(), true)
+        self.core.set_paused(&at.into(), true)
     }
 
     /// As [`crate::Consumer::resume`].
@@ -101,7 +115,7 @@ impl RebalanceContext {
     /// # Errors
     /// When the partition is not assigned.
     pub fn resume(&self, at: impl Into<TopicPartition>) -> Result<()> {
-        self.0.set_paused(&at.into(), false)
+        self.core.set_paused(&at.into(), false)
     }
 
     /// As [`crate::Consumer::commit_sync`].
@@ -109,7 +123,7 @@ impl RebalanceContext {
     /// # Errors
     /// When the commit was refused or not confirmed in time.
     pub async fn commit_sync(&self) -> Result<()> {
-        self.0.commit_positions().await
+        self.core.commit_positions(self.cause(Cause::Async)).await
     }
 
     /// As [`crate::Consumer::commit_offsets`].
@@ -125,7 +139,7 @@ impl RebalanceContext {
         O: Into<OffsetAndMetadata>,
     {
         let offsets = offsets.into_iter().map(|(at, offset)| (at.into(), offset.into())).collect();
-        self.0.commit_offsets(offsets).await
+        self.core.commit_offsets(offsets, self.cause(Cause::Sync)).await
     }
 
     /// As [`crate::Consumer::committed`].
@@ -139,6 +153,6 @@ impl RebalanceContext {
     where
         P: Into<TopicPartition>,
     {
-        self.0.committed(partitions.into_iter().map(Into::into).collect()).await
+        self.core.committed(partitions.into_iter().map(Into::into).collect()).await
     }
 }

@@ -18,7 +18,7 @@ use super::exchange::Exchange;
 use super::handle::{Command, Handle};
 use super::hooks::{Call, Hooks, Next};
 use super::leaving::Leaving;
-use super::listener::{OwnedPartition, RebalanceContext, RebalanceListener};
+use super::listener::{OwnedPartition, RebalanceListener};
 use super::member::{Key, Member};
 use super::session::{Heard, Session};
 use super::standing::GroupMetadata;
@@ -238,9 +238,8 @@ impl Membership {
 
     /// Runs the listener's next call, or passes over it where there is no listener.
     fn tell(&mut self) {
-        let context = RebalanceContext(self.core.clone());
         loop {
-            match self.hooks.next(&context, self.core.config.max_poll_interval) {
+            match self.hooks.next(&self.core, self.core.config.max_poll_interval) {
                 Next::Nothing => return,
                 Next::Done(call) => self.told(call),
                 Next::Run(running) => {
