@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::metadata::{Leadership, Snapshot, TopicView};
 use crate::record::{BatchReceipt, OffsetAndMetadata, TopicPartition};
 use crate::refusal::{check, from_failure};
+use crate::retry::throttle;
 
 /// Where in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,23 +225,31 @@ pub(crate) async fn commit(
     verdict_of_all(&commit_once(link, request, timeout).await?)
 }
 
-/// As [`commit`], of a group's member: where partitions are no longer its own, nothing is committed, and their places in the
-/// request are returned.
+/// What became of a member's commit.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// Places in the request of partitions that are no longer the member's; where there are any, nothing is committed.
+    pub(crate) disowned: Vec<usize>,
+    /// For so long the cluster wants no other one.
+    pub(crate) throttle: Duration,
+}
+
+/// As [`commit`], of a group's member.
 pub(crate) async fn commit_owned(
     link: &Link,
     request: wire::CommitOffsetsRequest,
     timeout: Duration,
-) -> Result<Vec<usize>> {
+) -> Result<Taken> {
     let answer = commit_once(link, request, timeout).await?;
-    let disowned = |result: &wire::OffsetResult| {
+    let is_disowned = |result: &wire::OffsetResult| {
         result.failure.as_ref().is_some_and(|f| f.code() == wire::FailureCode::NotOwner)
     };
-    let places = answer.results.iter().enumerate().filter(|(_, result)| disowned(result));
-    let places: Vec<usize> = places.map(|(place, _)| place).collect();
-    if places.is_empty() {
+    let places = answer.results.iter().enumerate().filter(|(_, result)| is_disowned(result));
+    let disowned: Vec<usize> = places.map(|(place, _)| place).collect();
+    if disowned.is_empty() {
         verdict_of_all(&answer)?;
     }
-    Ok(places)
+    Ok(Taken { disowned, throttle: throttle(answer.throttle_ms) })
 }
 
 async fn commit_once(

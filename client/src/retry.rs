@@ -41,6 +41,15 @@ impl Backoff {
 /// node's mercy but its answer.
 pub(crate) const LEADER_PAUSE: Duration = Duration::from_millis(150);
 
+/// No answer, however wrong, makes a client silent for longer.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(30);
+
+/// For how long an answer asks to send nothing more of its kind.
+pub(crate) fn throttle(throttle_ms: i32) -> Duration {
+    let asked = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0));
+    asked.min(LONGEST_THROTTLE)
+}
+
 /// Whether repeating a call whose outcome is unknown can do harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {

@@ -244,6 +244,28 @@ async fn without_automatic_commits_the_next_owner_starts_at_what_revoked_has_com
 }
 
 #[tokio::test(start_paused = true)]
+async fn commits_leave_the_time_between_them_that_is_asked_for_and_a_hand_over_does_not_wait() {
+    let fake = filled(2, 50).await;
+    fake.lock().throttle_ms = 5_000;
+    let asked = Duration::from_secs(5);
+    let diary = Arc::new(Diary { commit_revoked: true, ..Diary::default() });
+    let first = consumer(&fake, 1, config().auto_commit(false)).await;
+    first.subscribe_with(Subscription::topics([TOPIC]), diary).await.unwrap();
+    places(&first, 70).await;
+    first.commit_sync().await.unwrap();
+    let start = tokio::time::Instant::now();
+    first.commit_sync().await.unwrap();
+    assert!(start.elapsed() >= asked, "{:?}", start.elapsed());
+    let start = tokio::time::Instant::now();
+    let _second = subscribed(&fake, 2, config()).await;
+    fake.until(|inner| inner.group.owners.get(&1).is_some_and(|owner| owner.revoking)).await;
+    nothing(&first).await;
+    settled(&fake, 2).await;
+    assert!(start.elapsed() < asked, "{:?}", start.elapsed());
+    assert_eq!(fake.lock().commit_causes.last(), Some(&CommitCause::Revoke));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_past_its_deadline_is_a_loss() {
     let fake = filled(2, 50).await;
     let diary = Arc::new(Diary::default());

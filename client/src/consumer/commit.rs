@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use waymark_proto::v1 as wire;
 
@@ -46,7 +47,7 @@ pub(super) enum Cause {
     Auto,
     Async,
     Sync,
-    /// Partitions are given up, and their places do not go with them as final offsets.
+    /// Partitions are given up: what is committed before, or instead of, their final offsets.
     Revoke,
 }
 
@@ -83,6 +84,8 @@ pub(super) struct Committer {
     /// Merged commits that wait for the one on the way; bounded by the number of partitions, and of callers that wait.
     waiting: Mutex<Option<Waiting>>,
     bell: Notify,
+    /// Until then the cluster wants no commits.
+    quiet_until: Mutex<Instant>,
 }
 
 impl Committer {
@@ -102,6 +105,7 @@ impl Committer {
             sequence: AtomicI64::new(first),
             waiting: Mutex::default(),
             bell: Notify::new(),
+            quiet_until: Mutex::new(Instant::now()),
         });
         if config.group_id.is_some() {
             tokio::spawn(Arc::clone(&committer).run(client.clone(), config.clone(), stop));
@@ -149,10 +153,12 @@ impl Committer {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut committed = Offsets::new();
         loop {
+            let quiet_until = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.bell.notified() => {}
+                () = sleep_until(quiet_until), if Instant::now() < quiet_until => {}
                 _ = tick.tick(), if by_time => {
                     let finished = self.shared.lock().positions(true);
                     committed.retain(|at, _| finished.contains_key(at));
@@ -161,8 +167,7 @@ impl Committer {
                     }
                 }
             }
-            let next = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let Some(next) = next else { continue };
+            let Some(next) = self.due(Instant::now() < quiet_until) else { continue };
             let outcome = self.send(&client, next.offsets.clone(), next.cause).await;
             match &outcome {
                 Ok(()) => committed.extend(next.offsets),
@@ -177,12 +182,18 @@ impl Committer {
         }
     }
 
+    /// What is to be sent now. A hand-over, which has a deadline, waits for no quiet.
+    fn due(&self, quiet: bool) -> Option<Waiting> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.take_if(|it| !quiet || it.cause == Cause::Revoke)
+    }
+
     /// Sends until it is decided. Partitions that are no longer this member's are left out, the others are committed.
     async fn send(&self, client: &Client, mut offsets: Offsets, cause: Cause) -> Result<()> {
         let mut outcome = Ok(());
         while !offsets.is_empty() {
             let (sequence, these) = (self.next_sequence(), &offsets);
-            let places = client
+            let taken = client
                 .call("committing offsets", Repeat::Harmless, |link, timeout| {
                     // Made anew for each attempt: a new generation may have been taken on.
                     let request = self.request(these, cause, sequence);
@@ -190,11 +201,13 @@ impl Committer {
                 })
                 .await
                 .map_err(|error| self.as_member(error))?;
-            if places.is_empty() {
+            *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner) =
+                Instant::now() + taken.throttle;
+            if taken.disowned.is_empty() {
                 break;
             }
             let all: Vec<TopicPartition> = offsets.keys().cloned().collect();
-            for at in places.into_iter().filter_map(|place| all.get(place)) {
+            for at in taken.disowned.into_iter().filter_map(|place| all.get(place)) {
                 let offset = offsets.remove(at);
                 outcome = outcome.and(self.disowned(at, offset.and_then(|o| o.fencing_epoch)));
             }

@@ -12,6 +12,7 @@ use super::queue::too_late;
 use super::stream::ProduceStream;
 use crate::config::Acks;
 use crate::error::Error;
+use crate::retry::throttle;
 
 /// One leader, as the producer sees it.
 #[derive(Debug)]
@@ -45,8 +46,6 @@ impl Default for Node {
 
 /// A leader that answers nothing for so long may be cut off.
 const SILENCE: Duration = Duration::from_secs(2);
-/// No answer, however wrong, makes a producer silent for longer.
-const LONGEST_THROTTLE: Duration = Duration::from_secs(30);
 /// Bytes at which a request is closed: large enough to carry many batches, small enough to be on its way soon.
 const REQUEST_BYTES: usize = 1 << 20;
 /// Batches that a request has room for from the start, at most.
@@ -56,8 +55,7 @@ impl Node {
     /// What an answer says of the node itself.
     pub(super) fn told(&mut self, answer: &wire::ProduceResponse, now: Instant) {
         self.heard = now;
-        let throttle = Duration::from_millis(u64::try_from(answer.throttle_ms).unwrap_or(0));
-        self.quiet_until = self.quiet_until.max(now + throttle.min(LONGEST_THROTTLE));
+        self.quiet_until = self.quiet_until.max(now + throttle(answer.throttle_ms));
         let notice = answer.notice.as_ref().map(wire::Notice::kind);
         self.draining |= notice == Some(wire::NoticeKind::Draining);
     }

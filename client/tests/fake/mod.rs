@@ -73,7 +73,7 @@ pub struct Inner {
     pub sent_bytes: i64,
     pub next_producer: i64,
     pub partitions: i32,
-    /// Told with every receipt.
+    /// Told with every receipt, and with every commit that was taken.
     pub throttle_ms: i32,
     /// Stale frames to send after a removal, to prove that they are ignored.
     pub stale_after_remove: bool,

@@ -164,7 +164,8 @@ impl wire::offset_service_server::OffsetService for Fake {
             let key = (request.group_id.clone(), commit.partition.unwrap());
             inner.committed.insert(key, commit.offset.unwrap());
         }
-        Ok(Response::new(wire::CommitOffsetsResponse::default()))
+        let throttle_ms = inner.throttle_ms;
+        Ok(Response::new(wire::CommitOffsetsResponse { throttle_ms, ..Default::default() }))
     }
 
     async fn fetch_offsets(

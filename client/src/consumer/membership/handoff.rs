@@ -90,7 +90,7 @@ impl Membership {
             }
             Hook::Revoked => {
                 // Commits on the way, the listener's own among them, come before the place that is given up.
-                let last = self.core.committer.submit(Offsets::new(), Cause::Auto);
+                let last = self.core.committer.submit(Offsets::new(), Cause::Revoke);
                 self.work.push(Box::pin(async move {
                     let _ = last.await;
                     Done::Flushed(call.partitions)
