@@ -33,6 +33,7 @@ impl Membership {
                 self.core.shared.lock().drain(&holding.at);
             }
         }
+        self.member.leaves = true;
         let began = Instant::now();
         let reply = Some(reply);
         let (expelled, said, over) = (false, false, false);

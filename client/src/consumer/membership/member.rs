@@ -105,6 +105,9 @@ pub(super) struct Member {
     pub(super) holdings: BTreeMap<Key, Holding>,
     /// Of the final offsets.
     sequence: i64,
+    /// It leaves: it claims what it has given up until it says goodbye, or the coordinator would give it back to this very
+    /// member, and to others what waits for one that comes back to its seat.
+    pub(super) leaves: bool,
     /// Messages made so far: the number of the latest.
     said: i64,
 }
@@ -132,13 +135,14 @@ impl Member {
             epoch: None,
             holdings: BTreeMap::new(),
             sequence: 0,
+            leaves: false,
             said: 0,
         }
     }
 
     /// Forgets everything and is another member from now on; returns what the application knew it had.
     pub(super) fn begin_anew(&mut self, id: Arc<str>) -> Vec<Holding> {
-        (self.id, self.epoch) = (id, None);
+        (self.id, self.epoch, self.leaves) = (id, None, false);
         let all = std::mem::take(&mut self.holdings).into_values();
         all.filter(Holding::is_owned).collect()
     }
@@ -272,7 +276,8 @@ impl Member {
     }
 
     fn owned(&self) -> wire::Owned {
-        let owned = self.holdings.iter().filter(|(_, holding)| holding.is_owned());
+        let claims = |holding: &Holding| self.leaves || holding.is_owned();
+        let owned = self.holdings.iter().filter(|(_, holding)| claims(holding));
         let partitions = owned.map(|((topic_id, partition), holding)| wire::OwnedPartition {
             topic_id: Bytes::copy_from_slice(topic_id),
             partition: Some(*partition),

@@ -188,3 +188,18 @@ async fn who_has_a_seat_keeps_its_partitions_when_it_leaves() {
     assert!(goodbye.owned.is_none() && goodbye.final_offsets.is_empty());
     assert_eq!(member.left_at().len(), 1);
 }
+
+#[tokio::test]
+async fn who_leaves_claims_what_it_has_given_up_until_it_says_goodbye() {
+    let (mut member, now) = (member(), Instant::now());
+    member.take(&update(3, &[(0, 10), (1, 11)]), now);
+    member.leaves = true;
+    let last = OffsetAndMetadata { offset: 42, ..OffsetAndMetadata::default() };
+    member.give_up(&(TOPIC, 0), Some(last), 7);
+    let message = member.message(None);
+    assert_eq!(message.owned.unwrap().partitions.len(), 2, "else it would get it back");
+    assert_eq!(message.final_offsets.len(), 1, "where it stopped is stored meanwhile");
+    assert_eq!(member.held().count(), 1);
+    let goodbye = member.goodbye();
+    assert_eq!((goodbye.leave(), goodbye.final_offsets.len()), (wire::Leave::ForGood, 1));
+}
