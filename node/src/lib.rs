@@ -19,5 +19,6 @@ pub mod env;
 pub mod metrics;
 pub mod mutants;
 pub mod node;
+pub mod reached;
 pub mod state;
 pub mod storage;

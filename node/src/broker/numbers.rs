@@ -13,6 +13,7 @@ use waymark_proto::ids::TopicId;
 use super::logs::{Appended, Batches, ReadAt};
 use super::{Broker, Core};
 use crate::metrics::{Counter, Histogram};
+use crate::reached::reached;
 
 /// Counted since the node was started.
 #[derive(Debug, Default)]
@@ -145,6 +146,7 @@ impl Core {
     ) {
         self.numbers.produce.observe(took);
         if appended.receipt.duplicate {
+            reached!("duplicate-refused");
             return;
         }
         let numbers = self.topic_numbers(topic);

@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use super::ConsensusOptions;
 use super::shard::Shard;
 use super::snapshot::CheckpointError;
+use crate::reached::reached;
 
 /// openraft learns of a checkpoint within milliseconds; a purge that is not told now is told with the next one.
 const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(5);
@@ -91,6 +92,7 @@ impl Checkpointer {
         tracing::debug!(
             shard = %self.shard.id(), index, micros = started.elapsed().as_micros(), "checkpoint"
         );
+        reached!("checkpoint");
         if self.last != Some(index) {
             self.marks.push_back(Mark { index, bytes });
         }

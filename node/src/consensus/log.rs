@@ -15,6 +15,7 @@ use super::membership::{decode_membership, encode_membership};
 use super::types::{
     C, Entry, LogId, Payload, Vote, from_raft_log_id, from_raft_vote, to_raft_log_id, to_raft_vote,
 };
+use crate::reached::reached;
 use crate::storage::journal::ShardLog;
 use crate::storage::raft_record::{EntryKind, LogEntry};
 
@@ -160,6 +161,7 @@ impl RaftLogStorage<C> for RaftLog {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        reached!("truncation");
         self.log.truncate_after(last.map(from_raft_log_id)).map_err(io::Error::other)
     }
 

@@ -22,6 +22,7 @@ use super::network::ReplicaDoor;
 use super::types::{C, OnComplete, Payload, Raft, RaftNode, from_raft_log_id};
 use super::{Committed, Leadership, ProposeError};
 use crate::metrics::Counter;
+use crate::reached::reached;
 use crate::state::{Command, ShardState};
 use crate::storage::shard_store::ShardStore;
 
@@ -250,7 +251,10 @@ impl Shard {
         let mut leadership = core.leadership.subscribe();
         let moved = leadership.wait_for(|now| now.leader != Some(self.replica().node));
         match timeout(core.transfer_patience, moved).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                reached!("leader-handed-over");
+                Ok(())
+            }
             Err(_) => Err(ProposeError::NoQuorum(self.id())),
         }
     }
@@ -284,7 +288,10 @@ impl Core {
         let shard = self.applied.shard;
         let leader = to.leader_id.map(|id| id.0.node);
         match to.reason {
-            ForwardReason::LeaseExpired => ProposeError::NoQuorum(shard),
+            ForwardReason::LeaseExpired => {
+                reached!("lease-expired");
+                ProposeError::NoQuorum(shard)
+            }
             ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => {
                 // It may name this very node when the leadership asked for is an older one of its own.
                 let leader = leader.filter(|node| *node != self.applied.replica.node);

@@ -14,6 +14,7 @@ use super::membership::{decode_stored_membership, encode_stored_membership};
 use super::network::Snapshot;
 use super::types::{C, Manifest, to_raft_log_id};
 use crate::mutants;
+use crate::reached::reached;
 use crate::state::Row;
 use crate::storage::journal::JournalError;
 use crate::storage::shard_store::{Checkpoint, Cut, StoreError};
@@ -86,6 +87,7 @@ impl Applied {
     pub(super) async fn install(&self, manifest: Bytes) -> Result<(), CheckpointError> {
         let mut unwritten = self.writing.lock().await;
         let checkpoint = self.store.install(manifest).await?;
+        reached!("manifest-install");
         unwritten.clear();
         self.replace(&checkpoint)?;
         Ok(())

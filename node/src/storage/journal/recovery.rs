@@ -20,6 +20,7 @@ use super::state::Logs;
 use super::walk::{Highest, Walk, continues, sync};
 use super::{DIR, JournalError, JournalOptions};
 use crate::mutants;
+use crate::reached::reached;
 use crate::storage::disk::Disk;
 
 /// What recovery found.
@@ -197,6 +198,9 @@ async fn check_behind(
             continue;
         }
         highest.see(&header);
+        if header.base.number == last.number {
+            reached!("torn-tail");
+        }
         if lost(&header) || mutants::active("torn-is-damage") {
             return Err(newest.file.damaged(end.at, unreadable(last, &header)));
         }

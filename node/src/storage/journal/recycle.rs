@@ -13,6 +13,7 @@ use super::read::read_frame;
 use super::replay::{carried_entry, marks_in};
 use super::state::Place;
 use crate::mutants;
+use crate::reached::reached;
 use crate::storage::raft_record::{EntryKind, LogId};
 
 /// A file of which at most this part is still wanted is recycled at once: carrying it is nearly free.
@@ -136,6 +137,7 @@ impl Carrier {
             let row = state.logs.replicas.get(&key).filter(|log| log.id_at(id.index) == Some(id));
             let place = row.and_then(|log| log.row(id.index)?.place);
             if place.is_some_and(|place| place.file == target) {
+                reached!("entry-carried");
                 frames.push(carried_entry(key, id, kind, payload));
             }
         }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::frame::Frame;
+use crate::reached::reached;
 use crate::state::StampedBatch;
 use crate::storage::disk::DiskFile;
 use crate::storage::shard_store::SegmentInfo;
@@ -108,6 +109,7 @@ impl Partition {
         if fresh {
             if let Some(last) = self.segments.back_mut() {
                 last.sealed = true;
+                reached!("segment-roll");
             }
             let base = batch.base_offset;
             self.segments.push_back(Segment { base, next: base, ..Segment::default() });

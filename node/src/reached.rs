@@ -1,0 +1,28 @@
+//! States that a node reaches seldom, told by name at trace level, so that a test can ask whether it reached them at all:
+//! a torn tail cut off, a manifest installed, a repeated record refused. Never decides anything, and costs nothing where
+//! nobody listens.
+
+/// The target of these events.
+pub const TARGET: &str = "reached";
+
+/// Every state that [`reached!`] names.
+pub const STATES: &[&str] = &[
+    "torn-tail",
+    "truncation",
+    "entry-carried",
+    "segment-roll",
+    "checkpoint",
+    "manifest-install",
+    "leader-handed-over",
+    "lease-expired",
+    "duplicate-refused",
+];
+
+/// Tells that a state was reached.
+macro_rules! reached {
+    ($state:literal) => {
+        tracing::trace!(target: "reached", state = $state)
+    };
+}
+
+pub(crate) use reached;
