@@ -1,6 +1,7 @@
 //! Owns the simulated world of one run: nodes and clients on hosts of one network, time, and the faults that happen to
 //! them. It never judges and never knows what a node does.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -14,9 +15,10 @@ use rand::{Rng, SeedableRng};
 use turmoil::Sim;
 
 use crate::det;
+use crate::links::{Cause, Links, Wrong};
 use crate::subject::{DiskCondition, Seat, Subject, host};
 
-/// Longest simulated life of a run: a scenario that is not done by then hangs.
+/// Longest simulated life of a run: a profile that is not done by then hangs.
 const DURATION: Duration = Duration::from_secs(600);
 /// Half-open connections per host; a crash loop leaves many, and running out ends the run.
 const CONNECTIONS: usize = 4096;
@@ -40,6 +42,11 @@ pub struct Cluster {
     nodes: u32,
     clients: Vec<String>,
     random: SmallRng,
+    links: Links,
+    causes: Cause,
+    /// What is wrong with the links of a host until it is healed; and of a machine without power, until that is back.
+    broken: BTreeMap<String, Vec<Cause>>,
+    without_power: BTreeMap<u32, Cause>,
 }
 
 impl fmt::Debug for Cluster {
@@ -59,14 +66,16 @@ impl Cluster {
     #[must_use]
     pub fn start(subject: Arc<dyn Subject>, nodes: u32, seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
+        let seed_of_order = random.random();
+        let longest_latency = Duration::from_millis(random.random_range(2..10));
         let mut builder = turmoil::Builder::new();
         builder
             .epoch(UNIX_EPOCH + Duration::from_secs(det::EPOCH_SECONDS))
-            .rng_seed(random.random())
+            .rng_seed(seed_of_order)
             .simulation_duration(DURATION)
             .tick_duration(Duration::from_millis(1))
             .min_message_latency(Duration::from_millis(1))
-            .max_message_latency(Duration::from_millis(random.random_range(2..10)))
+            .max_message_latency(longest_latency)
             .tcp_capacity(CONNECTIONS)
             .enable_random_order();
         let mut sim = builder.build();
@@ -78,7 +87,10 @@ impl Cluster {
                 subject.start(Seat { node, nodes, seed })
             });
         }
-        Self { sim, subject, nodes, clients: Vec::new(), random }
+        let links = Links::new(longest_latency);
+        let (broken, without_power) = (BTreeMap::new(), BTreeMap::new());
+        let clients = Vec::new();
+        Self { sim, subject, nodes, clients, random, links, causes: 0, broken, without_power }
     }
 
     /// Starts a client on a host of its own.
@@ -117,16 +129,15 @@ impl Cluster {
 
     /// Cuts it off from all nodes. Connections in use stay silent.
     pub fn isolate_member(&mut self, name: &str) {
+        let cause = self.cause_of(name);
         for node in self.nodes() {
-            self.sim.partition(host(node), name);
+            self.break_both((&host(node), name), Wrong::Lost, cause);
         }
     }
 
     /// Joins it to all nodes again.
     pub fn heal_member(&mut self, name: &str) {
-        for node in self.nodes() {
-            self.sim.repair(host(node), name);
-        }
+        self.heal_host(name);
     }
 
     /// A number from the run's seed, for the driver's decisions.
@@ -181,30 +192,79 @@ impl Cluster {
 
     /// Cuts a node off from everyone. Connections in use stay silent: nothing is told to either side.
     pub fn isolate(&mut self, node: u32) {
-        self.for_each_link(node, |sim, a, b| sim.partition(a, b));
+        let cause = self.cause_of(&host(node));
+        self.break_off(node, Wrong::Lost, cause);
     }
 
     /// Cuts a node off from the other nodes; clients still reach it.
     pub fn cut_from_peers(&mut self, node: u32) {
-        self.for_each_peer(node, |sim, a, b| sim.partition(a, b));
+        let cause = self.cause_of(&host(node));
+        self.peers(node).for_each(|peer| self.break_link(node, peer, Wrong::Lost, cause));
     }
 
     /// Loses what a node sends to the other nodes; what they send still arrives.
     pub fn mute(&mut self, node: u32) {
-        self.for_each_peer(node, |sim, a, b| sim.partition_oneway(a, b));
+        let cause = self.cause_of(&host(node));
+        for peer in self.peers(node) {
+            self.break_way((&host(node), &host(peer)), Wrong::Lost, cause);
+        }
     }
 
     /// Joins a node to everyone again.
     pub fn heal(&mut self, node: u32) {
-        self.for_each_link(node, |sim, a, b| {
-            sim.repair(a.clone(), b.clone());
-            sim.release(a, b);
-        });
+        self.heal_host(&host(node));
     }
 
     /// Delays all that a node sends and is sent, until [`Cluster::heal`] lets it arrive together.
     pub fn hold(&mut self, node: u32) {
-        self.for_each_link(node, |sim, a, b| sim.hold(a, b));
+        let cause = self.cause_of(&host(node));
+        self.break_off(node, Wrong::Held, cause);
+    }
+
+    /// A name for what is wrong with some links, until [`Cluster::mend`] ends it.
+    pub(crate) fn new_cause(&mut self) -> Cause {
+        self.causes += 1;
+        self.causes
+    }
+
+    /// Something is wrong with every link of a node.
+    pub(crate) fn break_off(&mut self, node: u32, wrong: Wrong, cause: Cause) {
+        self.peers(node).for_each(|peer| self.break_link(node, peer, wrong, cause));
+        for client in self.clients.clone() {
+            self.break_both((&host(node), &client), wrong, cause);
+        }
+    }
+
+    /// Something is wrong with the link of two nodes.
+    pub(crate) fn break_link(&mut self, node: u32, other: u32, wrong: Wrong, cause: Cause) {
+        self.break_both((&host(node), &host(other)), wrong, cause);
+    }
+
+    fn break_both(&mut self, (one, other): (&str, &str), wrong: Wrong, cause: Cause) {
+        self.break_way((one, other), wrong, cause);
+        self.break_way((other, one), wrong, cause);
+    }
+
+    /// Something is wrong with the way from one host to another.
+    pub(crate) fn break_way(&mut self, way: (&str, &str), wrong: Wrong, cause: Cause) {
+        self.links.begin(&self.sim, way, cause, wrong);
+    }
+
+    /// Nothing is wrong any more because of this.
+    pub(crate) fn mend(&mut self, cause: Cause) {
+        self.links.end(&self.sim, cause);
+    }
+
+    fn cause_of(&mut self, host: &str) -> Cause {
+        let cause = self.new_cause();
+        self.broken.entry(host.to_owned()).or_default().push(cause);
+        cause
+    }
+
+    fn heal_host(&mut self, host: &str) {
+        for cause in self.broken.remove(host).unwrap_or_default() {
+            self.mend(cause);
+        }
     }
 
     /// How a node's disk behaves from now on.
@@ -226,35 +286,35 @@ impl Cluster {
             self.subject.power_off(*node);
         }
         for node in nodes {
-            self.isolate(*node);
+            let cause = self.new_cause();
+            self.without_power.insert(*node, cause);
+            self.break_off(*node, Wrong::Lost, cause);
         }
         for node in nodes {
             self.sim.crash(host(*node));
-            let seed = self.random.random();
-            self.subject.lose_unsynced(*node, seed);
+            self.lose_unsynced(*node);
         }
     }
 
-    /// Gives power and network back to nodes that lost it.
+    /// A machine whose process is down loses power.
+    pub(crate) fn lose_unsynced(&mut self, node: u32) {
+        let seed = self.random.random();
+        self.subject.lose_unsynced(node, seed);
+    }
+
+    /// The next lives of nodes that died; who lost power has it again.
     pub fn restart(&mut self, nodes: &[u32]) {
         for node in nodes {
-            self.heal(*node);
+            if let Some(cause) = self.without_power.remove(node) {
+                self.mend(cause);
+            }
         }
         for node in nodes {
             self.sim.bounce(host(*node));
         }
     }
 
-    fn for_each_peer(&self, node: u32, act: impl Fn(&Sim<'static>, String, String)) {
-        for peer in self.nodes().filter(|peer| *peer != node) {
-            act(&self.sim, host(node), host(peer));
-        }
-    }
-
-    fn for_each_link(&self, node: u32, act: impl Fn(&Sim<'static>, String, String)) {
-        self.for_each_peer(node, &act);
-        for client in &self.clients {
-            act(&self.sim, host(node), client.clone());
-        }
+    fn peers(&self, node: u32) -> impl Iterator<Item = u32> + use<> {
+        self.nodes().filter(move |peer| *peer != node)
     }
 }

@@ -1,5 +1,5 @@
 //! What can happen to a running cluster: each fault strikes, lasts, and is over, and how long and whom follows from the seed
-//! of the run. Owns the faults; which of them happen when is the scenario's decision.
+//! of the run. Owns the faults; which of them happen when is the profile's decision.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! What the clients saw, in the order in which they saw it. Clients only append here; nothing is judged.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -46,14 +47,17 @@ pub struct History {
     events: Arc<Mutex<Vec<Event>>>,
     /// Counted beside, because a driver asks in every tick.
     acknowledged: Arc<AtomicUsize>,
+    /// The value acknowledged last, by partition; for the same reason.
+    last: Arc<Mutex<BTreeMap<u32, u64>>>,
 }
 
 impl History {
     /// Notes an event as the latest.
     pub fn note(&self, event: impl Into<Event>) {
         let event = event.into();
-        if matches!(event, Event::AppendOk { .. }) {
+        if let Event::AppendOk { partition, value, .. } = event {
             self.acknowledged.fetch_add(1, Ordering::SeqCst);
+            self.last().insert(partition, value);
         }
         self.events().push(event);
     }
@@ -68,6 +72,16 @@ impl History {
     #[must_use]
     pub fn acknowledged(&self) -> usize {
         self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// The value acknowledged last, by partition.
+    #[must_use]
+    pub fn last_acknowledged(&self) -> BTreeMap<u32, u64> {
+        self.last().clone()
+    }
+
+    fn last(&self) -> MutexGuard<'_, BTreeMap<u32, u64>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<Event>> {

@@ -2,24 +2,36 @@
 //! they were told, and checks of what the cluster promised. Never part of the product.
 //!
 //! One simulation runs in one process (see [`det`]); the binary `sim` is that process, and tests start it by
-//! [`process::Simulation`]. A scenario ([`scenario`]) drives a [`cluster::Cluster`] of nodes that a
-//! [`subject::Subject`] supplies, and the [`oracle`] judges the [`history::History`] by the table in [`invariants`].
+//! [`process::Simulation`]. A [`plan::Plan`] decides a run: its [`profile`] is a story, or a [`storm`] of any faults. The
+//! [`course`] drives a [`cluster::Cluster`] of nodes that a [`subject::Subject`] supplies, and the [`oracle`] judges the
+//! [`history::History`] by the table in [`invariants`].
 
 pub mod batch;
 pub mod binary;
 pub mod cluster;
+pub mod course;
 pub mod det;
 pub mod disk;
+pub mod done;
 mod faults;
 pub mod group;
 pub mod group_history;
 pub mod history;
 pub mod invariants;
+mod links;
+pub mod meta;
+pub mod mutants;
 pub mod net;
 pub mod oracle;
+pub mod outcome;
+pub mod plan;
 pub mod process;
-pub mod scenario;
+pub mod profile;
+pub mod shrink;
+pub mod storm;
 pub mod subject;
+pub mod table;
+pub mod tally;
 pub mod trace_hash;
 pub mod waymark;
 mod workload;

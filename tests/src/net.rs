@@ -2,6 +2,8 @@
 //! injects no faults; the cluster does, link by link.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::Stream;
 use futures::stream::try_unfold;
@@ -24,17 +26,29 @@ impl Dial for SimDial {
 }
 
 /// The wall clock of one host of the simulated world.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SimClock {
-    /// How far it is wrong, milliseconds.
-    pub ahead_ms: i64,
+    /// How far it is wrong, milliseconds. Clones are one clock.
+    ahead_ms: Arc<AtomicI64>,
 }
 
 impl SimClock {
+    /// A clock that is ahead by so many milliseconds.
+    #[must_use]
+    pub fn wrong_by(ahead_ms: i64) -> Self {
+        Self { ahead_ms: Arc::new(AtomicI64::new(ahead_ms)) }
+    }
+
+    /// It jumps.
+    pub fn shift(&self, by_ms: i64) {
+        self.ahead_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+
     /// Outside of hosts, where only dropped values look, it shows the epoch.
-    fn unix_ms(self) -> i64 {
+    fn unix_ms(&self) -> i64 {
         let since_epoch = turmoil::since_epoch().unwrap_or_default();
-        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).saturating_add(self.ahead_ms)
+        let ahead_ms = self.ahead_ms.load(Ordering::SeqCst);
+        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).saturating_add(ahead_ms)
     }
 }
 

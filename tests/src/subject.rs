@@ -1,4 +1,4 @@
-//! What a scenario can be run on: the seam between the harness and the nodes under test. The harness knows nothing of what
+//! What a profile can be run on: the seam between the harness and the nodes under test. The harness knows nothing of what
 //! a node does; a subject knows nothing of faults.
 
 use std::fmt::Debug;
@@ -94,6 +94,8 @@ pub enum DiskCondition {
     Healthy,
     /// Every sync takes very long.
     Slow,
+    /// Every write fails.
+    WritesFail,
     /// Every sync fails, and what it covered will never reach the disk although reads still see it.
     SyncsFail,
 }
@@ -121,4 +123,6 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn lose_unsynced(&self, node: u32, seed: u64);
     /// How a node's disk behaves from now on. A node whose disk fails may end without breaking the run.
     fn set_disk(&self, node: u32, condition: DiskCondition);
+    /// A node's wall clock jumps by so many milliseconds.
+    fn shift_clock(&self, node: u32, by_ms: i64);
 }

@@ -1,7 +1,7 @@
 //! Owns the fingerprint of a run: a hash over every tracing event of all crates, with its fields and its simulated time.
 //! Equal hash, equal run. It never looks at wall time, thread or address.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
+use waymark_node::reached;
+
+use crate::tally::Tally;
 
 const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
@@ -23,17 +26,24 @@ pub struct Fingerprint {
     pub events: u64,
 }
 
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x} of {} events", self.hash, self.events)
+    }
+}
+
 #[derive(Debug)]
 struct State {
     fingerprint: Fingerprint,
     dump: Option<BufWriter<File>>,
 }
 
-/// A subscriber that hashes instead of printing. Clones share the hash.
+/// A subscriber that hashes instead of printing, and counts the states that nodes say they reached. Clones share the hash.
 #[derive(Debug, Clone)]
 pub struct TraceHash {
     state: Arc<Mutex<State>>,
     level: Level,
+    reached: Tally,
 }
 
 impl TraceHash {
@@ -41,10 +51,11 @@ impl TraceHash {
     ///
     /// # Errors
     /// When the dump cannot be created.
-    pub fn new(level: Level, dump: Option<&Path>) -> io::Result<Self> {
+    pub fn new(level: Level, dump: Option<&Path>, reached: &Tally) -> io::Result<Self> {
         let dump = dump.map(File::create).transpose()?.map(BufWriter::new);
         let fingerprint = Fingerprint { hash: FNV_BASIS, events: 0 };
-        Ok(Self { state: Arc::new(Mutex::new(State { fingerprint, dump })), level })
+        let state = Arc::new(Mutex::new(State { fingerprint, dump }));
+        Ok(Self { state, level, reached: reached.clone() })
     }
 
     /// The hash so far; flushes the dump.
@@ -64,18 +75,29 @@ impl TraceHash {
 struct Fields<'a>(&'a mut String);
 
 impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let _ = write!(self.0, " {}={value:?}", field.name());
     }
 }
 
-impl Subscriber for TraceHash {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.level
+struct Counted<'a>(&'a Tally);
+
+impl Visit for Counted<'_> {
+    fn record_str(&mut self, _: &Field, state: &str) {
+        self.0.count(state);
     }
 
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+}
+
+impl Subscriber for TraceHash {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.level || metadata.target() == reached::TARGET
+    }
+
+    /// What nodes reach is told at the lowest level.
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::from_level(self.level))
+        Some(LevelFilter::TRACE)
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -92,6 +114,12 @@ impl Subscriber for TraceHash {
 
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
+        if metadata.target() == reached::TARGET {
+            event.record(&mut Counted(&self.reached));
+        }
+        if *metadata.level() > self.level {
+            return;
+        }
         let mut line = String::with_capacity(128);
         let now = turmoil::sim_elapsed();
         let _ = write!(line, "{now:?} {} {}", metadata.level(), metadata.target());
@@ -112,7 +140,7 @@ mod tests {
     use super::*;
 
     fn hash_of(offset: u64) -> Fingerprint {
-        let hash = TraceHash::new(Level::TRACE, None).unwrap();
+        let hash = TraceHash::new(Level::TRACE, None, &Tally::default()).unwrap();
         tracing::subscriber::with_default(hash.clone(), || tracing::info!(offset, "appended"));
         hash.fingerprint()
     }

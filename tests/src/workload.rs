@@ -1,4 +1,4 @@
-//! What clients do in every scenario: produce in bursts, follow and commit, and at the end read everything back. They write
+//! What clients do in every profile: produce in bursts, follow and commit, and at the end read everything back. They write
 //! down what they were told; nothing is judged here, and nothing breaks here.
 
 use std::collections::BTreeMap;

@@ -1,127 +1,196 @@
-//! Runs simulations. One seed of one scenario runs in this process; more of them, or all scenarios, run in processes of
-//! their own, as many at once as asked for. It exits with 0 when every promise held, 1 when one was broken, 2 when it was
-//! called wrongly, 3 when a node fell over, 4 when real time ran out.
+//! Runs simulations. One seed of one profile runs in this process; more of them run in processes of their own, as many at
+//! once as there are cores. It exits with 0 when every promise held, 1 when one was broken, 2 when it was called wrongly, 3
+//! when a node fell over, 4 when real time ran out.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Parser;
 use tracing::Level;
 use waymark_node::mutants;
 use waymark_tests::batch::Batch;
 use waymark_tests::cluster::Broken;
-use waymark_tests::det;
-use waymark_tests::scenario::{NODES, Scenario, Verdict, run};
+use waymark_tests::course::{Verdict, run};
+use waymark_tests::outcome::Outcome;
+use waymark_tests::plan::{Plan, STORM_SECONDS};
+use waymark_tests::profile::{NODES, Profile};
+use waymark_tests::storm::FaultClass;
 use waymark_tests::subject::Subject;
+use waymark_tests::tally::Tally;
 use waymark_tests::trace_hash::{Fingerprint, TraceHash};
 use waymark_tests::waymark::Waymark;
+use waymark_tests::{det, meta};
 
-const USAGE: &str = "sim [--scenario NAME] [--seed FIRST] [--seeds COUNT] [--jobs COUNT] [--plant BUG] [--level LEVEL] [--trace FILE]
+/// Seeds of a batch without a range, and without an end while there is time.
+const SEEDS: Range<u64> = 1..101;
+const UNTIL_TIME_ENDS: u64 = 1_000_000;
+/// Real time that a run may take, and more for each simulated second of a storm. A task that spins without awaiting stops
+/// simulated time for ever; only real time tells.
+const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE_PER_SECOND: Duration = Duration::from_secs(10);
 
-  --scenario NAME  calm, leader-partition, power-loss-all, birth or chaos; group-planned, group-coordinator-cut,
-                   group-coordinator-crash, group-members-lost, group-reset or group-chaos; all of them without it
-  --seed FIRST     the seed, or the first of several; 1 without it
-  --seeds COUNT    how many seeds from the first on; 1 without it
-  --jobs COUNT     processes at the same time; 1 without it
-  --plant BUG      runs with a planted bug, by its name in the code
-  --level LEVEL    one run: which events of all crates are hashed, error to trace; info without it, and trace takes four
-                   times as long
-  --trace FILE     one run: write them as well, to be read, or compared with another run by diff";
-/// A task that spins without awaiting stops simulated time for ever; only real time tells.
-const WATCHDOG: Duration = Duration::from_secs(300);
-
+/// Runs the real nodes and clients on a simulated network, disk and clock, under faults that follow from a seed, and checks
+/// what was promised. The same seed gives the same run.
+#[derive(Debug, Parser)]
 struct Arguments {
-    scenario: Option<Scenario>,
-    seed: u64,
-    seeds: u64,
-    jobs: usize,
-    plant: Option<&'static str>,
+    /// One run, in this process
+    #[arg(long, conflicts_with_all = ["seeds", "minutes"])]
+    seed: Option<u64>,
+    /// Runs of these seeds, the last one excluded, as 1..2001; 1..101 without it
+    #[arg(long, value_parser = seeds)]
+    seeds: Option<Range<u64>>,
+    /// No run begins after so many minutes; without a range, seeds from 1 on until then
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// A story by its name, `swarm` for storms of any faults, or `all`
+    #[arg(long, default_value = "swarm", value_parser = profiles)]
+    profile: Profiles,
+    /// How long a storm lasts, simulated seconds
+    #[arg(long, default_value_t = STORM_SECONDS, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Faults that a storm leaves out, by name or id
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<FaultClass>,
+    /// Runs with a planted bug, by its name in the code
+    #[arg(long)]
+    plant: Option<String>,
+    /// Plants every bug of the table in turn, and fails when one is not found
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "minutes", "plant"])]
+    mutants: bool,
+    /// Runs a seed twice, with every event hashed, and shows the first that differs
+    #[arg(long, conflicts_with_all = ["seeds", "minutes", "mutants"])]
+    twice: bool,
+    /// Processes at the same time; as many as there are cores without it
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Runs again what was done before with this build
+    #[arg(long)]
+    fresh: bool,
+    /// One run: which events of all crates are hashed, error to trace; trace takes four times as long
+    #[arg(long, default_value = "info")]
     level: Level,
+    /// One run: write its events as well, to be read, or compared with another run
+    #[arg(long)]
     trace: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone)]
+struct Profiles(Vec<Profile>);
+
+fn profiles(given: &str) -> Result<Profiles, String> {
+    match given {
+        "all" => Ok(Profiles(Profile::ALL.to_vec())),
+        one => Ok(Profiles(vec![one.parse()?])),
+    }
+}
+
+fn seeds(given: &str) -> Result<Range<u64>, String> {
+    let (from, to) = given.split_once("..").ok_or("a range is written as 1..2001")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
+    let range = number(from)?..number(to)?;
+    if range.is_empty() { Err(format!("{given} has no seeds")) } else { Ok(range) }
+}
+
 impl Arguments {
-    fn parse(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
-        let (seed, seeds, jobs) = (1, 1, 1);
-        let (plant, level, trace) = (None, Level::INFO, None);
-        let mut arguments = Self { scenario: None, seed, seeds, jobs, plant, level, trace };
-        while let Some(name) = given.next() {
-            let mut value = || given.next().ok_or_else(|| format!("{name} needs a value"));
-            let wrong = |error| format!("{name}: {error}");
-            match name.as_str() {
-                "--scenario" => arguments.scenario = Some(value()?.parse()?),
-                "--seed" => arguments.seed = value()?.parse().map_err(wrong)?,
-                "--seeds" => arguments.seeds = value()?.parse().map_err(wrong)?,
-                "--jobs" => arguments.jobs = value()?.parse().map_err(wrong)?,
-                // One name for the whole life of the process.
-                "--plant" => arguments.plant = Some(value()?.leak()),
-                "--level" => {
-                    arguments.level =
-                        value()?.parse().map_err(|error| format!("{name}: {error}"))?;
-                }
-                "--trace" => arguments.trace = Some(value()?.into()),
-                _ => return Err(format!("{name} is not known")),
-            }
+    fn plan(&self, profile: Profile, seed: u64) -> Plan {
+        // One name for the whole life of the process.
+        let plant = self.plant.clone().map(|name| &*name.leak());
+        let without: BTreeSet<FaultClass> = self.without.iter().copied().collect();
+        Plan { seconds: self.seconds, without, plant, ..Plan::new(profile, seed) }
+    }
+
+    fn jobs(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.unwrap_or_else(cores)
+    }
+
+    fn batch(&self) -> Batch {
+        let endless = || SEEDS.start..UNTIL_TIME_ENDS;
+        let usual = || if self.minutes.is_some() { endless() } else { SEEDS };
+        let seeds = self.seeds.clone().unwrap_or_else(usual);
+        let each = seeds.flat_map(|seed| self.profile.0.iter().map(move |it| self.plan(*it, seed)));
+        Batch {
+            plans: each.collect(),
+            jobs: self.jobs(),
+            at_most: self.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
+            resumes: !self.fresh,
         }
-        Ok(arguments)
     }
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            eprintln!("{error}\nusage: {USAGE}");
-            return ExitCode::from(2);
+    let arguments = Arguments::parse();
+    if arguments.mutants {
+        let all_found = waymark_tests::mutants::hunt_all(arguments.jobs());
+        return ExitCode::from(u8::from(!all_found));
+    }
+    match (arguments.seed, arguments.profile.0.as_slice()) {
+        (seed, [profile]) if arguments.twice => {
+            let plan = arguments.plan(*profile, seed.unwrap_or(SEEDS.start));
+            ExitCode::from(u8::from(!meta::repeats(&plan)))
         }
-    };
-    let Arguments { seed: first, seeds, jobs, plant, .. } = arguments;
-    match arguments.scenario {
-        Some(scenario) if seeds == 1 => run_here(arguments, scenario),
-        scenario => {
-            let scenarios = scenario.map_or_else(|| Scenario::ALL.to_vec(), |one| vec![one]);
-            let held = Batch { scenarios, first, seeds, jobs, plant }.run();
-            ExitCode::from(u8::from(!held))
+        (Some(seed), [profile]) => run_here(&arguments, arguments.plan(*profile, seed)),
+        (Some(seed), _) => {
+            let batch = Arguments { seeds: Some(seed..seed + 1), ..arguments }.batch();
+            ExitCode::from(u8::from(!batch.run()))
         }
+        (None, _) => ExitCode::from(u8::from(!arguments.batch().run())),
     }
 }
 
-fn run_here(arguments: Arguments, scenario: Scenario) -> ExitCode {
+fn run_here(arguments: &Arguments, plan: Plan) -> ExitCode {
     det::count_panics();
-    watch();
-    let _planted = arguments.plant.map(mutants::plant);
-    match det::run(arguments.seed, move || simulate(&arguments, scenario)) {
+    watch(PATIENCE + PATIENCE_PER_SECOND * u32::try_from(plan.seconds).unwrap_or(u32::MAX));
+    let _planted = plan.plant.map(mutants::plant);
+    let (level, trace, tally) = (arguments.level, arguments.trace.clone(), Tally::default());
+    let (seed, counted) = (plan.seed, tally.clone());
+    let simulated = det::run(seed, move || simulate(&plan, (level, trace), &counted));
+    let mut outcome = Outcome { counts: tally.counts(), ..Outcome::default() };
+    let code = match simulated {
         Err(broken) => {
             println!("broken: {broken}");
-            ExitCode::from(3)
+            outcome.broken = Some(broken.to_string());
+            3
         }
         Ok((verdict, fingerprint)) => {
-            println!("fingerprint {:016x} of {} events", fingerprint.hash, fingerprint.events);
+            println!("fingerprint {fingerprint}");
             println!("{} acknowledged in {:?} simulated", verdict.acknowledged, verdict.elapsed);
             verdict.violations.iter().for_each(|violation| println!("violated {violation}"));
-            ExitCode::from(u8::from(!verdict.violations.is_empty()))
+            outcome.fingerprint = fingerprint.to_string();
+            outcome.acknowledged = verdict.acknowledged as u64;
+            outcome.simulated_ms = u64::try_from(verdict.elapsed.as_millis()).unwrap_or(u64::MAX);
+            outcome.violations = verdict.violations.iter().map(ToString::to_string).collect();
+            u8::from(!verdict.violations.is_empty())
         }
-    }
+    };
+    println!("{}", outcome.line());
+    ExitCode::from(code)
 }
 
-fn simulate(arguments: &Arguments, scenario: Scenario) -> Result<(Verdict, Fingerprint), Broken> {
-    let hash = TraceHash::new(arguments.level, arguments.trace.as_deref());
+fn simulate(
+    plan: &Plan,
+    (level, trace): (Level, Option<PathBuf>),
+    tally: &Tally,
+) -> Result<(Verdict, Fingerprint), Broken> {
+    let hash = TraceHash::new(level, trace.as_deref(), tally);
     let hash = hash.map_err(|error| Broken(format!("the trace cannot be written: {error}")))?;
-    let subject: Arc<dyn Subject> = Arc::new(Waymark::new(NODES, arguments.seed));
-    let verdict =
-        tracing::subscriber::with_default(hash.clone(), || run(scenario, &subject, arguments.seed));
+    let subject: Arc<dyn Subject> = Arc::new(Waymark::new(NODES, plan.seed));
+    let verdict = tracing::subscriber::with_default(hash.clone(), || run(plan, &subject, tally));
     // Also of a run that broke: the trace is written up to there.
     let fingerprint = hash.fingerprint();
     Ok((verdict?, fingerprint))
 }
 
 #[allow(clippy::disallowed_methods, reason = "real time, on a real thread, beside the simulation")]
-fn watch() {
-    std::thread::spawn(|| {
-        std::thread::sleep(WATCHDOG);
+fn watch(patience: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(patience);
         eprintln!(
-            "no end after {WATCHDOG:?} of real time: a task spins without awaiting, or a lock is held twice"
+            "no end after {patience:?} of real time: a task spins without awaiting, or a lock is held twice"
         );
         std::process::exit(4);
     });

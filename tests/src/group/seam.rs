@@ -1,4 +1,4 @@
-//! What a scenario of groups needs of the cluster under test: members, and an operator. The seam between the harness and the
+//! What a profile of groups needs of the cluster under test: members, and an operator. The seam between the harness and the
 //! product's client; it knows nothing of faults, and judges nothing.
 
 use std::fmt::Debug;

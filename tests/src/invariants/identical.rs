@@ -1,5 +1,5 @@
 //! G7: after faults stop, all replicas of a partition hold the same bytes. That they come to hold everything in time is the
-//! scenario's business, which waits for it.
+//! profile's business, which waits for it.
 
 use crate::history::Event;
 

@@ -23,7 +23,7 @@ const GROUP: &str = "followers";
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// One operation with its retries.
 const OPERATION: Duration = Duration::from_secs(5);
-/// Longer than any outage of a scenario, so that records ride it out.
+/// Longer than any outage of a profile, so that records ride it out.
 const DELIVERY: Duration = Duration::from_secs(15);
 /// How long a follower waits for the next record.
 pub(super) const POLL: Duration = Duration::from_millis(200);

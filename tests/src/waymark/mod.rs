@@ -52,7 +52,7 @@ struct Machine {
     disk: SimDisk,
     sync_latency: Range<Duration>,
     clock: SimClock,
-    /// Its syncs fail, so that its node has to stop (S4).
+    /// Its disk fails, so that its node has to stop (S4).
     doomed: AtomicBool,
     /// Set by each start, taken by each power cut: nothing of a dead node may be kept alive.
     replicas: Mutex<Option<Consensus>>,
@@ -63,7 +63,7 @@ impl Machine {
         let disk = SimDisk::new(random.random());
         let slowest = Duration::from_micros(random.random_range(1_000..25_000));
         let sync_latency = Duration::from_micros(200)..slowest;
-        let clock = SimClock { ahead_ms: random.random_range(-CLOCK_ERROR_MS..=CLOCK_ERROR_MS) };
+        let clock = SimClock::wrong_by(random.random_range(-CLOCK_ERROR_MS..=CLOCK_ERROR_MS));
         let (doomed, replicas) = (AtomicBool::new(false), Mutex::default());
         let machine = Self { disk, sync_latency, clock, doomed, replicas };
         machine.set_disk(DiskCondition::Healthy);
@@ -73,10 +73,12 @@ impl Machine {
     fn set_disk(&self, condition: DiskCondition) {
         let sync_latency = self.sync_latency.clone();
         let healthy = Faults { sync_latency, ..Faults::default() };
-        self.doomed.store(condition == DiskCondition::SyncsFail, Ordering::SeqCst);
+        let fails = matches!(condition, DiskCondition::SyncsFail | DiskCondition::WritesFail);
+        self.doomed.store(fails, Ordering::SeqCst);
         self.disk.set_faults(match condition {
             DiskCondition::Healthy => healthy,
             DiskCondition::Slow => Faults { sync_latency: SLOW, ..healthy },
+            DiskCondition::WritesFail => Faults { write_errors: 1.0, ..healthy },
             DiskCondition::SyncsFail => Faults { sync_errors: 1.0, ..healthy },
         });
     }
@@ -148,7 +150,7 @@ impl Subject for Waymark {
         let config = settings::of(&seat, self.seed);
         Box::pin(async move {
             let env = Env {
-                clock: Arc::new(machine.clock),
+                clock: Arc::new(machine.clock.clone()),
                 random: Arc::new(Random::seeded(seat.seed)),
                 disk: Arc::new(machine.disk.attach()),
                 tables: Arc::new(MemoryTables::default()),
@@ -205,5 +207,9 @@ impl Subject for Waymark {
 
     fn set_disk(&self, node: u32, condition: DiskCondition) {
         self.machine(node).set_disk(condition);
+    }
+
+    fn shift_clock(&self, node: u32, by_ms: i64) {
+        self.machine(node).clock.shift(by_ms);
     }
 }

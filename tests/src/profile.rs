@@ -1,4 +1,4 @@
-//! The stories that a cluster is put through: load, faults, healing, and reading everything back. A scenario decides which
+//! The stories that a cluster is put through: load, faults, healing, and reading everything back. A profile decides which
 //! faults happen and when; what was promised is the oracle's business. To add one: a variant, its name, its faults.
 
 use std::fmt;
@@ -8,18 +8,16 @@ use std::time::Duration;
 
 use crate::cluster::{Broken, Cluster};
 use crate::faults::Fault;
-use crate::group::{Story, Tale};
+use crate::group::Story;
 use crate::history::History;
-use crate::oracle::{Violation, judge};
 use crate::subject::Subject;
-use crate::workload::{Load, Pace, Preparation, settle};
 
 /// Nodes of every simulated cluster.
 pub const NODES: u32 = 3;
 
 /// A story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scenario {
+pub enum Profile {
     /// No fault at all: what breaks here is broken.
     Calm,
     /// The leader of a partition is cut off under load, and joined again.
@@ -42,11 +40,13 @@ pub enum Scenario {
     GroupReset,
     /// Members join, leave, die and are cut off while any faults happen to nodes.
     GroupChaos,
+    /// Faults of several classes at once, drawn by the seed, for as long as the plan says.
+    Swarm,
 }
 
-impl Scenario {
-    /// Every scenario.
-    pub const ALL: [Self; 11] = [
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 12] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
@@ -58,6 +58,7 @@ impl Scenario {
         Self::GroupMembersLost,
         Self::GroupReset,
         Self::GroupChaos,
+        Self::Swarm,
     ];
 
     /// As it is called on the command line.
@@ -75,15 +76,19 @@ impl Scenario {
             Self::GroupMembersLost => "group-members-lost",
             Self::GroupReset => "group-reset",
             Self::GroupChaos => "group-chaos",
+            Self::Swarm => "swarm",
         }
     }
 
     /// What happens to a group, where the story is about one.
-    fn of_a_group(self) -> Option<Story> {
+    pub(crate) fn of_a_group(self) -> Option<Story> {
         match self {
-            Self::Calm | Self::LeaderPartition | Self::PowerLossAll | Self::Birth | Self::Chaos => {
-                None
-            }
+            Self::Calm
+            | Self::LeaderPartition
+            | Self::PowerLossAll
+            | Self::Birth
+            | Self::Chaos
+            | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
             Self::GroupCoordinatorCrash => Some(Story::CoordinatorCrash),
@@ -94,9 +99,10 @@ impl Scenario {
     }
 
     /// What happens before the load begins, and under load.
-    fn faults(self) -> (Series, Series) {
+    pub(crate) fn faults(self) -> (Series, Series) {
         match self {
             Self::Calm
+            | Self::Swarm
             | Self::GroupPlanned
             | Self::GroupCoordinatorCut
             | Self::GroupCoordinatorCrash
@@ -124,7 +130,7 @@ impl Scenario {
 }
 
 /// Faults in a row, each one drawn.
-struct Series {
+pub(crate) struct Series {
     count: u32,
     faults: &'static [Fault],
     /// Between two of them, milliseconds.
@@ -134,7 +140,8 @@ struct Series {
 const NONE: Series = Series { count: 0, faults: &[], longest_pause_ms: 1 };
 
 impl Series {
-    fn strike(
+    /// Strikes one after the other.
+    pub(crate) fn strike(
         &self,
         cluster: &mut Cluster,
         subject: &Arc<dyn Subject>,
@@ -150,60 +157,18 @@ impl Series {
     }
 }
 
-impl fmt::Display for Scenario {
+impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Scenario {
+impl FromStr for Profile {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
         let all = Self::ALL.map(Self::name).join(", ");
-        let found = Self::ALL.into_iter().find(|scenario| scenario.name() == name);
-        found.ok_or_else(|| format!("no scenario {name:?}; there are {all}"))
+        let found = Self::ALL.into_iter().find(|profile| profile.name() == name);
+        found.ok_or_else(|| format!("no profile {name:?}; there are {all}"))
     }
-}
-
-/// What a run came to.
-#[derive(Debug)]
-pub struct Verdict {
-    /// Appends acknowledged: a run without any proves nothing.
-    pub acknowledged: usize,
-    /// Promises broken.
-    pub violations: Vec<Violation>,
-    /// Simulated time.
-    pub elapsed: Duration,
-}
-
-/// Runs a scenario on a subject. Call it inside [`crate::det::run`].
-///
-/// # Errors
-/// When a node fell over, or the cluster did not serve again after the faults.
-pub fn run(scenario: Scenario, subject: &Arc<dyn Subject>, seed: u64) -> Result<Verdict, Broken> {
-    let mut cluster = Cluster::start(Arc::clone(subject), NODES, seed);
-    let history = History::default();
-    let (before, under_load) = scenario.faults();
-    let preparation = Preparation::start(&mut cluster, subject);
-    before.strike(&mut cluster, subject, &history)?;
-    preparation.finish(&mut cluster)?;
-    let story = scenario.of_a_group();
-    let pace = if story.is_some() { Pace::STEADY } else { Pace::BUSY };
-    let load = Load::start(&mut cluster, subject, &history, pace);
-    cluster.run_for(Duration::from_secs(1))?;
-    let mut tale = None;
-    if let Some(story) = story {
-        tale.insert(Tale::begin(&mut cluster, subject, &history)?).tell(&mut cluster, story)?;
-    }
-    under_load.strike(&mut cluster, subject, &history)?;
-    cluster.run_for(Duration::from_secs(2))?;
-    load.stop(&mut cluster)?;
-    settle(&mut cluster, subject, &history)?;
-    let reached = tale.map_or(Ok(true), |tale| tale.end(&mut cluster))?;
-    let violations = judge(&history.snapshot());
-    if !reached && violations.is_empty() {
-        return Err(Broken("the group does not come to the end of what it reads".to_owned()));
-    }
-    Ok(Verdict { acknowledged: history.acknowledged(), violations, elapsed: cluster.elapsed() })
 }

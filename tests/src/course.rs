@@ -1,0 +1,99 @@
+//! The course of a run: birth, load, faults, calm, and reading everything back. Which faults happen is the profile's business,
+//! what was promised is the oracle's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::{Broken, Cluster};
+use crate::group::Tale;
+use crate::history::History;
+use crate::oracle::{Violation, judge};
+use crate::plan::Plan;
+use crate::profile::{NODES, Profile};
+use crate::storm::{CALM_WITHIN, Storm};
+use crate::subject::Subject;
+use crate::tally::Tally;
+use crate::workload::{Load, Pace, Preparation, settle};
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Appends acknowledged: a run without any proves nothing.
+    pub acknowledged: usize,
+    /// Promises broken.
+    pub violations: Vec<Violation>,
+    /// Simulated time.
+    pub elapsed: Duration,
+}
+
+/// Runs a plan on a subject. Call it inside [`crate::det::run`].
+///
+/// # Errors
+/// When a node fell over, or the cluster did not serve again after the faults.
+pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Verdict, Broken> {
+    let profile = plan.profile;
+    let mut cluster = Cluster::start(Arc::clone(subject), NODES, plan.seed);
+    let history = History::default();
+    let (before, under_load) = profile.faults();
+    let preparation = Preparation::start(&mut cluster, subject);
+    before.strike(&mut cluster, subject, &history)?;
+    preparation.finish(&mut cluster)?;
+    let story = profile.of_a_group();
+    let pace = if story.is_some() { Pace::STEADY } else { Pace::BUSY };
+    let load = Load::start(&mut cluster, subject, &history, pace);
+    cluster.run_for(Duration::from_secs(1))?;
+    let mut tale = None;
+    if let Some(story) = story {
+        tale.insert(Tale::begin(&mut cluster, subject, &history)?).tell(&mut cluster, story)?;
+    }
+    under_load.strike(&mut cluster, subject, &history)?;
+    if profile == Profile::Swarm {
+        storm(plan, &mut cluster, subject, (&history, tally))?;
+    }
+    cluster.run_for(Duration::from_secs(2))?;
+    load.stop(&mut cluster)?;
+    settle(&mut cluster, subject, &history)?;
+    let reached = tale.map_or(Ok(true), |tale| tale.end(&mut cluster))?;
+    let violations = judge(&history.snapshot());
+    if !reached && violations.is_empty() {
+        return Err(Broken("the group does not come to the end of what it reads".to_owned()));
+    }
+    Ok(Verdict { acknowledged: history.acknowledged(), violations, elapsed: cluster.elapsed() })
+}
+
+/// Faults of several classes at once; then, with a minority still frozen, everything must be served.
+fn storm(
+    plan: &Plan,
+    cluster: &mut Cluster,
+    subject: &Arc<dyn Subject>,
+    (history, tally): (&History, &Tally),
+) -> Result<(), Broken> {
+    let seen = (history, tally);
+    let mut storm = Storm::new(plan.seed, &plan.without, subject, seen, cluster.elapsed());
+    storm.rage(cluster, Duration::from_secs(plan.seconds))?;
+    let frozen = storm.abate(cluster);
+    served_again(cluster, subject, history, frozen)?;
+    storm.pass(cluster);
+    Ok(())
+}
+
+/// Every partition takes records again soon, though one node does not take part.
+fn served_again(
+    cluster: &mut Cluster,
+    subject: &Arc<dyn Subject>,
+    history: &History,
+    frozen: Option<u32>,
+) -> Result<(), Broken> {
+    let before = history.last_acknowledged();
+    let all = subject.partitions();
+    let is_served =
+        |partition: &u32| history.last_acknowledged().get(partition) != before.get(partition);
+    let served = || (0..all).filter(is_served).count() == all as usize;
+    if cluster.run_until(CALM_WITHIN, served)? {
+        return Ok(());
+    }
+    let left: Vec<u32> = (0..all).filter(|partition| !is_served(partition)).collect();
+    Err(Broken(format!(
+        "{CALM_WITHIN:?} after the storm, with node {frozen:?} frozen, partitions {left:?} take no records"
+    )))
+}

@@ -1,0 +1,89 @@
+//! Owns the notes of runs that are done, so that an interrupted batch goes on where it was: a line for each run, in a file
+//! for each build of the simulation. A build that differs has to run everything again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+use crate::binary;
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+
+/// Runs that are done.
+#[derive(Debug)]
+pub struct Done {
+    /// By the arguments of the run.
+    before: BTreeMap<String, Outcome>,
+    notes: Option<Mutex<File>>,
+}
+
+impl Done {
+    /// Of this build. Without a place to write, nothing is remembered.
+    #[must_use]
+    pub fn open() -> Self {
+        Self::at(&notes_of_this_build())
+    }
+
+    fn at(path: &Path) -> Self {
+        let before = fs::read_to_string(path).unwrap_or_default();
+        let before = before.lines().filter_map(one).collect();
+        if let Some(folder) = path.parent() {
+            // Whether it is there shows when the file is opened.
+            let _ = fs::create_dir_all(folder);
+        }
+        let notes = OpenOptions::new().create(true).append(true).open(path);
+        Self { before, notes: notes.ok().map(Mutex::new) }
+    }
+
+    /// What a run came to that is done.
+    #[must_use]
+    pub fn outcome_of(&self, plan: &Plan) -> Option<Outcome> {
+        self.before.get(&plan.arguments().join(" ")).cloned()
+    }
+
+    /// A run is done. One that failed is run again next time.
+    pub fn note(&self, plan: &Plan, outcome: &Outcome) {
+        let Some(notes) = self.notes.as_ref().filter(|_| outcome.held()) else { return };
+        let line = json!({ "plan": plan.arguments().join(" "), "outcome": outcome.to_json() });
+        let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is not noted is run again.
+        let _ = writeln!(notes, "{line}");
+    }
+}
+
+fn one(line: &str) -> Option<(String, Outcome)> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    Some((value["plan"].as_str()?.to_owned(), Outcome::from_json(&value["outcome"])?))
+}
+
+/// Beside the binary, named by what is in it.
+fn notes_of_this_build() -> PathBuf {
+    let binary = binary::path("sim");
+    let sum = fs::read(&binary).map_or(0, |bytes| crc32c::crc32c(&bytes));
+    binary.with_file_name("sim-runs").join(format!("{sum:08x}.jsonl"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Profile;
+
+    #[test]
+    fn a_run_that_held_is_remembered_and_one_that_failed_is_run_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs/notes.jsonl");
+        let (held, failed) = (Plan::new(Profile::Calm, 1), Plan::new(Profile::Calm, 2));
+        let outcome = Outcome { acknowledged: 9, ..Outcome::default() };
+        let broken = Outcome { broken: Some("a panic".to_owned()), ..Outcome::default() };
+        let done = Done::at(&path);
+        done.note(&held, &outcome);
+        done.note(&failed, &broken);
+        let done = Done::at(&path);
+        assert_eq!(done.outcome_of(&held), Some(outcome));
+        assert_eq!(done.outcome_of(&failed), None);
+    }
+}

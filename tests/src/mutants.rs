@@ -1,0 +1,113 @@
+//! The planted bugs that whole clusters show: where each shows, as what, and how many seeds it may take. A suite that lets
+//! one of them live would not notice such a bug made by mistake. Bugs that only smaller tests can see are listed there.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::plan::Plan;
+use crate::process::Simulation;
+use crate::profile::Profile;
+
+/// A bug that is planted by name.
+#[derive(Debug)]
+pub struct Mutant {
+    /// As in `mutants::active`.
+    pub name: &'static str,
+    /// Where it shows.
+    pub profile: Profile,
+    /// The promise that it breaks; `G4` stands for G4b and so on, too. `broken`: a node falls over, or nothing is served.
+    pub breaks: &'static str,
+    /// A seed that is known to show it, tried first.
+    pub first_seed: u64,
+}
+
+/// A planted bug must be found within so many seeds.
+pub const FOUND_WITHIN: u64 = 6;
+
+/// Every one of them.
+pub const TABLE: &[Mutant] = &[
+    mutant("ack-before-fsync", Profile::PowerLossAll, "G1", 1),
+    mutant("dup-appends", Profile::Chaos, "G3b", 1),
+    mutant("commit-of-an-old-generation", Profile::GroupReset, "G4", 1),
+    mutant("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
+    mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
+];
+
+const fn mutant(
+    name: &'static str,
+    profile: Profile,
+    breaks: &'static str,
+    first_seed: u64,
+) -> Mutant {
+    Mutant { name, profile, breaks, first_seed }
+}
+
+/// How a bug was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Seeds that it took.
+    pub seeds: u64,
+    /// What it broke.
+    pub breaks: String,
+}
+
+impl Mutant {
+    /// Runs seeds until the bug shows as what it should.
+    #[must_use]
+    pub fn hunt(&self) -> Option<Found> {
+        (0..FOUND_WITHIN).find_map(|turn| {
+            let seed = self.first_seed + turn;
+            let plan = Plan { plant: Some(self.name), ..Plan::new(self.profile, seed) };
+            let outcome = Simulation::new(plan).run().outcome;
+            let broken = outcome.broken.iter().map(|_| "broken");
+            let ids = outcome.violations.iter().map(|it| crate::outcome::id_of(it));
+            let shows = ids.chain(broken).find(|id| id.starts_with(self.breaks))?.to_owned();
+            Some(Found { seeds: turn + 1, breaks: shows })
+        })
+    }
+}
+
+/// Hunts all of them, so many at a time, and prints a line for each. Returns whether each was found.
+#[must_use]
+pub fn hunt_all(jobs: usize) -> bool {
+    let (next, living) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    println!("planted bug                        profile                  breaks   found");
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(mutant) = TABLE.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let found = mutant.hunt();
+                    println!("{}", line(mutant, found.as_ref()));
+                    if found.is_none() {
+                        living.lock().unwrap_or_else(PoisonError::into_inner).push(mutant.name);
+                    }
+                }
+            });
+        }
+    });
+    let living = living.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{} of {} found", TABLE.len() - living.len(), TABLE.len());
+    if !living.is_empty() {
+        println!("alive after {FOUND_WITHIN} seeds: {}", living.join(", "));
+    }
+    living.is_empty()
+}
+
+fn line(mutant: &Mutant, found: Option<&Found>) -> String {
+    let told = found.map_or_else(
+        || format!("not within {FOUND_WITHIN} seeds"),
+        |found| format!("as {} after {} seeds", found.breaks, found.seeds),
+    );
+    let Mutant { name, profile, breaks, .. } = mutant;
+    format!("{name:<34} {:<24} {breaks:<8} {told}", profile.name())
+}
+
+/// The bug of this name.
+///
+/// # Panics
+/// When there is none in the table.
+#[must_use]
+pub fn named(name: &str) -> &'static Mutant {
+    TABLE.iter().find(|mutant| mutant.name == name).expect("a bug of the table")
+}

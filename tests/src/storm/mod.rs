@@ -1,0 +1,163 @@
+//! A storm: faults of several classes at the same time, each class on its own schedule. Which classes a seed draws, and how
+//! often each strikes, is its weather. A class that is left out changes nothing in the schedules of the others, so that a
+//! failing run can be made smaller. Never judges.
+
+mod classes;
+mod deeds;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+pub use classes::FaultClass;
+
+use self::deeds::{Deed, World};
+use crate::cluster::{Broken, Cluster};
+use crate::history::History;
+use crate::subject::Subject;
+use crate::tally::Tally;
+
+/// How often a seed draws a class.
+const DRAWN: f64 = 0.45;
+/// Between two faults of a class on average, milliseconds: from a class that rages to one that hardly strikes.
+const PAUSES_MS: [u64; 4] = [700, 2_000, 6_000, 15_000];
+/// After the storm, while a minority is still frozen, everything must be served again within this.
+pub(crate) const CALM_WITHIN: Duration = Duration::from_secs(10);
+
+/// The classes that strike in a run, and how long they pause on average, milliseconds.
+#[must_use]
+pub fn weather(seed: u64) -> Vec<(FaultClass, u64)> {
+    let mut random = SmallRng::seed_from_u64(seed ^ 0x5707_0000);
+    let mut drawn = Vec::new();
+    for class in FaultClass::all() {
+        // Drawn for every class, so that one more class leaves the others as they are.
+        let (strikes, pause) = (random.random_bool(DRAWN), random.random_range(0..PAUSES_MS.len()));
+        if strikes {
+            drawn.push((class, PAUSES_MS[pause]));
+        }
+    }
+    if drawn.is_empty() {
+        drawn.push((FaultClass::Crash, PAUSES_MS[1]));
+    }
+    drawn
+}
+
+/// One class at work.
+struct Actor {
+    class: FaultClass,
+    pause_ms: u64,
+    random: SmallRng,
+    /// When it strikes next, in simulated time.
+    next: Duration,
+}
+
+impl Actor {
+    fn new(seed: u64, (class, pause_ms): (FaultClass, u64), now: Duration) -> Self {
+        let own = (class as u64 + 1) << 32;
+        let mut actor =
+            Self { class, pause_ms, random: SmallRng::seed_from_u64(seed ^ own), next: now };
+        actor.rest();
+        actor
+    }
+
+    /// Until its next fault: as likely short as long, twice the average at most.
+    fn rest(&mut self) {
+        self.next += Duration::from_millis(self.random.random_range(1..2 * self.pause_ms));
+    }
+
+    fn lasts(&mut self) -> Duration {
+        let (shortest, longest) = self.class.lasts();
+        Duration::from_millis(self.random.random_range(shortest..=longest))
+    }
+}
+
+/// A fault under way.
+struct Active {
+    until: Duration,
+    deed: Deed,
+}
+
+/// A storm over one cluster.
+pub(crate) struct Storm {
+    actors: Vec<Actor>,
+    active: Vec<Active>,
+    world: World,
+    tally: Tally,
+}
+
+impl Storm {
+    pub(crate) fn new(
+        seed: u64,
+        without: &BTreeSet<FaultClass>,
+        subject: &Arc<dyn Subject>,
+        (history, tally): (&History, &Tally),
+        now: Duration,
+    ) -> Self {
+        let weather = weather(seed).into_iter().filter(|(class, _)| !without.contains(class));
+        let actors = weather.map(|drawn| Actor::new(seed, drawn, now)).collect();
+        let world = World::new(Arc::clone(subject), history.clone());
+        Self { actors, active: Vec::new(), world, tally: tally.clone() }
+    }
+
+    /// Rages for so long. What has begun goes on after it.
+    pub(crate) fn rage(&mut self, cluster: &mut Cluster, time: Duration) -> Result<(), Broken> {
+        let end = cluster.elapsed() + time;
+        while cluster.elapsed() < end {
+            let next = self.actors.iter().map(|actor| actor.next);
+            let over = self.active.iter().map(|active| active.until);
+            let wake = next.chain(over).fold(end, Duration::min);
+            cluster.run_for(wake.saturating_sub(cluster.elapsed()))?;
+            self.end_those_due(cluster, cluster.elapsed());
+            self.begin_those_due(cluster, end);
+        }
+        Ok(())
+    }
+
+    fn begin_those_due(&mut self, cluster: &mut Cluster, end: Duration) {
+        let now = cluster.elapsed();
+        for actor in &mut self.actors {
+            if actor.next > now || now >= end {
+                continue;
+            }
+            let until = now + actor.lasts();
+            let deed = self.world.strike(actor.class, cluster, &mut actor.random);
+            // A class that finds nobody to strike tries again later.
+            if let Some(deed) = deed {
+                tracing::info!(class = %actor.class, ?deed, "fault");
+                self.tally.count(actor.class.name());
+                self.active.push(Active { until, deed });
+            }
+            actor.rest();
+        }
+    }
+
+    fn end_those_due(&mut self, cluster: &mut Cluster, now: Duration) {
+        while let Some(due) = self.active.iter().position(|active| active.until <= now) {
+            let Active { deed, .. } = self.active.remove(due);
+            tracing::info!(?deed, "over");
+            if let Some((later, deed)) = self.world.end(deed, cluster) {
+                self.active.push(Active { until: now + later, deed });
+            }
+        }
+    }
+
+    /// Ends every fault but one: a minority of the nodes is frozen in what it has come to, or cut off if it is well. Returns
+    /// which one.
+    pub(crate) fn abate(&mut self, cluster: &mut Cluster) -> Option<u32> {
+        for active in std::mem::take(&mut self.active) {
+            let mut left = Some(active.deed);
+            while let Some(deed) = left {
+                left = self.world.end(deed, cluster).map(|(_, deed)| deed);
+            }
+        }
+        self.world.freeze(cluster)
+    }
+
+    /// Ends what is left.
+    pub(crate) fn pass(&mut self, cluster: &mut Cluster) {
+        self.world.thaw(cluster);
+    }
+}
