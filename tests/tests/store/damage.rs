@@ -99,6 +99,23 @@ fn a_segment_that_is_shorter_than_its_checkpoint_says_refuses_to_start() {
 }
 
 #[test]
+fn a_segment_that_is_missing_refuses_to_start_and_is_still_missing_afterwards() {
+    let _sound = mutants::seclude();
+    simulated(async {
+        let disk = SimDisk::new(1);
+        drop(stored(&disk).await);
+        let missing = segments(&disk)[1].clone();
+        disk.attach().remove(&missing).await.unwrap();
+        let Err(StoreError::Damaged { path, offset: 0, what }) = open(&disk).await else {
+            panic!("a missing segment was believed")
+        };
+        assert_eq!(path, missing);
+        assert!(what.contains("missing"), "{what}");
+        assert!(!segments(&disk).contains(&missing), "what is missing was made");
+    });
+}
+
+#[test]
 fn a_damaged_checkpoint_refuses_to_start() {
     let _sound = mutants::seclude();
     simulated(async {

@@ -1,6 +1,7 @@
 //! Owns the order of a checkpoint (S6), what a restart believes (S5), and when files go (S7). Never decides when.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -121,14 +122,26 @@ impl Replica {
 
     async fn cut_file(&self, at: TopicPartition, extent: &FileExtent) -> Result<(), StoreError> {
         let path = self.path(at, extent.base);
-        let file = self.shelf.disk.open(&path, OpenMode::Write).await.map_err(io_error(&path))?;
+        let disk = &self.shelf.disk;
+        let damaged = |offset: u64, found: &str| {
+            let what = format!("the checkpoint names {} bytes, {found}", extent.bytes);
+            Err(StoreError::Damaged { path: path.clone(), offset, what })
+        };
+        // To read: a file that is missing must not be there afterwards, or nobody can tell that it was.
+        let file = match disk.open(&path, OpenMode::Read).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return damaged(0, "the file is missing");
+            }
+            file => file.map_err(io_error(&path))?,
+        };
         let len = file.len().await.map_err(io_error(&path))?;
         if len < extent.bytes {
-            let what = format!("the checkpoint names {} bytes", extent.bytes);
-            return Err(StoreError::Damaged { path, offset: len, what });
+            return damaged(len, "the file is shorter");
         }
         if len > extent.bytes && !mutants::active("trust-above-checkpoint") {
-            file.set_len(extent.bytes).await.map_err(io_error(&path))?;
+            let cut =
+                async { disk.open(&path, OpenMode::Write).await?.set_len(extent.bytes).await };
+            cut.await.map_err(io_error(&path))?;
         }
         Ok(())
     }
