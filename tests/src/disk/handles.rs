@@ -13,11 +13,12 @@ use super::{NameChange, Node, SimDisk, os_error, parent, set_names};
 #[async_trait]
 impl Disk for SimDisk {
     async fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.call()?;
+        let reads = mode == OpenMode::Read;
+        let mut state = if reads { self.call()? } else { self.call_to_change()? };
         let number = match state.names.get(path) {
             Some(Node::File(number)) => *number,
             Some(Node::Folder) => return Err(io::ErrorKind::IsADirectory.into()),
-            None if mode == OpenMode::Read => return Err(io::ErrorKind::NotFound.into()),
+            None if reads => return Err(io::ErrorKind::NotFound.into()),
             None => {
                 let folder = parent(path);
                 if !folder.is_empty() && state.names.get(folder) != Some(&Node::Folder) {
@@ -41,6 +42,12 @@ impl Disk for SimDisk {
 
     async fn create_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.call()?;
+        if state.names.get(dir) == Some(&Node::Folder) {
+            return Ok(());
+        }
+        if state.faults.read_only {
+            return Err(os_error(libc::EROFS));
+        }
         let ends = dir.match_indices('/').map(|(at, _)| at).chain([dir.len()]);
         for end in ends {
             let path = &dir[..end];
@@ -52,7 +59,7 @@ impl Disk for SimDisk {
     }
 
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.call()?;
+        let mut state = self.call_to_change()?;
         let prefix = format!("{from}/");
         let moved = |path: &String| path == from || path.starts_with(&prefix);
         let mut step = NameChange::new();
@@ -68,7 +75,7 @@ impl Disk for SimDisk {
     }
 
     async fn remove(&self, path: &str) -> io::Result<()> {
-        let mut state = self.call()?;
+        let mut state = self.call_to_change()?;
         let Some(Node::File(number)) = state.names.get(path).copied() else {
             return Err(io::ErrorKind::NotFound.into());
         };
@@ -78,7 +85,7 @@ impl Disk for SimDisk {
     }
 
     async fn remove_dir(&self, dir: &str) -> io::Result<()> {
-        let mut state = self.call()?;
+        let mut state = self.call_to_change()?;
         let prefix = format!("{dir}/");
         let inside = |path: &&String| *path == dir || path.starts_with(&prefix);
         let gone: Vec<String> = state.names.keys().filter(inside).cloned().collect();

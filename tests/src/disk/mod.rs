@@ -47,6 +47,8 @@ pub struct Faults {
     pub sync_errors: f64,
     /// How often a sync says yes and does nothing, 0 to 1.
     pub sync_lies: f64,
+    /// Nothing may be changed, and nothing opened to change it.
+    pub read_only: bool,
     /// Bytes that all files may have together.
     pub capacity: Option<u64>,
     /// How long a sync takes, in simulated time.
@@ -207,6 +209,12 @@ impl SimDisk {
         files.collect()
     }
 
+    /// As `call`, for what changes names.
+    fn call_to_change(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.call()?;
+        if state.faults.read_only { Err(os_error(libc::EROFS)) } else { Ok(state) }
+    }
+
     /// The state, if this handle's power is still on. Every call comes through here once.
     fn call(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
@@ -295,6 +303,9 @@ impl State {
     }
 
     fn change(&mut self, number: u64, path: &str, change: Change) -> io::Result<()> {
+        if self.faults.read_only {
+            return Err(os_error(libc::EROFS));
+        }
         let chance = self.faults.write_errors;
         if self.strikes(chance, path) {
             return Err(os_error(libc::EIO));
