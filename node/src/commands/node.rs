@@ -1,5 +1,6 @@
 //! `waymark node`: one node, until it is asked to stop. Owns what comes before and after the node itself.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,6 +69,16 @@ fn read(arguments: &Arguments) -> Result<Config, Failure> {
     Config::parse(&text, environment).map_err(|error| Failure::because(place, error))
 }
 
+fn no_disk(config: &Config, error: &io::Error) -> Failure {
+    let what = format!("node.data = {:?}", config.node.data);
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Failure(format!(
+            "{what}: {error}: a node writes there; let it, or give it another directory"
+        )),
+        _ => Failure::because(what, error),
+    }
+}
+
 async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Failure> {
     let metrics = match config.metrics.listens_at() {
         Some(at) => {
@@ -81,10 +92,8 @@ async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Fa
         peer: address::bind("listen.peer", &config.listen.peer).await?,
         metrics,
     };
-    let disk = RealDisk::open(&config.node.data)
-        .map_err(|error| Failure::because(format!("node.data = {:?}", config.node.data), error))?;
-    let tables = SledTables::open(&PathBuf::from(&config.node.data).join("tables"))
-        .map_err(|error| Failure(error.to_string()))?;
+    let disk = RealDisk::open(&config.node.data).map_err(|error| no_disk(config, &error))?;
+    let tables = SledTables::in_folder(PathBuf::from(&config.node.data).join("tables"));
     let env = Env {
         clock: Arc::new(SystemClock),
         random: Arc::new(Random::from_os()),

@@ -58,7 +58,11 @@ impl RealDisk {
             }
             Err(TryLockError::WouldBlock) => Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
-                format!("another process uses the data directory {}", root.display()),
+                format!(
+                    "another process uses this data directory: it has locked {0} (`fuser -v {0}` names it). Stop it, or give \
+                     this node a directory of its own",
+                    root.join(LOCK_FILE).display()
+                ),
             )),
             Err(TryLockError::Error(error)) => Err(error),
         }

@@ -92,6 +92,6 @@ mod tests {
     fn both_engines_keep_the_same_contract() {
         keeps_the_contract(&MemoryTables::default());
         let folder = tempfile::tempdir().unwrap();
-        keeps_the_contract(&SledTables::open(folder.path()).unwrap());
+        keeps_the_contract(&SledTables::in_folder(folder.path().to_owned()));
     }
 }
