@@ -15,8 +15,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use waymark_node::mutants;
-use waymark_node::storage::disk::Disk;
-use waymark_node::storage::journal::{Journal, JournalError, JournalOptions};
+use waymark_node::storage::disk::{Disk, OpenMode};
+use waymark_node::storage::journal::{Expected, Journal, JournalError, JournalOptions};
 use waymark_node::storage::raft_record::{EntryKind, LogEntry, LogId, Vote};
 use waymark_proto::ids::{NodeId, ReplicaId, ReplicaKey, ShardId};
 use waymark_tests::disk::{Crash, Faults, SimDisk};
@@ -144,6 +144,7 @@ impl Story {
             flush_bytes: rng.random_range(4_096..16_384),
             closing_flush_after: Duration::from_millis(5),
             new_journal_id: seed,
+            ..JournalOptions::default()
         };
         Self {
             rng,
@@ -499,5 +500,171 @@ fn a_failed_flush_fails_everything_after_it() {
         disk.set_faults(Faults::default());
         assert!(matches!(journal.barrier().await, Err(JournalError::Failed(_))));
         assert!(matches!(log.truncate_after(None), Err(JournalError::Failed(_))));
+    });
+}
+
+/// Every byte on a disk.
+async fn bytes_of(disk: &SimDisk) -> BTreeMap<String, Bytes> {
+    let mut all = BTreeMap::new();
+    for (path, len) in disk.files() {
+        let file = disk.attach().open(&path, OpenMode::Read).await.unwrap();
+        all.insert(path, file.read_at(0, usize::try_from(len).unwrap()).await.unwrap());
+    }
+    all
+}
+
+/// The files of a journal that begin with a flush, oldest first.
+async fn files_by_age(disk: &SimDisk) -> Vec<String> {
+    let all = bytes_of(disk).await.into_iter().filter(|(_, bytes)| bytes.starts_with(b"WAYMARKJ"));
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes[28..36].try_into().unwrap());
+    let mut files: Vec<_> = all.map(|(path, bytes)| (number(&bytes), path)).collect();
+    files.sort();
+    files.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Makes a file one that the next version of the program wrote: the same layout under another number.
+async fn raise_version(disk: &SimDisk, path: &str) {
+    let file = disk.attach().open(path, OpenMode::Write).await.unwrap();
+    let len = file.len().await.unwrap();
+    let mut bytes = file.read_at(0, usize::try_from(len).unwrap()).await.unwrap().to_vec();
+    for block in bytes.chunks_mut(4096) {
+        for at in [0, 4096 - 96] {
+            let header = &mut block[at..at + 96];
+            if header.starts_with(b"WAYMARKJ") {
+                header[8] = 2;
+                let crc = crc32c::crc32c(&header[..92]);
+                header[92..].copy_from_slice(&crc.to_le_bytes());
+            }
+        }
+    }
+    file.write_at(0, vec![bytes.into()]).await.unwrap();
+    file.sync().await.unwrap();
+}
+
+/// Opens a journal that must be refused, and tells why; `None` when it is opened and written to. A refusal must have left
+/// every byte as it was.
+async fn refused(disk: &SimDisk, options: JournalOptions) -> Option<JournalError> {
+    let before = bytes_of(disk).await;
+    let opened = Journal::open(Arc::new(disk.attach()), options).await;
+    let unchanged = bytes_of(disk).await == before;
+    match opened {
+        Ok(journal) => {
+            journal.shutdown().await;
+            assert!(!unchanged, "an opened journal begins a file");
+            None
+        }
+        Err(error) => {
+            assert!(unchanged, "{error}, yet something was written");
+            Some(error)
+        }
+    }
+}
+
+/// What an older program says of a journal of which a newer one wrote the newest file, or all.
+fn newer(all: bool) -> Option<JournalError> {
+    play(async {
+        let (disk, options, _) = at_rest(1).await;
+        let mut files = files_by_age(&disk).await;
+        if !all {
+            files.drain(..files.len() - 1);
+        }
+        for path in files {
+            raise_version(&disk, &path).await;
+        }
+        refused(&disk, options).await
+    })
+}
+
+#[test]
+fn a_journal_of_a_newer_version_is_refused_by_name_and_version_and_left_as_it_was() {
+    let _secluded = mutants::seclude();
+    for all in [false, true] {
+        let error = newer(all).unwrap();
+        assert!(matches!(error, JournalError::Newer { found: 2, known: 1, .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(".wal has format 2") && text.contains("up to 1"), "{text}");
+    }
+}
+
+#[test]
+fn a_newer_journal_that_is_taken_for_empty_is_caught() {
+    let _planted = mutants::plant("newer-journal-is-empty");
+    assert!(newer(false).is_none() && newer(true).is_none(), "what must be refused is written to");
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    Emptied,
+    Zeroed,
+}
+
+/// What is said of a journal that was there and is gone.
+fn lost(loss: Loss, expected: Expected) -> Option<JournalError> {
+    play(async {
+        let (disk, options, _) = at_rest(2).await;
+        let attached = disk.attach();
+        for (path, len) in disk.files() {
+            match loss {
+                Loss::Emptied => attached.remove(&path).await.unwrap(),
+                Loss::Zeroed => {
+                    let file = attached.open(&path, OpenMode::Write).await.unwrap();
+                    let zeros = vec![0; usize::try_from(len).unwrap()];
+                    file.write_at(0, vec![zeros.into()]).await.unwrap();
+                }
+            }
+        }
+        refused(&disk, JournalOptions { expected, ..options }).await
+    })
+}
+
+#[test]
+fn a_journal_that_is_gone_is_not_born_again() {
+    let _secluded = mutants::seclude();
+    for loss in [Loss::Emptied, Loss::Zeroed] {
+        for expected in [Expected::Existing, Expected::Id(2)] {
+            let error = lost(loss, expected).unwrap();
+            assert!(matches!(error, JournalError::Lost { .. }), "{loss:?} {expected:?}: {error}");
+        }
+        assert!(lost(loss, Expected::Unused).is_none(), "{loss:?}: nobody misses it");
+    }
+}
+
+#[test]
+fn a_lost_journal_that_is_born_again_is_caught() {
+    let _planted = mutants::plant("lost-journal-is-born");
+    assert!(lost(Loss::Emptied, Expected::Id(2)).is_none());
+    assert!(lost(Loss::Zeroed, Expected::Existing).is_none());
+}
+
+#[test]
+fn a_journal_that_is_not_this_disk_s_own_is_refused() {
+    let _secluded = mutants::seclude();
+    play(async {
+        let (disk, options, _) = at_rest(3).await;
+        let expected = Expected::Id(4);
+        let error = refused(&disk, JournalOptions { expected, ..options.clone() }).await.unwrap();
+        assert!(matches!(error, JournalError::Foreign { found: 3, expected: 4 }), "{error}");
+        let expected = Expected::Unused;
+        let error = refused(&disk, JournalOptions { expected, ..options.clone() }).await.unwrap();
+        assert!(matches!(error, JournalError::Unowned), "{error}");
+        let expected = Expected::Id(3);
+        assert!(refused(&disk, JournalOptions { expected, ..options }).await.is_none());
+    });
+}
+
+#[test]
+fn a_journal_on_a_read_only_file_system_is_refused_and_one_that_turns_so_has_failed() {
+    let _secluded = mutants::seclude();
+    play(async {
+        let (disk, options, _) = at_rest(4).await;
+        disk.set_faults(Faults { read_only: true, ..Faults::default() });
+        let error = refused(&disk, options.clone()).await.unwrap();
+        assert!(error.to_string().contains("Read-only file system"), "{error}");
+        disk.set_faults(Faults::default());
+        let journal = Journal::open(Arc::new(disk.attach()), options).await.unwrap();
+        disk.set_faults(Faults { read_only: true, ..Faults::default() });
+        let vote = Vote { term: 1 << 40, voted_for: replica(1), committed: false };
+        let saved = journal.shard(key(1)).save_vote(vote).await;
+        assert!(matches!(saved, Err(JournalError::Failed(_))), "{saved:?}");
     });
 }

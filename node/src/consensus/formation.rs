@@ -3,6 +3,7 @@
 //! joins under its old id. Never starts a replica.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -10,31 +11,69 @@ use futures::future::join_all;
 use tokio::time::sleep;
 use waymark_proto::ids::{ClusterId, NodeId};
 
-use super::StartError;
 use super::identity::Identity;
 use super::member::Member;
 use super::network::{HelloAnswer, PeerError};
+use super::{ConfiguredNode, StartError};
+use crate::mutants;
+use crate::storage::disk::Disk;
 
+/// Folder of what replicas hold beside the journal.
+const REPLICAS: &str = "shards";
 const ASK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Compares the disk with the configuration; sets the cluster if the disk knows one.
-pub(super) async fn recognise_disk(member: &Member) -> Result<(), StartError> {
-    let loaded = Identity::load(member.parts.env.disk.as_ref()).await;
-    let refuse = |why: String| StartError(format!("node {} cannot start: {why}", member.node));
-    if !member.nodes.iter().any(|it| it.node == member.node) {
+/// The first look at a disk, which only reads: whose it is, if anybody's.
+///
+/// # Errors
+/// When it is another node's, a newer version's, or what it says of itself is damaged or lost.
+pub async fn recognise(
+    disk: &dyn Disk,
+    node: NodeId,
+    nodes: &[ConfiguredNode],
+) -> Result<Option<Identity>, StartError> {
+    let refuse = |why: String| StartError(format!("node {node} cannot start: {why}"));
+    if !nodes.iter().any(|it| it.node == node) {
         return Err(refuse("it is not in the configured list of nodes".to_owned()));
     }
-    match loaded.map_err(|error| refuse(error.to_string()))? {
-        None if member.is_empty() => Ok(()),
-        None => Err(refuse("its disk holds data but no identity".to_owned())),
-        Some(identity) if identity.node != member.node => {
-            Err(refuse(format!("its disk belongs to node {}", identity.node)))
+    let failed = |error: io::Error| refuse(error.to_string());
+    match Identity::load(disk).await.map_err(failed)? {
+        // Without the journal too, nothing else tells that this disk was somebody's.
+        None if !disk.list(REPLICAS).await.map_err(failed)?.is_empty() => {
+            Err(refuse("its disk holds data but no identity: put the file \"identity\" and the folder \"journal\" back, \
+                        or empty the whole data directory and have the node's replicas replaced".to_owned()))
         }
-        Some(identity) => {
-            member.set_cluster(identity.cluster);
-            Ok(())
+        Some(identity) if identity.node != node => Err(refuse(format!(
+            "its disk belongs to node {0}. Nothing was changed: give node {node} its own data directory (node.data), or \
+             start this one as node {0} (node.id)",
+            identity.node
+        ))),
+        known => Ok(known),
+    }
+}
+
+/// Compares the disk with the configuration and the opened journal; sets the cluster if the disk knows one.
+pub(super) async fn recognise_disk(member: &Member) -> Result<(), StartError> {
+    let (disk, journal) = (member.parts.env.disk.as_ref(), member.parts.journal.id());
+    let refuse = |why: String| StartError(format!("node {} cannot start: {why}", member.node));
+    let Some(identity) = recognise(disk, member.node, &member.nodes).await? else {
+        let lost = || refuse("its disk holds data but no identity".to_owned());
+        return if member.is_empty() { Ok(()) } else { Err(lost()) };
+    };
+    match identity.journal {
+        Some(known) if known != journal && !mutants::active("lost-journal-is-born") => {
+            return Err(refuse("its disk has the journal of another one".to_owned()));
+        }
+        Some(_) => {}
+        None => {
+            let named = Identity { journal: Some(journal), ..identity };
+            named
+                .save(disk)
+                .await
+                .map_err(|error| refuse(format!("it cannot persist: {error}")))?;
         }
     }
+    member.set_cluster(identity.cluster);
+    Ok(())
 }
 
 /// A single look at the peers, so that a node that lost its disk says so at once and not in the middle of its life.

@@ -1,5 +1,6 @@
-//! Owns the node's mark on its own disk: which node and which cluster the data belongs to (S12). Without it a disk that
-//! was swapped or wiped would join as if it remembered its votes. Never decides whether to join.
+//! Owns the node's mark on its own disk: which node and which cluster the data belongs to, and which journal it cannot be
+//! without (S10, S12). Without it a disk that was swapped or wiped would join as if it remembered its votes. Never decides
+//! whether to join.
 
 use std::io;
 
@@ -9,10 +10,14 @@ use waymark_proto::ids::{ClusterId, NodeId};
 use waymark_proto::stored::StoredIdentity;
 
 use crate::storage::disk::{Disk, OpenMode};
+use crate::storage::journal::Expected;
 
 const PATH: &str = "identity";
 const NEW_PATH: &str = "identity.new";
-const FORMAT_VERSION: u32 = 1;
+/// 2 names the journal too.
+const FORMAT_VERSION: u32 = 2;
+/// What an older program wrote is read, and written anew by the next start.
+const OLDEST_VERSION: u32 = 1;
 /// Far more than the file ever has.
 const MOST_BYTES: usize = 4096;
 
@@ -23,6 +28,8 @@ pub struct Identity {
     pub node: NodeId,
     /// The cluster.
     pub cluster: ClusterId,
+    /// The journal that holds what the node voted and acknowledged; `None` in a mark of format 1.
+    pub journal: Option<u64>,
 }
 
 impl Identity {
@@ -52,11 +59,23 @@ impl Identity {
         disk.sync_dir("").await
     }
 
+    /// Which journal the disk of this mark must have: the mark is made after the journal, so one without the other has
+    /// lost what its replicas voted for (S10).
+    #[must_use]
+    pub fn expected_journal(of: Option<&Self>) -> Expected {
+        match of {
+            None => Expected::Unused,
+            Some(Self { journal: None, .. }) => Expected::Existing,
+            Some(Self { journal: Some(id), .. }) => Expected::Id(*id),
+        }
+    }
+
     fn encode(&self) -> Bytes {
         let stored = StoredIdentity {
-            format_version: FORMAT_VERSION,
+            format_version: if self.journal.is_some() { FORMAT_VERSION } else { OLDEST_VERSION },
             node: self.node.0,
             cluster_id: Bytes::copy_from_slice(&self.cluster.0),
+            journal: self.journal.unwrap_or_default(),
         };
         let body = stored.encode_to_vec();
         let mut bytes = BytesMut::with_capacity(4 + body.len());
@@ -73,13 +92,20 @@ fn decode(bytes: &[u8]) -> io::Result<Identity> {
         return Err(damaged("its checksum does not match"));
     }
     let stored = StoredIdentity::decode(body).map_err(|error| damaged(&error.to_string()))?;
-    if stored.format_version != FORMAT_VERSION {
-        let version = stored.format_version;
-        return Err(io::Error::other(format!("{PATH} has format {version}, which is not known")));
+    let version = stored.format_version;
+    if version > FORMAT_VERSION {
+        return Err(io::Error::other(format!(
+            "{PATH} has format {version}, and this program knows formats up to {FORMAT_VERSION}: a newer version wrote it. \
+             Nothing was changed: start that version again"
+        )));
+    }
+    if version < OLDEST_VERSION {
+        return Err(damaged("it names no format"));
     }
     let cluster = ClusterId::from_slice(&stored.cluster_id);
     let cluster = cluster.map_err(|error| damaged(&error.to_string()))?;
-    Ok(Identity { node: NodeId(stored.node), cluster })
+    let journal = (version > OLDEST_VERSION).then_some(stored.journal);
+    Ok(Identity { node: NodeId(stored.node), cluster, journal })
 }
 
 #[cfg(test)]
@@ -88,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_identity_reads_back_and_a_flipped_bit_is_noticed() {
-        let identity = Identity { node: NodeId(3), cluster: ClusterId([9; 16]) };
+        let identity = Identity { journal: Some(7), ..of_format_one() };
         let bytes = identity.encode();
         assert_eq!(decode(&bytes).unwrap(), identity);
         for at in 0..bytes.len() {
@@ -96,5 +122,16 @@ mod tests {
             bad[at] ^= 1;
             assert!(decode(&bad).is_err(), "byte {at}");
         }
+    }
+
+    fn of_format_one() -> Identity {
+        Identity { node: NodeId(3), cluster: ClusterId([9; 16]), journal: None }
+    }
+
+    #[test]
+    fn an_identity_of_format_one_is_read_and_demands_a_journal() {
+        let found = decode(&of_format_one().encode()).unwrap();
+        assert_eq!(found, of_format_one());
+        assert_eq!(Identity::expected_journal(Some(&found)), Expected::Existing);
     }
 }

@@ -121,7 +121,8 @@ impl Member {
             }
             None => {}
         }
-        let identity = Identity { node: self.node, cluster };
+        let journal = Some(self.parts.journal.id());
+        let identity = Identity { node: self.node, cluster, journal };
         let saved = identity.save(self.parts.env.disk.as_ref()).await;
         saved.map_err(|error| format!("node {} cannot persist: {error}", self.node))?;
         self.set_cluster(cluster);

@@ -55,6 +55,7 @@ pub mod snapshot;
 mod standing;
 pub mod types;
 
+pub use formation::recognise;
 pub use identity::Identity;
 pub use keeper::spread_pool;
 pub use network::{Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};

@@ -6,7 +6,7 @@ use crate::broker::BrokerOptions;
 use crate::config::{Config, Size};
 use crate::consensus::{ConfiguredNode, ConsensusOptions, NetworkOptions};
 use crate::env::Random;
-use crate::storage::journal::JournalOptions;
+use crate::storage::journal::{Expected, JournalOptions};
 use crate::storage::shard_store::StoreOptions;
 
 pub(super) fn nodes(config: &Config) -> Vec<ConfiguredNode> {
@@ -20,7 +20,7 @@ pub(super) fn nodes(config: &Config) -> Vec<ConfiguredNode> {
     configured.collect()
 }
 
-pub(super) fn journal(config: &Config, random: &Random) -> JournalOptions {
+pub(super) fn journal(config: &Config, random: &Random, expected: Expected) -> JournalOptions {
     let journal = &config.journal;
     JournalOptions {
         file_bytes: journal.file_bytes.0,
@@ -28,6 +28,7 @@ pub(super) fn journal(config: &Config, random: &Random) -> JournalOptions {
         flush_bytes: journal.flush_bytes.in_memory(),
         closing_flush_after: journal.closing_flush_after,
         new_journal_id: random.next_u64(),
+        expected,
     }
 }
 
@@ -108,7 +109,8 @@ mod tests {
         let shown = |options: &dyn std::fmt::Debug| format!("{options:?}");
         assert_eq!(shown(&consensus(&config)), shown(&ConsensusOptions::default()));
         let born = JournalOptions { new_journal_id: 0, ..JournalOptions::default() };
-        let ours = JournalOptions { new_journal_id: 0, ..journal(&config, &Random::seeded(1)) };
+        let ours = journal(&config, &Random::seeded(1), Expected::default());
+        let ours = JournalOptions { new_journal_id: 0, ..ours };
         assert_eq!(shown(&ours), shown(&born));
     }
 }

@@ -14,7 +14,7 @@ use super::{Doors, GOODBYE, HAND_OVER, NodeError, health, options};
 use crate::api;
 use crate::broker::{Broker, Wakes};
 use crate::config::Config;
-use crate::consensus::{Consensus, Parts};
+use crate::consensus::{Consensus, Identity, Parts, recognise};
 use crate::env::Env;
 use crate::storage::journal::Journal;
 use crate::storage::shard_store::Store;
@@ -37,9 +37,13 @@ impl Running {
     /// Starts a node: it recovers what its disk holds, and returns while it still joins its cluster.
     ///
     /// # Errors
-    /// When what the disk holds cannot be opened or belongs to another node.
+    /// When what the disk holds cannot be opened or belongs to another node. A disk that is refused for what it holds is
+    /// left as it was: what writes comes after what refuses.
     pub async fn start(config: &Config, env: Env, doors: Doors) -> Result<Self, NodeError> {
-        let journal = options::journal(config, &env.random);
+        let (node, nodes) = (NodeId(config.node.id), options::nodes(config));
+        let identity = recognise(env.disk.as_ref(), node, &nodes).await?;
+        let expected = Identity::expected_journal(identity.as_ref());
+        let journal = options::journal(config, &env.random, expected);
         let journal = Journal::open(Arc::clone(&env.disk), journal).await?;
         let (disk, tables) = (Arc::clone(&env.disk), Arc::clone(&env.tables));
         let store = Store::open(disk, tables, options::store(config)).await?;
@@ -50,7 +54,6 @@ impl Running {
             store: store.clone(),
             observer: Arc::clone(&wakes) as _,
         };
-        let (node, nodes) = (NodeId(config.node.id), options::nodes(config));
         let timers = options::consensus(config);
         let consensus = Consensus::start(node, nodes.clone(), timers, parts).await?;
         let peers = Door::open("peer", Purpose::Peer, consensus.peer_routes(), doors.peer);

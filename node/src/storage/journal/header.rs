@@ -15,7 +15,9 @@ pub(super) const HEADER: usize = 96;
 pub(super) const RANGE: usize = 24;
 
 const MAGIC: [u8; 8] = *b"WAYMARKJ";
-const VERSION: u16 = 1;
+/// Of everything in a flush. A file that begins with a higher one is refused, so an older program never takes what a newer
+/// one wrote for nothing.
+pub(super) const VERSION: u16 = 1;
 const CRC_AT: usize = HEADER - 4;
 
 /// One flush, named by its number and proven by the checksum of its header.
@@ -123,6 +125,19 @@ impl FlushHeader {
         (u64::from(header.total_len) == expected).then_some(header)
     }
 
+    /// The format version of a flush that a newer version of the program wrote, when such a one begins here. A header
+    /// that is whole as soon as it says our version is ours and rotten there: damage, which `decode` refuses.
+    pub(super) fn newer_version(bytes: &[u8]) -> Option<u16> {
+        let mut header: [u8; HEADER] = bytes.get(..HEADER)?.try_into().ok()?;
+        let version = u16::from_le_bytes([header[8], header[9]]);
+        if header[..8] != MAGIC || version <= VERSION {
+            return None;
+        }
+        header[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        let ours = crc32c::crc32c(&header[..CRC_AT]) == u32_at(&header, CRC_AT);
+        (!ours).then_some(version)
+    }
+
     /// How the next flush refers to this one.
     pub(super) fn link(&self) -> Link {
         Link { number: self.number, checksum: u32_at(&self.encode(), CRC_AT) }
@@ -189,6 +204,19 @@ mod tests {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = FlushHeader::decode(&bytes);
+            let _ = FlushHeader::newer_version(&bytes);
+        }
+
+        #[test]
+        fn a_newer_version_is_told_from_rot(header in header(), version in VERSION + 1..) {
+            let mut bytes = header.encode();
+            prop_assert_eq!(FlushHeader::newer_version(&bytes), None);
+            bytes[8..10].copy_from_slice(&version.to_le_bytes());
+            prop_assert_eq!(FlushHeader::newer_version(&bytes), None);
+            let crc = crc32c::crc32c(&bytes[..CRC_AT]);
+            bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+            prop_assert_eq!(FlushHeader::newer_version(&bytes), Some(version));
+            prop_assert_eq!(FlushHeader::decode(&bytes), None);
         }
     }
 

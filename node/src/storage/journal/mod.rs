@@ -13,12 +13,14 @@
 //! | `state`, `queue` | memory, under the one lock |
 //! | `flusher`, `recycle`, `files` | writing, carrying forward, the pool of files |
 //! | `walk`, `recovery`, `replay` | what a restart believes |
+//! | `expected` | which journal a restart may take for its own |
 //! | `read`, `shard_log` | what callers see |
 //! | `numbers` | what the journal counts of itself |
 //!
 //! Damage to the last flush that nothing follows cannot be told from a torn write and is cut like one (S2); the empty
 //! flush written after an idle moment keeps that window short.
 
+mod expected;
 mod files;
 mod flush;
 mod flusher;
@@ -42,6 +44,7 @@ use std::time::Duration;
 
 use waymark_proto::ids::ReplicaKey;
 
+pub use self::expected::Expected;
 use self::flusher::Flusher;
 use self::frame::HEAD;
 pub use self::numbers::JournalNumbers;
@@ -69,6 +72,8 @@ pub struct JournalOptions {
     pub closing_flush_after: Duration,
     /// A number drawn at random by the caller: the journal's id if it is born now, ignored otherwise.
     pub new_journal_id: u64,
+    /// What is known of it already; anything else is refused before a byte is written.
+    pub expected: Expected,
 }
 
 impl Default for JournalOptions {
@@ -79,6 +84,7 @@ impl Default for JournalOptions {
             flush_bytes: 1 << 20,
             closing_flush_after: Duration::from_millis(20),
             new_journal_id: 1,
+            expected: Expected::default(),
         }
     }
 }
@@ -114,6 +120,47 @@ pub enum JournalError {
         /// What is wrong there.
         what: String,
     },
+    /// Written by a newer version of the program.
+    #[error(
+        "journal {path} has format {found}, and this program knows formats up to {known}: a newer version wrote it. \
+         Nothing was changed: start that version again"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its format.
+        found: u16,
+        /// The highest format known here.
+        known: u16,
+    },
+    /// This node has a journal, and it is gone.
+    #[error(
+        "the journal of this node is lost: its folder {DIR:?} {what}. What the node voted and acknowledged went with it, so \
+         it must not run on. Nothing was changed: put the folder back as it was when the node ran last (never an older \
+         copy), or empty the whole data directory and have the node's replicas replaced"
+    )]
+    Lost {
+        /// What was found instead.
+        what: &'static str,
+    },
+    /// The journal of another data directory.
+    #[error(
+        "the folder {DIR:?} holds journal {found:016x}, and this data directory belongs to journal {expected:016x}: it is of \
+         another node, or of another life of this one. Nothing was changed: put this node's own folder back as it was when \
+         the node ran last"
+    )]
+    Foreign {
+        /// Its id.
+        found: u64,
+        /// The id that it must have.
+        expected: u64,
+    },
+    /// Replicas in the journal of a disk that belongs to nobody.
+    #[error(
+        "the disk holds data but no identity, so nobody knows whose replicas the folder {DIR:?} holds. Nothing was changed: \
+         put the file \"identity\" back, or empty the whole data directory and have the node's replicas replaced"
+    )]
+    Unowned,
     /// Append with a gap or over an existing index.
     #[error("shard {key:?}: entry {got} does not follow {expected}")]
     NotContiguous {
@@ -163,6 +210,7 @@ struct Handle {
     shared: Arc<Shared>,
     /// Most bytes of a frame.
     entry_limit: usize,
+    id: u64,
 }
 
 impl Handle {
@@ -188,20 +236,31 @@ impl Journal {
     /// Recovers (S1, S2) and starts the flusher.
     ///
     /// # Errors
-    /// When the disk refuses, or a flush that others follow is damaged.
+    /// When the disk refuses, a flush that others follow is damaged, or the journal is not the expected one, or of a newer
+    /// version. Nothing was written then, unless it was the disk that refused.
     pub async fn open(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<Self, JournalError> {
         let options = options.within_bounds();
+        let expected = options.expected;
+        expected.check_folder(disk.as_ref()).await?;
         let folder = async {
             disk.create_dir(DIR).await?;
             disk.sync_dir("").await
         };
         folder.await.map_err(|source| JournalError::Io { path: DIR.to_owned(), source })?;
         let recovered = recovery::recover(disk.as_ref(), &options).await?;
+        expected.check(&recovered)?;
+        let id = recovered.journal.unwrap_or(options.new_journal_id);
         let entry_limit = usize::try_from(options.file_bytes / 4).unwrap_or(usize::MAX) - HEAD;
         let flusher = Flusher::start(disk, options, recovered).await?;
         let shared = Arc::clone(&flusher.shared);
         tokio::spawn(flusher.run());
-        Ok(Self { handle: Arc::new(Handle { shared, entry_limit }) })
+        Ok(Self { handle: Arc::new(Handle { shared, entry_limit, id }) })
+    }
+
+    /// Drawn when it was born: no other journal has it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.handle.id
     }
 
     /// Most bytes of one entry's payload.

@@ -1,5 +1,6 @@
 //! Owns what a restart believes of the journal (S1, S2): which files form the chain, where it ends, and whether a bad
-//! block is a torn tail or damage. It only reads and syncs; the flush that makes the result sound is the flusher's first.
+//! block is a torn tail or damage. It only reads and syncs, so whatever is refused here or before stays as it was; the flush
+//! that makes the result sound is the flusher's first.
 //!
 //! 1. Of each file, the first flush. The newest file whose first flush is whole is walked to its end; the last flush there
 //!    tells the oldest file needed.
@@ -81,7 +82,9 @@ pub(super) async fn recover(
     let mut files = Vec::new();
     for slot in found {
         let file = JournalFile::open(disk, slot).await?;
-        let head = Walk::new(&file).whole_flush().await?.map(|flush| flush.header);
+        let mut walk = Walk::new(&file);
+        walk.refuse_newer().await?;
+        let head = walk.whole_flush().await?.map(|flush| flush.header);
         if let Some(head) = &head {
             highest.see(head);
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::JournalError;
 use super::files::JournalFile;
 use super::flush::Flush;
-use super::header::{FlushHeader, HEADER, Link};
+use super::header::{FlushHeader, HEADER, Link, VERSION};
 use crate::mutants;
 use crate::storage::disk::BLOCK;
 
@@ -57,6 +57,19 @@ impl<'a> Walk<'a> {
         }
         let bytes = self.bytes(self.at, len).await?;
         Ok(Flush::decode(&bytes))
+    }
+
+    /// Refuses a file that a newer version of the program began. Only its first bytes count: anywhere else they may be a
+    /// record of somebody who wants to be taken for one.
+    pub(super) async fn refuse_newer(&mut self) -> Result<(), JournalError> {
+        let head = self.bytes(0, HEADER).await?;
+        match FlushHeader::newer_version(&head) {
+            Some(found) if !mutants::active("newer-journal-is-empty") => {
+                let path = self.file.path.clone();
+                Err(JournalError::Newer { path, found, known: VERSION })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The next flush, when it is whole and follows `last`; moves behind it.
