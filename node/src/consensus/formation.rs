@@ -21,6 +21,8 @@ use crate::storage::disk::Disk;
 /// Folder of what replicas hold beside the journal.
 const REPLICAS: &str = "shards";
 const ASK_PAUSE: Duration = Duration::from_millis(50);
+/// A node that hears of no quorum for so long asks its peers whether they belong together, and again each time.
+const QUORUM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first look at a disk, which only reads: whose it is, if anybody's.
 ///
@@ -152,6 +154,40 @@ async fn offer(member: &Member, cluster: ClusterId) -> Result<(), StartError> {
         }
     }
     Ok(())
+}
+
+/// A data directory of another cluster is refused by everybody for ever, so its node stops and says so: once most of its
+/// peers belong to another one. That leaves too few for a quorum of its own, and a node that has found a quorum is never
+/// asked again, so what a few peers say stops nobody.
+pub(super) async fn leave_foreign_cluster(member: &Member) {
+    let peers = member.peers();
+    let quorum = peers.len().div_ceil(2) + 1;
+    while member.heard_of() + 1 < quorum {
+        sleep(QUORUM_PATIENCE).await;
+        let Some(ours) = *member.cluster.borrow() else { continue };
+        let mut strangers = Vec::new();
+        let mut with_us = 1;
+        for (node, answer) in ask(member, peers.clone()).await {
+            match answer {
+                Ok(it) if it.cluster == Some(ours) => with_us += 1,
+                Err(PeerError::Refused { cluster: Some(theirs), .. }) => {
+                    tracing::error!(%node, %ours, %theirs, "a listed node belongs to another cluster");
+                    strangers.push(format!("node {node} to cluster {theirs}"));
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        if with_us >= quorum {
+            return;
+        }
+        if strangers.len() > peers.len() / 2 {
+            return member.fail(format!(
+                "its data directory belongs to cluster {ours}, but of the nodes that its configuration lists {}: give it the \
+                 data directory that it has in that cluster (node.data), or the list of its own cluster (cluster.nodes)",
+                strangers.join(", ")
+            ));
+        }
+    }
 }
 
 type Answers = Vec<(NodeId, Result<HelloAnswer, PeerError>)>;

@@ -155,6 +155,11 @@ impl Member {
         reason.unwrap_or_else(|| "consensus is gone".to_owned())
     }
 
+    /// Peers that this one has talked with since it started.
+    pub(super) fn heard_of(&self) -> usize {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(super) fn vitals_now(&self) -> Vitals {
         let clock_ms = self.parts.env.clock.now_ms();
         Vitals { clock_ms, has_room: self.has_room.load(Ordering::Relaxed) }

@@ -371,6 +371,7 @@ async fn run(member: &Arc<Member>) {
     futures::join!(
         formed,
         journal,
+        formation::leave_foreign_cluster(member),
         balancer::balance(member),
         balancer::watch_journal(member),
         balancer::reclaim_journal(member),

@@ -67,8 +67,8 @@ impl Shared {
     fn write_headers(&self, to: NodeId, headers: &mut MetadataMap) {
         headers.insert(FROM, MetadataValue::from(self.node.0));
         headers.insert(TO, MetadataValue::from(to.0));
-        if let Some(text) = self.cluster.get().and_then(|id| id.to_string().parse().ok()) {
-            headers.insert(CLUSTER, text);
+        if let Some(cluster) = self.cluster.get() {
+            write_cluster(*cluster, headers);
         }
     }
 
@@ -83,9 +83,13 @@ impl Shared {
             text.parse::<ClusterId>().map_err(|error| Status::invalid_argument(error.to_string()))
         });
         match (self.cluster.get(), theirs.transpose()?) {
-            (Some(ours), Some(theirs)) if *ours != theirs => Err(refusal(format!(
-                "this node belongs to cluster {ours}, the caller to cluster {theirs}"
-            ))),
+            (Some(ours), Some(theirs)) if *ours != theirs => {
+                let mut refused = refusal(format!(
+                    "this node belongs to cluster {ours}, the caller to cluster {theirs}"
+                ));
+                write_cluster(*ours, refused.metadata_mut());
+                Err(refused)
+            }
             _ => Ok(from),
         }
     }
@@ -100,6 +104,12 @@ impl Shared {
             return Err(refusal("the caller names no cluster".to_owned()));
         }
         Ok(from)
+    }
+}
+
+fn write_cluster(cluster: ClusterId, headers: &mut MetadataMap) {
+    if let Ok(text) = cluster.to_string().parse() {
+        headers.insert(CLUSTER, text);
     }
 }
 
@@ -241,7 +251,11 @@ impl Link {
     pub(super) fn error(&self, status: &Status) -> PeerError {
         let (node, reason) = (self.node, status.message().to_owned());
         match status.code() {
-            Code::FailedPrecondition => PeerError::Refused { node, reason },
+            Code::FailedPrecondition => {
+                let told = status.metadata().get(CLUSTER).and_then(|text| text.to_str().ok());
+                let cluster = told.and_then(|text| text.parse().ok());
+                PeerError::Refused { node, reason, cluster }
+            }
             _ if never_connected(status) => PeerError::Unreachable { node, reason },
             _ => PeerError::Unanswered { node, reason },
         }

@@ -127,6 +127,8 @@ pub enum PeerError {
         node: NodeId,
         /// In the peer's words.
         reason: String,
+        /// The peer's cluster, when that is why.
+        cluster: Option<ClusterId>,
     },
 }
 
@@ -265,8 +267,11 @@ impl Network {
                 client.hello(request).await
             })
             .await?;
-        wire::hello_from(&answer)
-            .map_err(|error| PeerError::Refused { node, reason: error.to_string() })
+        wire::hello_from(&answer).map_err(|error| PeerError::Refused {
+            node,
+            reason: error.to_string(),
+            cluster: None,
+        })
     }
 
     /// Offers a founded cluster to a node (S12). The inner error is the node's refusal.

@@ -29,7 +29,8 @@ async fn a_node_of_another_cluster_is_refused_in_clear_words() {
     let nodes = Nodes::of_clusters(&NetworkOptions::default(), clusters);
     nodes.node(2).replica(0);
     let refused = nodes.node(1).network.hello(NodeId(2)).await.unwrap_err();
-    assert!(matches!(refused, PeerError::Refused { .. }), "{refused:?}");
+    let PeerError::Refused { cluster, .. } = &refused else { panic!("{refused:?}") };
+    assert_eq!(*cluster, Some(OTHER), "the caller may find out that it is the stranger");
     assert!(refused.to_string().contains(&OTHER.to_string()), "{refused}");
     let mut way = nodes.node(1).towards(2, 0, false).await;
     let output = way.stream_append(stream::iter([append(0, 1)]), option()).await.unwrap();
