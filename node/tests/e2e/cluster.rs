@@ -20,7 +20,7 @@ pub(crate) const NODES: u32 = 3;
 pub(crate) const TOPIC: &str = "orders";
 /// A debug build on a busy machine; a healthy cluster needs a fraction of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const LAST_LINES: usize = 25;
 
 /// Three processes of a debug build fill two cores: two clusters at once would only measure each other.
@@ -220,7 +220,8 @@ pub(crate) async fn assert_replicas_identical(client: &Client) {
     }
 }
 
-async fn serves(address: &str) -> bool {
+/// Whether a node says that it serves.
+pub(crate) async fn serves(address: &str) -> bool {
     let channel = channel(Arc::new(TcpDial), address, Purpose::Client).unwrap();
     let mut client = HealthClient::new(channel);
     let asked = client.check(HealthCheckRequest { service: String::new() });

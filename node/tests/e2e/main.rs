@@ -15,3 +15,4 @@ mod laggard;
 mod ledger;
 mod metrics;
 mod python;
+mod refusals;
