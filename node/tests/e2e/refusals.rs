@@ -6,6 +6,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::MutexGuard;
 
 use prost::Message;
 use tempfile::TempDir;
@@ -22,12 +23,14 @@ const BLOCK: usize = 4096;
 /// A machine on which nodes run that are clusters of their own.
 struct Machine {
     folder: TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// A process that runs a node. It ends with its handle.
 struct Process {
     child: Child,
     address: String,
+    log: PathBuf,
 }
 
 impl Drop for Process {
@@ -49,11 +52,12 @@ impl Process {
         }
     }
 
-    async fn end(&mut self) -> Option<i32> {
+    /// Its exit code and what it said.
+    async fn end(&mut self) -> (Option<i32>, String) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
+                return (status.code(), fs::read_to_string(&self.log).unwrap());
             }
             assert!(
                 Instant::now() < deadline,
@@ -66,7 +70,8 @@ impl Process {
 
 impl Machine {
     fn new() -> Self {
-        Self { folder: TempDir::new().unwrap() }
+        let alone = Cluster::alone();
+        Self { folder: TempDir::new().unwrap(), _alone: alone }
     }
 
     /// The data directory of a node that ran, and was killed.
@@ -77,15 +82,12 @@ impl Machine {
         (machine, data)
     }
 
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
     /// Starts a node at free ports on a data directory, with these words before its command.
     fn start(&self, node: u32, data: &Path, before: &[&str]) -> Process {
         let listeners = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
         let [client, peer] = listeners.map(|listener| listener.local_addr().unwrap());
-        let config = self.folder.path().join("node.toml");
+        let config = self.folder.path().join(format!("{}.toml", client.port()));
+        let log = config.with_extension("log");
         let text = format!(
             "[node]\nid = {node}\ndata = {data:?}\n[listen]\nclient = \"{client}\"\npeer = \"{peer}\"\n\
              [metrics]\naddress = \"off\"\n[journal]\nfile_bytes = \"1 MiB\"\nflush_bytes = \"64 KiB\"\n\
@@ -100,10 +102,10 @@ impl Machine {
             .arg(config)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(self.log()).unwrap())
+            .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Process { child, address: client.to_string() }
+        Process { child, address: client.to_string(), log }
     }
 
     /// Starts a node that must not take the directory. What it says names all of these words.
@@ -114,8 +116,7 @@ impl Machine {
     async fn refuses_behind(&self, before: &[&str], (node, data): (u32, &Path), words: &[&str]) {
         let bytes = all_bytes(data);
         let mut process = self.start(node, data, before);
-        let code = process.end().await;
-        let said = fs::read_to_string(self.log()).unwrap();
+        let (code, said) = process.end().await;
         let error = said.lines().rfind(|line| line.starts_with("error: ")).unwrap_or_default();
         assert_eq!(code, Some(1), "{said}");
         for word in words {
@@ -148,15 +149,12 @@ fn journal_files(data: &Path) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_never_share_a_data_directory() {
-    let _alone = Cluster::alone();
-    let first = Machine::new();
-    let data = first.folder.path().join("data");
-    let mut owner = first.start(1, &data, &[]);
+    let machine = Machine::new();
+    let data = machine.folder.path().join("data");
+    let mut owner = machine.start(1, &data, &[]);
     owner.ready().await;
-    let second = Machine::new();
-    let mut intruder = second.start(1, &data, &[]);
-    assert_eq!(intruder.end().await, Some(1));
-    let said = fs::read_to_string(second.log()).unwrap();
+    let (code, said) = machine.start(1, &data, &[]).end().await;
+    assert_eq!(code, Some(1), "{said}");
     let lock = data.join("LOCK").display().to_string();
     for word in ["another process", &lock, "fuser", "a directory of its own"] {
         assert!(said.contains(word), "no {word:?} in: {said}");
@@ -166,7 +164,6 @@ async fn two_processes_never_share_a_data_directory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_directory_of_another_node_is_refused() {
-    let _alone = Cluster::alone();
     let (machine, data) = Machine::with_node(1).await;
     machine.refuses(2, &data, &["belongs to node 1", "node.data", "node.id"]).await;
     machine.start(1, &data, &[]).ready().await;
@@ -174,7 +171,6 @@ async fn the_directory_of_another_node_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_identity_of_a_newer_version_is_refused() {
-    let _alone = Cluster::alone();
     let (machine, data) = Machine::with_node(1).await;
     let path = data.join("identity");
     let ours = fs::read(&path).unwrap();
@@ -192,7 +188,6 @@ async fn an_identity_of_a_newer_version_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journal_of_a_newer_version_is_refused() {
-    let _alone = Cluster::alone();
     let (machine, data) = Machine::with_node(1).await;
     let before = all_bytes(&data);
     let mut raised = 0;
@@ -221,7 +216,6 @@ async fn a_journal_of_a_newer_version_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_without_its_journal_is_refused_and_taken_again_once_it_is_back() {
-    let _alone = Cluster::alone();
     let (machine, data) = Machine::with_node(1).await;
     let (journal, aside) = (data.join("journal"), machine.folder.path().join("aside"));
     let words = ["\"journal\"", "voted and acknowledged", "never an older copy", "replaced"];
@@ -238,7 +232,6 @@ async fn a_directory_without_its_journal_is_refused_and_taken_again_once_it_is_b
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_cannot_be_written_is_refused() {
-    let _alone = Cluster::alone();
     let (machine, data) = Machine::with_node(1).await;
     // In a name space of its own, so that nothing is left mounted. Permissions alone would not stop root.
     let mount = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
