@@ -28,7 +28,7 @@ pub const FOUND_WITHIN: u64 = 6;
 /// Every one of them.
 pub const TABLE: &[Mutant] = &[
     mutant("ack-before-fsync", Profile::PowerLossAll, "G1", 1),
-    mutant("dup-appends", Profile::Chaos, "G3b", 1),
+    mutant("dup-appends", Profile::Chaos, "G3b", 2),
     mutant("commit-of-an-old-generation", Profile::GroupReset, "G4", 1),
     mutant("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
     mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
