@@ -39,6 +39,9 @@ pub(super) fn load(partitions: &mut Partitions, key: &[u8], value: &[u8]) -> Res
     let (at, id) = (reader.place()?, reader.int64()?);
     reader.finish()?;
     let message: ProducerRow = read(FAMILY, value)?;
+    if crate::mutants::active("producers-forgotten") {
+        return Ok(());
+    }
     let impossible = |what| RowError::Impossible { family: FAMILY, what };
     let Ok(epoch) = i16::try_from(message.producer_epoch) else {
         return Err(impossible("an epoch has 16 bits"));
