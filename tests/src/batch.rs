@@ -15,7 +15,7 @@ use crate::shrink::shrink;
 use crate::table::{self, ENOUGH};
 
 /// Lines of a report that are worth reading at once; the rest comes with repeating it.
-const REPORT_LINES: usize = 12;
+const REPORT_LINES: usize = 20;
 /// Failures that are made smaller: what comes after them is mostly the same bug again.
 const SHRUNK: usize = 3;
 

@@ -2,9 +2,12 @@
 //! what was promised is the oracle's.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::caretaker;
 use crate::cluster::{Broken, Cluster};
+use crate::context::around;
 use crate::group::Tale;
 use crate::history::History;
 use crate::oracle::{Violation, judge};
@@ -22,6 +25,8 @@ pub struct Verdict {
     pub acknowledged: usize,
     /// Promises broken.
     pub violations: Vec<Violation>,
+    /// What happened around the first of them.
+    pub around: Vec<String>,
     /// Simulated time.
     pub elapsed: Duration,
 }
@@ -58,7 +63,9 @@ pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Ver
     if !reached && violations.is_empty() {
         return Err(Broken("the group does not come to the end of what it reads".to_owned()));
     }
-    Ok(Verdict { acknowledged: history.acknowledged(), violations, elapsed: cluster.elapsed() })
+    let first = violations.first().map(|it| around(&history.stamped(), &it.evidence));
+    let (acknowledged, elapsed) = (history.acknowledged(), cluster.elapsed());
+    Ok(Verdict { acknowledged, violations, around: first.unwrap_or_default(), elapsed })
 }
 
 /// Faults of several classes at once; then, with a minority still frozen, everything must be served.
@@ -68,12 +75,14 @@ fn storm(
     subject: &Arc<dyn Subject>,
     (history, tally): (&History, &Tally),
 ) -> Result<(), Broken> {
+    let caretaker = caretaker::start(cluster, subject, tally);
     let seen = (history, tally);
     let mut storm = Storm::new(plan.seed, &plan.without, subject, seen, cluster.elapsed());
     storm.rage(cluster, Duration::from_secs(plan.seconds))?;
     let frozen = storm.abate(cluster);
     served_again(cluster, subject, history, frozen)?;
     storm.pass(cluster);
+    caretaker.store(true, Ordering::SeqCst);
     Ok(())
 }
 

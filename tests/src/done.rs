@@ -28,7 +28,8 @@ impl Done {
         Self::at(&notes_of_this_build())
     }
 
-    fn at(path: &Path) -> Self {
+    /// With the notes of this file.
+    pub(crate) fn at(path: &Path) -> Self {
         let before = fs::read_to_string(path).unwrap_or_default();
         let before = before.lines().filter_map(one).collect();
         if let Some(folder) = path.parent() {
@@ -39,15 +40,20 @@ impl Done {
         Self { before, notes: notes.ok().map(Mutex::new) }
     }
 
-    /// What a run came to that is done.
-    #[must_use]
-    pub fn outcome_of(&self, plan: &Plan) -> Option<Outcome> {
-        self.before.get(&plan.arguments().join(" ")).cloned()
+    /// Every run that was noted, by its arguments; of several the last.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Outcome)> {
+        self.before.iter().map(|(plan, outcome)| (plan.as_str(), outcome))
     }
 
-    /// A run is done. One that failed is run again next time.
+    /// What a run came to that is done. One that failed is to be run again.
+    #[must_use]
+    pub fn outcome_of(&self, plan: &Plan) -> Option<Outcome> {
+        self.before.get(&plan.arguments().join(" ")).filter(|it| it.held()).cloned()
+    }
+
+    /// A run is done.
     pub fn note(&self, plan: &Plan, outcome: &Outcome) {
-        let Some(notes) = self.notes.as_ref().filter(|_| outcome.held()) else { return };
+        let Some(notes) = &self.notes else { return };
         let line = json!({ "plan": plan.arguments().join(" "), "outcome": outcome.to_json() });
         let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
         // What is not noted is run again.

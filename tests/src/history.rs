@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::group_history::GroupEvent;
 
@@ -44,7 +45,8 @@ impl From<GroupEvent> for Event {
 /// A shared, growing history. Clones write to the same one.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    events: Arc<Mutex<Vec<Event>>>,
+    /// With the simulated time of each, which never falls.
+    events: Arc<Mutex<Vec<(Duration, Event)>>>,
     /// Counted beside, because a driver asks in every tick.
     acknowledged: Arc<AtomicUsize>,
     /// The value acknowledged last, by partition; for the same reason.
@@ -59,12 +61,22 @@ impl History {
             self.acknowledged.fetch_add(1, Ordering::SeqCst);
             self.last().insert(partition, value);
         }
-        self.events().push(event);
+        let mut events = self.events();
+        // The driver stands outside of time: what it notes happened when the last thing did.
+        let last = events.last().map_or(Duration::ZERO, |(at, _)| *at);
+        let now = turmoil::sim_elapsed().unwrap_or(last);
+        events.push((now.max(last), event));
     }
 
     /// Everything so far, in order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Event> {
+        self.events().iter().map(|(_, event)| event.clone()).collect()
+    }
+
+    /// Everything so far, with when it happened.
+    #[must_use]
+    pub fn stamped(&self) -> Vec<(Duration, Event)> {
         self.events().clone()
     }
 
@@ -84,7 +96,7 @@ impl History {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn events(&self) -> MutexGuard<'_, Vec<Event>> {
+    fn events(&self) -> MutexGuard<'_, Vec<(Duration, Event)>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

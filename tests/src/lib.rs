@@ -8,11 +8,14 @@
 
 pub mod batch;
 pub mod binary;
+mod caretaker;
 pub mod cluster;
+mod context;
 pub mod course;
 pub mod det;
 pub mod disk;
 pub mod done;
+pub mod evidence;
 mod faults;
 pub mod group;
 pub mod group_history;

@@ -52,6 +52,37 @@ pub struct Read {
     pub value: u64,
 }
 
+/// What somebody does who looks after a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chore {
+    /// The leadership of a partition goes to a node.
+    MoveLeader {
+        /// Which.
+        partition: u32,
+        /// To whom.
+        to: u32,
+    },
+    /// A topic that nobody else uses is made, grows, takes a record and is deleted.
+    TopicComesAndGoes {
+        /// Names the topic.
+        number: u32,
+    },
+}
+
+impl Chore {
+    /// Every name of a chore.
+    pub const NAMES: [&str; 2] = ["leader-moved", "topic-came-and-went"];
+
+    /// As in a batch's table.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MoveLeader { .. } => Self::NAMES[0],
+            Self::TopicComesAndGoes { .. } => Self::NAMES[1],
+        }
+    }
+}
+
 /// A client of the cluster under test. It connects when it is first used, on the host where that happens.
 #[async_trait]
 pub trait LogClient: Send + Debug {
@@ -80,6 +111,11 @@ pub trait LogClient: Send + Debug {
     /// # Errors
     /// When it cannot be read now; the caller tries again.
     async fn committed(&mut self, partition: u32) -> io::Result<u64>;
+    /// Does something for the cluster's sake.
+    ///
+    /// # Errors
+    /// When it cannot be done now.
+    async fn tend(&mut self, chore: Chore) -> io::Result<()>;
     /// What each replica of a partition holds from its start up to an offset, as one digest per node.
     ///
     /// # Errors

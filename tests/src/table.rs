@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use waymark_node::reached;
 
 use crate::storm::FaultClass;
+use crate::subject::Chore;
 
 /// Storms after which everything must have happened at least once.
 pub const ENOUGH: usize = 40;
@@ -22,7 +23,7 @@ pub fn of(counts: &BTreeMap<String, u64>) -> String {
         let _ = writeln!(table, "{id:<5} {name:<17} {:>7}", count(name));
     }
     table.push_str("state                  reached\n");
-    for state in reached::STATES {
+    for state in reached::STATES.iter().chain(&Chore::NAMES) {
         let _ = writeln!(table, "{state:<23} {:>6}", count(state));
     }
     table
@@ -31,7 +32,8 @@ pub fn of(counts: &BTreeMap<String, u64>) -> String {
 /// What stayed at zero.
 #[must_use]
 pub fn never(counts: &BTreeMap<String, u64>) -> Vec<&'static str> {
-    let all = FaultClass::all().map(FaultClass::name).chain(reached::STATES.iter().copied());
+    let states = reached::STATES.iter().copied().chain(Chore::NAMES);
+    let all = FaultClass::all().map(FaultClass::name).chain(states);
     all.filter(|name| counts.get(*name).copied().unwrap_or(0) == 0).collect()
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use waymark_node::mutants;
 use waymark_tests::batch::Batch;
 use waymark_tests::cluster::Broken;
 use waymark_tests::course::{Verdict, run};
+use waymark_tests::done::Done;
 use waymark_tests::outcome::Outcome;
 use waymark_tests::plan::{Plan, STORM_SECONDS};
 use waymark_tests::profile::{NODES, Profile};
@@ -23,7 +24,7 @@ use waymark_tests::subject::Subject;
 use waymark_tests::tally::Tally;
 use waymark_tests::trace_hash::{Fingerprint, TraceHash};
 use waymark_tests::waymark::Waymark;
-use waymark_tests::{det, meta};
+use waymark_tests::{det, evidence, meta};
 
 /// Seeds of a batch without a range, and without an end while there is time.
 const SEEDS: Range<u64> = 1..101;
@@ -61,6 +62,9 @@ struct Arguments {
     /// Plants every bug of the table in turn, and fails when one is not found
     #[arg(long, conflicts_with_all = ["seed", "seeds", "minutes", "plant"])]
     mutants: bool,
+    /// Writes what this build's runs have shown so far
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "minutes", "mutants"])]
+    evidence: Option<PathBuf>,
     /// Runs a seed twice, with every event hashed, and shows the first that differs
     #[arg(long, conflicts_with_all = ["seeds", "minutes", "mutants"])]
     twice: bool,
@@ -128,6 +132,9 @@ fn main() -> ExitCode {
         let all_found = waymark_tests::mutants::hunt_all(arguments.jobs());
         return ExitCode::from(u8::from(!all_found));
     }
+    if let Some(path) = &arguments.evidence {
+        return write_evidence(path);
+    }
     match (arguments.seed, arguments.profile.0.as_slice()) {
         (seed, [profile]) if arguments.twice => {
             let plan = arguments.plan(*profile, seed.unwrap_or(SEEDS.start));
@@ -139,6 +146,16 @@ fn main() -> ExitCode {
             ExitCode::from(u8::from(!batch.run()))
         }
         (None, _) => ExitCode::from(u8::from(!arguments.batch().run())),
+    }
+}
+
+fn write_evidence(path: &Path) -> ExitCode {
+    match std::fs::write(path, evidence::of(&Done::open())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
+            ExitCode::from(2)
+        }
     }
 }
 
@@ -159,7 +176,9 @@ fn run_here(arguments: &Arguments, plan: Plan) -> ExitCode {
         Ok((verdict, fingerprint)) => {
             println!("fingerprint {fingerprint}");
             println!("{} acknowledged in {:?} simulated", verdict.acknowledged, verdict.elapsed);
-            verdict.violations.iter().for_each(|violation| println!("violated {violation}"));
+            let mut violated = verdict.violations.iter().map(|it| format!("violated {it}"));
+            let first = violated.next().into_iter().chain(verdict.around);
+            first.chain(violated).for_each(|line| println!("{line}"));
             outcome.fingerprint = fingerprint.to_string();
             outcome.acknowledged = verdict.acknowledged as u64;
             outcome.simulated_ms = u64::try_from(verdict.elapsed.as_millis()).unwrap_or(u64::MAX);

@@ -10,15 +10,16 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use waymark_client::{
     Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Error, ErrorClass, FailureCode,
-    NewTopic, OffsetReset, OffsetSpec, Producer, ProducerConfig, ProducerRecord, RecordReceipt,
-    StartAt,
+    LeaderMove, NewTopic, OffsetReset, OffsetSpec, Producer, ProducerConfig, ProducerRecord,
+    RecordReceipt, StartAt, TopicPartition,
 };
 
 use super::{CLIENT_PORT, PARTITIONS, TOPIC};
 use crate::net::{SimClock, SimDial};
-use crate::subject::{Appended, LogClient, Read, host};
+use crate::subject::{Appended, Chore, LogClient, Read, host};
 
 const GROUP: &str = "followers";
+const SEGMENT_BYTES: &str = "65536";
 /// One attempt of one call.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// One operation with its retries.
@@ -152,7 +153,9 @@ pub(super) fn failed(error: impl Display) -> io::Error {
 impl LogClient for WaymarkClient {
     async fn prepare(&mut self) -> io::Result<()> {
         let admin = self.client().await.map_err(failed)?.admin();
-        let topic = NewTopic::new(TOPIC).partitions(number(PARTITIONS)).replication_factor(3);
+        // The smallest segments that there are, so that a run of seconds rolls some.
+        let topic = NewTopic::new(TOPIC).config("segment.bytes", SEGMENT_BYTES);
+        let topic = topic.partitions(number(PARTITIONS)).replication_factor(3);
         match admin.create_topic(topic).await {
             Ok(_) => {}
             Err(error) if error.is(FailureCode::TopicExists) => {}
@@ -210,6 +213,30 @@ impl LogClient for WaymarkClient {
         let consumer = consumer(&self.client().await.map_err(failed)?).map_err(failed)?;
         let committed = consumer.committed([at]).await.map_err(failed)?;
         Ok(committed.values().next().map_or(0, |position| unsigned(position.offset)))
+    }
+
+    async fn tend(&mut self, chore: Chore) -> io::Result<()> {
+        let admin = self.client().await.map_err(failed)?.admin();
+        match chore {
+            Chore::MoveLeader { partition, to } => {
+                let at = TopicPartition::new(TOPIC, number(partition));
+                let moves = [LeaderMove { at, to_node: Some(number(to)) }];
+                let moved = admin.transfer_leaders(moves).await.map_err(failed)?;
+                moved.into_iter().collect::<Result<Vec<()>, Error>>().map(drop).map_err(failed)
+            }
+            Chore::TopicComesAndGoes { number } => {
+                let name = format!("side-{number}");
+                let topic = NewTopic::new(&name).partitions(1).replication_factor(3);
+                admin.create_topic(topic).await.map_err(failed)?;
+                admin.add_partitions(&name, 3).await.map_err(failed)?;
+                let record =
+                    ProducerRecord::new(name.as_str()).partition(2).value(b"side".to_vec());
+                let sent = self.producer().await.map_err(failed)?.send(record).await;
+                sent.map_err(failed)?.await.map_err(failed)?;
+                let gone = admin.delete_topics([name.as_str()]).await.map_err(failed)?;
+                gone.into_iter().map(|it| it.map(drop)).collect::<Result<(), _>>().map_err(failed)
+            }
+        }
     }
 
     async fn digests(&mut self, partition: u32, end: u64) -> io::Result<Vec<(u32, String)>> {

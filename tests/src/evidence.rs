@@ -1,0 +1,109 @@
+//! Writes tests/EVIDENCE.md from the notes of runs: what was run, what struck, what was reached, what was checked, and what is
+//! not drawn and why. Never runs anything, and says nothing that the notes do not say.
+
+use std::fmt::Write as _;
+
+use waymark_node::reached;
+
+use crate::done::Done;
+use crate::invariants;
+use crate::mutants;
+use crate::outcome::Outcome;
+use crate::profile::Profile;
+use crate::storm::FaultClass;
+use crate::subject::Chore;
+
+/// What no storm does, and why.
+const NOT_DRAWN: &str = "\
+- Losses that cannot be told from a torn tail: a flush that was synced and is gone without a trace at the very end of a
+  journal (S2). Nobody who reads that disk can know that it was there.
+- The vote, or the end of the log, in doubt on two of three replicas of a shard at once: whoever is left is no majority.
+- A disk that says it has synced and has not, together with a power loss of its machine: with three replicas, what a
+  quorum acknowledged may then be on one disk only, and its loss is the loss of a second replica.
+";
+
+/// The whole file.
+#[must_use]
+pub fn of(done: &Done) -> String {
+    let runs: Vec<(&str, &Outcome)> = done.all().collect();
+    let mut text = String::from(
+        "# Evidence\n\nWritten by `cargo run --profile sim -p waymark-tests --bin sim -- --evidence tests/EVIDENCE.md` from the notes of
+runs that one build of the simulation has made. Every run repeats from its seed.\n\n",
+    );
+    totals(&mut text, &runs);
+    counts(&mut text, &runs);
+    text.push_str("\n## What is checked\n\n| promise | |\n|---|---|\n");
+    for invariant in &invariants::TABLE {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| {} | {} |", invariant.id, invariant.sentence);
+    }
+    text.push_str("\nBeside these: no node panics, no node ends that need not, no client waits without a deadline, and every partition
+takes records within ten seconds after a storm although one node stays frozen.\n");
+    text.push_str("\n## Planted bugs\n\n`sim --mutants` plants each, and fails when one is not found.\n\n| bug | shows in | as |\n|---|---|---|\n");
+    for mutant in mutants::TABLE {
+        let _ = writeln!(text, "| {} | {} | {} |", mutant.name, mutant.profile, mutant.breaks);
+    }
+    let _ = write!(
+        text,
+        "\n## What is not drawn\n\nNo system could keep its promises through these:\n\n{NOT_DRAWN}"
+    );
+    text
+}
+
+fn totals(text: &mut String, runs: &[(&str, &Outcome)]) {
+    text.push_str("## Runs\n\n| profile | runs | failed | simulated minutes | records acknowledged |\n|---|---|---|---|---|\n");
+    for profile in Profile::ALL {
+        let mark = format!("--profile {profile} ");
+        let own: Vec<&Outcome> =
+            runs.iter().filter(|(plan, _)| plan.starts_with(&mark)).map(|(_, it)| *it).collect();
+        if own.is_empty() {
+            continue;
+        }
+        let failed = own.iter().filter(|it| !it.held()).count();
+        let minutes = own.iter().map(|it| it.simulated_ms).sum::<u64>() / 60_000;
+        let records: u64 = own.iter().map(|it| it.acknowledged).sum();
+        let _ = writeln!(text, "| {profile} | {} | {failed} | {minutes} | {records} |", own.len());
+    }
+}
+
+fn counts(text: &mut String, runs: &[(&str, &Outcome)]) {
+    let of = |name: &str| -> (u64, usize) {
+        let counts = runs.iter().filter_map(|(_, it)| it.counts.get(name));
+        (counts.clone().sum(), counts.count())
+    };
+    text.push_str("\n## Faults\n\n| fault | | struck | in runs |\n|---|---|---|---|\n");
+    for class in FaultClass::all() {
+        let (struck, in_runs) = of(class.name());
+        let _ = writeln!(text, "| {} | {class} | {struck} | {in_runs} |", class.id());
+    }
+    text.push_str("\n## States reached\n\n| state | times | in runs |\n|---|---|---|\n");
+    for state in reached::STATES.iter().chain(&Chore::NAMES) {
+        let (times, in_runs) = of(state);
+        let _ = writeln!(text, "| {state} | {times} | {in_runs} |");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+
+    #[test]
+    fn what_was_run_is_summed_by_profile_and_what_failed_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.jsonl");
+        let done = Done::at(&path);
+        let held = Outcome {
+            acknowledged: 70,
+            simulated_ms: 120_000,
+            counts: [("crash".to_owned(), 3)].into(),
+            ..Outcome::default()
+        };
+        let failed = Outcome { broken: Some("a panic".to_owned()), ..Outcome::default() };
+        done.note(&Plan::new(Profile::Swarm, 1), &held);
+        done.note(&Plan::new(Profile::Swarm, 2), &failed);
+        let text = of(&Done::at(&path));
+        assert!(text.contains("| swarm | 2 | 1 | 2 | 70 |"), "{text}");
+        assert!(text.contains("| F6 | crash | 3 | 1 |"), "{text}");
+    }
+}
