@@ -9,8 +9,8 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use waymark_client::{
-    Client, Consumer, ConsumerConfig, GroupEventKind, GroupReset, NewTopic, OffsetReset,
-    ProducerRecord, ResetTo, TopicPartition,
+    Client, Consumer, ConsumerConfig, GroupEventKind, GroupReset, GroupState, NewTopic,
+    OffsetReset, ProducerRecord, ResetTo, TopicPartition,
 };
 
 use crate::cluster::{Cluster, PATIENCE, TOPIC};
@@ -158,14 +158,21 @@ async fn a_coordinators_death_throws_nobody_out_and_moves_nothing() {
     let members = [Member::join(&client, &handed).await, Member::join(&client, &handed).await];
     ledger.send(&producer, 0..3_000).await;
     until("the first records are read", async || count(&handed) >= 3_000).await;
-    let before = client.admin().describe_group(GROUP).await.unwrap();
+    // One member may have read all of them before the other one was handed its half.
+    let describe = async || client.admin().describe_group(GROUP).await.unwrap();
+    let halved = async || {
+        let seen = describe().await;
+        seen.state == GroupState::Stable && seen.members.len() == 2
+    };
+    until("both have their halves", halved).await;
+    let before = describe().await;
     let coordinator = u32::try_from(before.coordinator.unwrap()).unwrap();
     cluster.kill(coordinator);
     ledger.send(&producer, 3_000..6_000).await;
     until("the others are read", async || count(&handed) >= 6_000).await;
     cluster.boot(coordinator);
     cluster.ready().await;
-    let after = client.admin().describe_group(GROUP).await.unwrap();
+    let after = describe().await;
     assert_eq!(after.generation, before.generation, "no rebalance");
     let ends = each_once(&handed);
     assert_eq!(ends.values().sum::<i64>(), 6_000);
