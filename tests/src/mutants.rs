@@ -29,6 +29,10 @@ pub const FOUND_WITHIN: u64 = 6;
 pub const TABLE: &[Mutant] = &[
     mutant("ack-before-fsync", Profile::PowerLossAll, "G1", 1),
     mutant("dup-appends", Profile::Chaos, "G3b", 2),
+    mutant("ack-before-commit", Profile::LeaderPartition, "G1", 1),
+    mutant("producers-forgotten", Profile::PowerLossAll, "broken", 2),
+    mutant("table-row-lost", Profile::PowerLossAll, "G7", 2),
+    mutant("offset-reused", Profile::Calm, "broken", 1),
     mutant("commit-of-an-old-generation", Profile::GroupReset, "G4", 1),
     mutant("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
     mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),

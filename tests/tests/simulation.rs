@@ -127,6 +127,16 @@ fn a_retry_that_is_appended_again_is_caught() {
 }
 
 #[test]
+fn producers_that_a_restart_forgets_are_caught() {
+    is_caught("producers-forgotten");
+}
+
+#[test]
+fn a_row_that_a_checkpoint_loses_is_caught() {
+    is_caught("table-row-lost");
+}
+
+#[test]
 fn a_commit_of_before_a_reset_that_counts_is_caught() {
     is_caught("commit-of-an-old-generation");
 }

@@ -15,7 +15,6 @@ use super::membership::{decode_membership, encode_membership};
 use super::types::{
     C, Entry, LogId, Payload, Vote, from_raft_log_id, from_raft_vote, to_raft_log_id, to_raft_vote,
 };
-use crate::mutants;
 use crate::reached::reached;
 use crate::storage::journal::ShardLog;
 use crate::storage::raft_record::{EntryKind, LogEntry};
@@ -167,11 +166,7 @@ impl RaftLogStorage<C> for RaftLog {
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
-        let mut upto = from_raft_log_id(upto);
-        if mutants::active("purge-past-checkpoint") {
-            upto = self.log.last().unwrap_or(upto);
-        }
-        self.log.purge(upto).map_err(io::Error::other)
+        self.log.purge(from_raft_log_id(upto)).map_err(io::Error::other)
     }
 }
 

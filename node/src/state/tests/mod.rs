@@ -221,6 +221,13 @@ mod planted_bugs {
     }
 
     #[test]
+    fn using_an_offset_twice_is_caught() {
+        let _bug = crate::mutants::plant("offset-reused");
+        let logs = arbitrary::log(arbitrary::produce());
+        assert!(runner().run(&logs, appends_are_once_and_in_order).is_err());
+    }
+
+    #[test]
     fn letting_an_epoch_begin_anywhere_is_caught() {
         let _bug = crate::mutants::plant("epoch-from-zero-skipped");
         let logs = arbitrary::log(arbitrary::produce());

@@ -10,7 +10,6 @@ use super::frame::{Fact, HEAD};
 use super::queue::{Queued, State};
 use super::state::ReplicaLog;
 use super::{FlushCallback, Handle, JournalError, read};
-use crate::mutants;
 use crate::storage::raft_record::{LogEntry, LogId, Vote};
 
 /// Payloads smaller than this are copied, so that a few of them never keep a whole receive buffer alive.
@@ -121,7 +120,7 @@ impl ShardLog {
     /// # Errors
     /// When the journal has failed.
     pub async fn save_vote(&self, vote: Vote) -> Result<(), JournalError> {
-        let note = |state: &mut State| {
+        let saved = self.handle.shared.wait_for(|state| {
             state.check_open(Some(self.key))?;
             let log = state.logs.replicas.entry(self.key).or_default();
             if log.vote.is_none_or(|known| known.rank() < vote.rank()) {
@@ -129,11 +128,8 @@ impl ShardLog {
             }
             state.push(self.key, Fact::Vote(vote));
             Ok(())
-        };
-        if mutants::active("vote-not-synced") {
-            return self.write(note);
-        }
-        self.handle.shared.wait_for(note).await
+        });
+        saved.await
     }
 
     /// Removes everything after `last` (everything when `None`); an explicit frame, ordered by the queue (S3).
