@@ -234,7 +234,7 @@ impl LogClient for WaymarkClient {
                 let sent = self.producer().await.map_err(failed)?.send(record).await;
                 sent.map_err(failed)?.await.map_err(failed)?;
                 let gone = admin.delete_topics([name.as_str()]).await.map_err(failed)?;
-                gone.into_iter().map(|it| it.map(drop)).collect::<Result<(), _>>().map_err(failed)
+                gone.into_iter().collect::<Result<Vec<()>, Error>>().map(drop).map_err(failed)
             }
         }
     }
