@@ -5,7 +5,7 @@
 /// The target of these events.
 pub const TARGET: &str = "reached";
 
-/// Every state that [`reached!`] names.
+/// Every state that `reached!` names.
 pub const STATES: &[&str] = &[
     "torn-tail",
     "truncation",
