@@ -1,15 +1,16 @@
 //! Planted bugs: owns the switch by which a test puts one known bug into the product, to prove that the tests would
-//! find it. Without the cargo feature `mutants` the switch is a constant and every planted bug compiles to nothing.
-//! It never holds a bug itself: each stands where it would really be made, behind `mutants::active("its-name")`.
+//! find it. Without the cargo feature `mutants`, and outside of unit tests, the switch is a constant and every planted bug
+//! compiles to nothing. It never holds a bug itself: each stands where it would really be made, behind
+//! `mutants::active("its-name")`.
 //!
 //! One bug at a time and one for the whole process, so a test that plants one must not share its process with others
 //! that run at the same moment: hold the [`Planted`] guard, which serialises all planting tests of a process.
 
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 pub use planted::{Planted, plant, seclude};
 
 /// Whether the bug of this name is planted. Always `false` in a build without the feature `mutants`.
-#[cfg(not(feature = "mutants"))]
+#[cfg(not(any(test, feature = "mutants")))]
 #[inline]
 #[must_use]
 pub const fn active(name: &str) -> bool {
@@ -18,13 +19,13 @@ pub const fn active(name: &str) -> bool {
 }
 
 /// Whether the bug of this name is planted. Always `false` in a build without the feature `mutants`.
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 #[must_use]
 pub fn active(name: &str) -> bool {
     planted::is_planted(name)
 }
 
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 mod planted {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -3,6 +3,8 @@
 pub mod batch;
 pub mod codec;
 pub mod failure;
+#[cfg(test)]
+mod fuzz;
 pub mod ids;
 pub mod names;
 pub mod partitioner;

@@ -130,13 +130,11 @@ mod tests {
         fn receipts_of_a_partition_leave_in_order_each_under_its_tag(
             batches in prop::collection::vec((0..3i32, any::<u32>()), 0..60)
         ) {
-            #[cfg(feature = "mutants")]
             let _clean = mutants::seclude();
             run(&batches)?;
         }
     }
 
-    #[cfg(feature = "mutants")]
     #[test]
     fn the_order_check_catches_an_ack_under_another_tag() {
         let _planted = mutants::plant("ack-wrong-tag");

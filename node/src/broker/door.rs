@@ -134,7 +134,6 @@ mod tests {
         assert_eq!(first_covered_byte_that_may_change(), None);
     }
 
-    #[cfg(feature = "mutants")]
     #[test]
     fn the_check_of_bytes_catches_a_door_that_skips_the_checksum() {
         let _planted = mutants::plant("skip-door-crc");

@@ -179,15 +179,11 @@ mod tests {
 
     /// Keeps bugs planted by other tests out.
     struct Alone {
-        #[cfg(feature = "mutants")]
         _turn: std::sync::RwLockReadGuard<'static, ()>,
     }
 
     fn alone() -> Alone {
-        Alone {
-            #[cfg(feature = "mutants")]
-            _turn: mutants::seclude(),
-        }
+        Alone { _turn: mutants::seclude() }
     }
 
     fn told(clocks: &[i64]) -> Vec<(NodeId, Heard)> {
@@ -264,7 +260,6 @@ mod tests {
         assert!(the_newest_segment_stays_however_old_and_large());
     }
 
-    #[cfg(feature = "mutants")]
     #[test]
     fn a_planted_own_clock_is_caught() {
         let _bug = mutants::plant("retention-by-own-clock");
@@ -277,7 +272,6 @@ mod tests {
         assert!(what_a_group_has_not_read_stays());
     }
 
-    #[cfg(feature = "mutants")]
     #[test]
     fn a_planted_hold_that_is_ignored_is_caught() {
         let _bug = mutants::plant("hold-ignored");
@@ -303,7 +297,6 @@ mod tests {
         assert_eq!(start(40, 0), Some(30), "all was read, and the newest segment stays");
     }
 
-    #[cfg(feature = "mutants")]
     #[test]
     fn a_planted_loss_of_the_newest_segment_is_caught() {
         let _bug = mutants::plant("retention-keeps-nothing");

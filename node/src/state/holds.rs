@@ -179,7 +179,6 @@ mod tests {
         assert!(partition.still_held_from(None), "an operator's word counts");
     }
 
-    #[cfg(feature = "mutants")]
     #[test]
     fn letting_a_deposed_coordinator_raise_a_floor_is_caught() {
         let _bug = crate::mutants::plant("deposed-raises-floor");

@@ -33,6 +33,8 @@ pub mod slot;
 pub mod topic_config;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use batch::STAMP_LEN;

@@ -1,6 +1,7 @@
 //! What the project depends on: licences, sources, and crates that must never come in. The same rules stand in `deny.toml`
 //! for those who have cargo-deny; here they need no tool and no network.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
@@ -71,6 +72,24 @@ pub(crate) fn packages() -> Vec<Package> {
             source: text(&package["source"]),
         })
         .collect()
+}
+
+/// The library with planted bugs is built from the node's sources, so it needs what the node needs, in the same words.
+pub(crate) fn check_mutated(node: &str, mutated: &str) -> Vec<Finding> {
+    let wanted = |manifest: &str| -> BTreeSet<String> {
+        let from = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();
+        let lines = from.lines().take_while(|line| !line.starts_with('['));
+        lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    };
+    let (of_node, of_mutated) = (wanted(node), wanted(mutated));
+    let differ = of_node.symmetric_difference(&of_mutated);
+    let path = "tests/mutated/Cargo.toml";
+    let finding = |line: &String| Finding {
+        path: path.to_owned(),
+        line: 0,
+        cure: format!("`{line}` stands in only one of node/Cargo.toml and {path}"),
+    };
+    differ.map(finding).collect()
 }
 
 fn run(command: &mut Command) -> String {
@@ -150,6 +169,14 @@ mod tests {
         for refused in ["GPL-3.0", "MIT AND GPL-3.0", "(MIT OR X) AND Y", "none given"] {
             assert!(!is_allowed(refused), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_dependency_of_the_node_alone_is_found() {
+        let (node, mutated) =
+            ("\n[dependencies]\na = 1\nb = 1\n\n[lints]\nc", "\n[dependencies]\na = 1\n");
+        assert!(check_mutated(node, mutated)[0].cure.contains("`b = 1`"));
+        assert_eq!(check_mutated(node, node).len(), 0);
     }
 
     #[test]

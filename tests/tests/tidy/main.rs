@@ -55,6 +55,13 @@ fn dependencies_are_free_published_and_few_in_kind() {
 }
 
 #[test]
+fn the_library_with_planted_bugs_is_built_from_what_the_node_is_built_from() {
+    let manifest = |path: &str| std::fs::read_to_string(root().join(path)).expect("a manifest");
+    let (node, mutated) = (manifest("node/Cargo.toml"), manifest("tests/mutated/Cargo.toml"));
+    report(&dependencies::check_mutated(&node, &mutated));
+}
+
+#[test]
 fn every_member_opts_into_the_lints_of_the_workspace() {
     let member = |path: &str| path.matches('/').count() == 1 && path.ends_with("/Cargo.toml");
     let opted_in = |text: &str| text.contains("[lints]\nworkspace = true");

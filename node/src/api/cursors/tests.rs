@@ -19,7 +19,6 @@ fn adding(cursors: &[i32], credit: i64) -> Control {
 
 #[test]
 fn nothing_is_read_without_credit() {
-    #[cfg(feature = "mutants")]
     let _clean = mutants::seclude();
     let mut cursors = Cursors::new(10);
     cursors.apply(adding(&[1], 0));
@@ -244,13 +243,11 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
 proptest! {
     #[test]
     fn never_more_than_the_credit_and_one_batch_and_never_a_removed_cursor(steps in steps()) {
-        #[cfg(feature = "mutants")]
         let _clean = mutants::seclude();
         run(steps)?;
     }
 }
 
-#[cfg(feature = "mutants")]
 #[test]
 fn the_books_catch_a_stream_that_ignores_credit() {
     let _planted = mutants::plant("fetch-ignores-credit");

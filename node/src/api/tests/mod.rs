@@ -11,13 +11,9 @@ mod world;
 
 /// Keeps planted bugs out of a test while it lives.
 struct Clean {
-    #[cfg(feature = "mutants")]
     _turn: std::sync::RwLockReadGuard<'static, ()>,
 }
 
 fn clean() -> Clean {
-    Clean {
-        #[cfg(feature = "mutants")]
-        _turn: crate::mutants::seclude(),
-    }
+    Clean { _turn: crate::mutants::seclude() }
 }

@@ -36,7 +36,6 @@ async fn an_append_is_told_once_the_disk_has_it_and_not_before() {
     assert!(!is_told_before_the_disk_has_it().await);
 }
 
-#[cfg(feature = "mutants")]
 #[tokio::test(start_paused = true)]
 async fn the_stalled_disk_catches_an_ack_before_the_commit() {
     let _planted = crate::mutants::plant("ack-before-commit");

@@ -84,7 +84,6 @@ async fn records_go_once_the_group_has_committed_them() {
     assert!(retention_waits_for_commits().await);
 }
 
-#[cfg(feature = "mutants")]
 #[tokio::test(start_paused = true)]
 async fn a_planted_hold_that_is_ignored_loses_unread_records() {
     let _planted = crate::mutants::plant("hold-ignored");

@@ -15,13 +15,9 @@ mod refusing;
 
 /// Keeps planted bugs out of a test while it lives.
 pub(super) struct Clean {
-    #[cfg(feature = "mutants")]
     _turn: std::sync::RwLockReadGuard<'static, ()>,
 }
 
 pub(super) fn clean() -> Clean {
-    Clean {
-        #[cfg(feature = "mutants")]
-        _turn: crate::mutants::seclude(),
-    }
+    Clean { _turn: crate::mutants::seclude() }
 }

@@ -31,7 +31,6 @@ async fn nothing_above_the_high_watermark_is_shown() {
     assert!(!is_shown_what_is_not_committed().await);
 }
 
-#[cfg(feature = "mutants")]
 #[tokio::test(start_paused = true)]
 async fn the_stalled_disk_catches_a_read_above_the_watermark() {
     let _planted = crate::mutants::plant("read-above-watermark");

@@ -31,6 +31,8 @@ use super::{Committed, ConfiguredNode, ProposeError};
 mod append;
 mod client;
 pub mod door;
+#[cfg(test)]
+mod fuzz;
 mod heartbeat;
 mod inspect;
 mod link;

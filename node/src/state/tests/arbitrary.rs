@@ -25,14 +25,9 @@ use crate::state::holds::Hold;
 use crate::state::shard::EntryAt;
 
 /// Keeps bugs that another test plants out of this one.
-#[cfg(feature = "mutants")]
 pub(in crate::state) fn without_bugs() -> impl Drop {
     crate::mutants::seclude()
 }
-
-/// Keeps bugs that another test plants out of this one: in this build there are none.
-#[cfg(not(feature = "mutants"))]
-pub(in crate::state) fn without_bugs() {}
 
 pub(in crate::state) fn topic(number: u8) -> TopicId {
     TopicId([number; 16])

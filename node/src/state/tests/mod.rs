@@ -209,7 +209,6 @@ fn an_entry_that_is_no_command_is_refused_and_counts_its_leader() {
     assert_eq!(applied.effects, [Effect::LeaderChanged]);
 }
 
-#[cfg(feature = "mutants")]
 mod planted_bugs {
     use super::*;
 

@@ -18,7 +18,7 @@ const MAGIC: [u8; 8] = *b"WAYMARKJ";
 /// Of everything in a flush. A file that begins with a higher one is refused, so an older program never takes what a newer
 /// one wrote for nothing.
 pub(super) const VERSION: u16 = 1;
-const CRC_AT: usize = HEADER - 4;
+pub(super) const CRC_AT: usize = HEADER - 4;
 
 /// One flush, named by its number and proven by the checksum of its header.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

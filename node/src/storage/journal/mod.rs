@@ -25,6 +25,8 @@ mod files;
 mod flush;
 mod flusher;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod header;
 mod numbers;
 mod queue;

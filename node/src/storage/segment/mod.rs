@@ -18,6 +18,8 @@ mod append_time;
 mod check;
 mod checkpoint;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod manifest;
 mod partition;
 mod pull;

@@ -35,7 +35,6 @@ async fn answers_keep_the_order_of_the_requests_and_end_with_them() {
     until(|| target.streams.load(SeqCst) == 0).await;
 }
 
-#[cfg(feature = "mutants")]
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_never_ends_is_noticed() {
     let _planted = crate::mutants::plant("append-stream-never-ends");

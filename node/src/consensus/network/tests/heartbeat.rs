@@ -63,7 +63,6 @@ async fn a_heartbeat_is_answered_by_its_replica() {
     assert!(conflict_is_seen().await);
 }
 
-#[cfg(feature = "mutants")]
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_answered_at_the_door_is_noticed() {
     let _planted = crate::mutants::plant("answer-heartbeats-at-the-door");

@@ -41,12 +41,9 @@ use replica::{FakeFiles, FakeReplica};
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 
 /// Keeps planted bugs out of a test that shares its process with tests that plant.
-#[cfg(feature = "mutants")]
 fn sound() -> impl Sized {
     crate::mutants::seclude()
 }
-#[cfg(not(feature = "mutants"))]
-fn sound() -> impl Sized {}
 
 fn address(node: u32) -> String {
     format!("node{node}:1")

@@ -271,7 +271,6 @@ async fn a_late_replica_pulls_a_manifest_and_goes_on_from_there() {
     assert_eq!(late.metrics().borrow_watched().snapshot.unwrap().index, checkpoint);
 }
 
-#[cfg(feature = "mutants")]
 #[tokio::test(start_paused = true)]
 async fn an_idle_leader_without_heartbeats_that_end_loses_its_lease() {
     let _planted = crate::mutants::plant("heartbeat-stream-never-ends");

@@ -457,7 +457,6 @@ fn random_lives_of_a_group_keep_every_promise() {
 
 mod rules;
 
-#[cfg(feature = "mutants")]
 mod planted_bugs {
     use super::*;
 

@@ -101,7 +101,6 @@ fn members_are_compared_as_java_compares_strings() {
     assert_eq!(&*group.by(Assignor::Range)[&at(0, 0)], "\u{1f600}");
 }
 
-#[cfg(feature = "mutants")]
 #[test]
 fn a_range_that_drops_the_rest_is_caught() {
     let _bug = crate::mutants::plant("range-drops-the-rest");

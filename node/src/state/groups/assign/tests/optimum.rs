@@ -148,7 +148,6 @@ fn kafkas_assignors_give_every_subscribed_partition_to_a_subscriber() {
     runner(200).run(&group(9, 8, 9), legal).unwrap();
 }
 
-#[cfg(feature = "mutants")]
 #[test]
 fn forgetting_who_owns_what_is_caught() {
     let _bug = crate::mutants::plant("sticky-forgets-owners");

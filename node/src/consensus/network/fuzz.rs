@@ -1,0 +1,35 @@
+//! Fuzz targets: whatever a peer sends, it is refused or read, and never panics: a peer may be of another version, or mad.
+
+use bolero::check;
+use prost::Message;
+use waymark_proto::peer;
+
+use super::wire;
+
+/// Reads a message, and what we make of it.
+fn read<M: Message + Default, T>(bytes: &[u8], made: impl Fn(M) -> T) {
+    if let Ok(message) = M::decode(bytes) {
+        let _ = made(message);
+    }
+}
+
+#[test]
+fn no_request_of_a_peer_makes_a_node_panic() {
+    check!().for_each(|bytes: &[u8]| {
+        read(bytes, wire::append_from);
+        read(bytes, wire::entry_from);
+        read(bytes, wire::vote_request_from);
+        read(bytes, |route| wire::route_from(Some(route)));
+        read::<peer::FileRange, _>(bytes, |range| wire::range_from(&range));
+    });
+}
+
+#[test]
+fn no_answer_of_a_peer_makes_a_node_panic() {
+    check!().for_each(|bytes: &[u8]| {
+        read(bytes, wire::answer_from);
+        read(bytes, wire::vote_response_from);
+        read(bytes, wire::transfer_response_from);
+        read::<peer::HelloResponse, _>(bytes, |answer| wire::hello_from(&answer));
+    });
+}
