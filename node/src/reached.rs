@@ -16,6 +16,8 @@ pub const STATES: &[&str] = &[
     "leader-handed-over",
     "lease-expired",
     "duplicate-refused",
+    "room-lost",
+    "room-back",
 ];
 
 /// Tells that a state was reached.

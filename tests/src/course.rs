@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::caretaker;
 use crate::cluster::{Broken, Cluster};
 use crate::context::around;
+use crate::full_disks;
 use crate::group::Tale;
 use crate::history::History;
 use crate::oracle::{Violation, judge};
@@ -52,6 +53,9 @@ pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Ver
         tale.insert(Tale::begin(&mut cluster, subject, &history)?).tell(&mut cluster, story)?;
     }
     under_load.strike(&mut cluster, subject, &history)?;
+    if profile == Profile::DiskFull {
+        full_disks::tell(&mut cluster, subject, &history)?;
+    }
     if profile == Profile::Swarm {
         storm(plan, &mut cluster, subject, (&history, tally))?;
     }
@@ -80,18 +84,19 @@ fn storm(
     let mut storm = Storm::new(plan.seed, &plan.without, subject, seen, cluster.elapsed());
     storm.rage(cluster, Duration::from_secs(plan.seconds))?;
     let frozen = storm.abate(cluster);
-    served_again(cluster, subject, history, frozen)?;
+    let when = format!("after the storm, with node {frozen:?} frozen");
+    served_again(cluster, subject, history, &when)?;
     storm.pass(cluster);
     caretaker.store(true, Ordering::SeqCst);
     Ok(())
 }
 
-/// Every partition takes records again soon, though one node does not take part.
-fn served_again(
+/// Every partition takes records again soon.
+pub(crate) fn served_again(
     cluster: &mut Cluster,
     subject: &Arc<dyn Subject>,
     history: &History,
-    frozen: Option<u32>,
+    when: &str,
 ) -> Result<(), Broken> {
     let before = history.last_acknowledged();
     let all = subject.partitions();
@@ -102,7 +107,5 @@ fn served_again(
         return Ok(());
     }
     let left: Vec<u32> = (0..all).filter(|partition| !is_served(partition)).collect();
-    Err(Broken(format!(
-        "{CALM_WITHIN:?} after the storm, with node {frozen:?} frozen, partitions {left:?} take no records"
-    )))
+    Err(Broken(format!("within {CALM_WITHIN:?} {when}, partitions {left:?} take no records")))
 }

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod done;
 pub mod evidence;
 mod faults;
+mod full_disks;
 pub mod group;
 pub mod group_history;
 pub mod history;

@@ -40,13 +40,15 @@ pub enum Profile {
     GroupReset,
     /// Members join, leave, die and are cut off while any faults happen to nodes.
     GroupChaos,
+    /// Disks run full under load, one and then a majority, and have room again.
+    DiskFull,
     /// Faults of several classes at once, drawn by the seed, for as long as the plan says.
     Swarm,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
@@ -58,6 +60,7 @@ impl Profile {
         Self::GroupMembersLost,
         Self::GroupReset,
         Self::GroupChaos,
+        Self::DiskFull,
         Self::Swarm,
     ];
 
@@ -76,6 +79,7 @@ impl Profile {
             Self::GroupMembersLost => "group-members-lost",
             Self::GroupReset => "group-reset",
             Self::GroupChaos => "group-chaos",
+            Self::DiskFull => "disk-full",
             Self::Swarm => "swarm",
         }
     }
@@ -88,6 +92,7 @@ impl Profile {
             | Self::PowerLossAll
             | Self::Birth
             | Self::Chaos
+            | Self::DiskFull
             | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
@@ -102,6 +107,7 @@ impl Profile {
     pub(crate) fn faults(self) -> (Series, Series) {
         match self {
             Self::Calm
+            | Self::DiskFull
             | Self::Swarm
             | Self::GroupPlanned
             | Self::GroupCoordinatorCut

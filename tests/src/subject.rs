@@ -130,6 +130,11 @@ pub enum DiskCondition {
     Healthy,
     /// Every sync takes very long.
     Slow,
+    /// All files together may grow by so many bytes more, and shrink.
+    Full {
+        /// Bytes left.
+        free: u64,
+    },
     /// Every write fails.
     WritesFail,
     /// Every sync fails, and what it covered will never reach the disk although reads still see it.

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use tokio::time::timeout;
 use waymark_node::mutants;
 use waymark_node::storage::disk::{Disk, OpenMode};
 use waymark_node::storage::journal::{Expected, Journal, JournalError, JournalOptions};
@@ -500,6 +501,69 @@ fn a_failed_flush_fails_everything_after_it() {
         disk.set_faults(Faults::default());
         assert!(matches!(journal.barrier().await, Err(JournalError::Failed(_))));
         assert!(matches!(log.truncate_after(None), Err(JournalError::Failed(_))));
+    });
+}
+
+/// Fills a disk under a journal. Whether the journal waits for room, and then goes on as if nothing had been.
+async fn waits_for_room() -> bool {
+    let disk = SimDisk::new(1);
+    let options = Story::new(1, false).options;
+    let journal = Journal::open(Arc::new(disk.attach()), options.clone()).await.unwrap();
+    let log = journal.shard(key(1));
+    // More than all files together that the journal has by now.
+    let entries: Vec<LogEntry> = (1..=100).map(|index| entry_of(index, 4_000)).collect();
+    disk.set_faults(Faults { capacity: Some(disk.used()), ..Faults::default() });
+    log.append(entries.clone(), Box::new(|_| {})).unwrap();
+    let stuck = timeout(Duration::from_secs(60), journal.barrier()).await.is_err();
+    let files = disk.files().len();
+    disk.set_faults(Faults::default());
+    if !stuck {
+        return false;
+    }
+    timeout(Duration::from_secs(5), journal.barrier()).await.expect("room again").unwrap();
+    assert!(files < 10, "a minute on a full disk has left {files} files");
+    journal.shutdown().await;
+    let journal = Journal::open(Arc::new(disk.attach()), options).await.unwrap();
+    journal.shard(key(1)).read(1, 101, usize::MAX).await.unwrap() == entries
+}
+
+fn entry_of(index: u64, len: usize) -> LogEntry {
+    let id = LogId { term: 1, leader: replica(1), index };
+    LogEntry { id, kind: EntryKind::Command, payload: Bytes::from(vec![7; len]) }
+}
+
+#[test]
+fn a_journal_on_a_full_disk_waits_for_room() {
+    let _secluded = mutants::seclude();
+    assert!(play(waits_for_room()));
+}
+
+#[test]
+fn a_journal_that_ends_on_a_full_disk_is_caught() {
+    let _planted = mutants::plant("full-disk-ends-the-journal");
+    assert!(!play(waits_for_room()));
+}
+
+#[test]
+fn a_journal_on_a_full_disk_can_be_shut_down_and_opened_again_with_what_was_synced() {
+    let _secluded = mutants::seclude();
+    play(async {
+        let (disk, options, model) = at_rest(3).await;
+        let journal = Journal::open(Arc::new(disk.attach()), options.clone()).await.unwrap();
+        disk.set_faults(Faults { capacity: Some(disk.used()), ..Faults::default() });
+        let log = journal.shard(key(SHARDS + 1));
+        log.append((1..=100).map(|index| entry_of(index, 4_000)).collect(), Box::new(|_| {}))
+            .unwrap();
+        assert!(timeout(Duration::from_secs(60), journal.barrier()).await.is_err());
+        timeout(Duration::from_secs(5), journal.shutdown())
+            .await
+            .expect("nobody waits for room at the end");
+        disk.set_faults(Faults::default());
+        let journal = Journal::open(Arc::new(disk.attach()), options).await.unwrap();
+        for (shard, log) in &model.logs {
+            let read = journal.shard(key(*shard)).read(0, u64::MAX, usize::MAX).await.unwrap();
+            assert!(read.iter().eq(log.entries.values()), "shard {shard} reads {read:?}");
+        }
     });
 }
 

@@ -80,6 +80,11 @@ fn promises_hold_through_any_faults_in_a_row() {
 }
 
 #[test]
+fn promises_hold_while_disks_are_full_and_service_comes_back_with_their_room() {
+    promises_hold_through(Profile::DiskFull);
+}
+
+#[test]
 fn promises_hold_through_storms() {
     for seed in 1..=SEEDS {
         held(Plan { seconds: 10, ..Plan::new(Profile::Swarm, seed) });
@@ -134,6 +139,11 @@ fn producers_that_a_restart_forgets_are_caught() {
 #[test]
 fn a_row_that_a_checkpoint_loses_is_caught() {
     is_caught("table-row-lost");
+}
+
+#[test]
+fn records_that_are_taken_while_disks_are_full_are_caught() {
+    is_caught("full-disk-accepted");
 }
 
 #[test]

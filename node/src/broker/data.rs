@@ -26,6 +26,8 @@ use crate::storage::shard_store::StoreError;
 const PRODUCER_IDS: i32 = 1000;
 /// Pause that a refusal for want of room asks for, ms.
 const OVERLOAD_PAUSE_MS: i32 = 20;
+/// … and one because disks are full, ms: nodes look at their disks every second.
+const FULL_PAUSE_MS: i32 = 500;
 
 fn marks(view: &PartitionView<'_>) -> Marks {
     Marks {
@@ -71,6 +73,14 @@ impl Core {
         pending.max(storage.journal) + storage.segments
     }
 
+    /// Whether there is room for records of the shard (S19). Asked before they are proposed, so the caller may repeat them.
+    fn check_room(&self, shard: &Shard) -> Result<(), Failure> {
+        let Err(no_room) = self.consensus.check_room(shard) else { return Ok(()) };
+        let mut failure = failure(FailureCode::StorageFull, no_room.to_string());
+        failure.retry_after_ms = FULL_PAUSE_MS;
+        Err(failure)
+    }
+
     fn look(&self, shard: &Shard, at: &ReadAt) -> Result<Marks, Failure> {
         let (seen, ended) = shard.read(|state| {
             let seen = state.partition(at.at).map(|view| marks(&view));
@@ -114,6 +124,7 @@ impl Broker {
         });
         let (epoch, largest, log_append_time) = view.ok_or_else(no_partition)?;
         core.check_epoch(batch.leader_epoch, epoch)?;
+        core.check_room(&shard)?;
         if i32::try_from(batch.batch.len()).map_or(true, |len| len > largest) {
             return Err(too_large(largest));
         }

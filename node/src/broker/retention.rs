@@ -188,7 +188,7 @@ mod tests {
 
     fn told(clocks: &[i64]) -> Vec<(NodeId, Heard)> {
         let heard = |clock_ms: &i64| {
-            let vitals = Vitals { clock_ms: *clock_ms, has_room: true };
+            let vitals = Vitals { clock_ms: *clock_ms, disk: None };
             Heard { vitals, at: Instant::now() }
         };
         (2..).map(NodeId).zip(clocks.iter().map(heard)).collect()

@@ -241,6 +241,12 @@ impl Config {
                     .to_owned(),
             );
         }
+        if self.store.last_reserve_bytes > self.store.reserve_bytes {
+            return contradiction(
+                "store.last_reserve_bytes is above store.reserve_bytes: records would be taken while entries are refused"
+                    .to_owned(),
+            );
+        }
         if network.reconnect_min > network.reconnect_max {
             return contradiction(
                 "network.reconnect_min is above network.reconnect_max".to_owned(),

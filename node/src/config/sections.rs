@@ -88,6 +88,14 @@ section! {
         open_files: u32 = 1024, between(16, 1_000_000);
         /// Bytes of a segment between two entries of its index: a read scans at most this much to find its offset.
         index_interval_bytes: Size = Size::kib(4), between(Size::kib(1), Size::mib(1));
+        /// Free bytes of the file system below which this node has no room for records: a leader takes them only while a
+        /// majority of the replicas has room. Room is back at a sixteenth more. What is left is for offset commits, groups
+        /// and the catalog, for journal files, and for the checkpoint without which nothing that retention deleted leaves
+        /// the disk. The default is sixteen journal files. 0: no reserve.
+        reserve_bytes: Size = Size::gib(1), between(Size(0), Size::gib(16 * 1024));
+        /// … and below which it refuses the entries of other nodes as well, so that its own votes and checkpoints still
+        /// find room; replicas here then fall behind until space returns. At most `reserve_bytes`. 0: no reserve.
+        last_reserve_bytes: Size = Size::mib(512), between(Size(0), Size::gib(16 * 1024));
     }
 }
 

@@ -98,6 +98,8 @@ fn settings_that_contradict_each_other_are_refused() {
     assert!(complaint(slow).contains("a third of consensus.election_max"));
     let short = "[journal]\nfile_bytes = \"2 MiB\"\nflush_bytes = \"256 KiB\"";
     assert!(complaint(short).contains("an eighth of journal.file_bytes"));
+    let late = "[store]\nreserve_bytes = \"511 MiB\"";
+    assert!(complaint(late).contains("store.last_reserve_bytes is above store.reserve_bytes"));
     let node = |id: u32, port: u16| {
         format!("{{ id = {id}, client = \"h:{port}\", peer = \"h:{}\" }}", port + 100)
     };

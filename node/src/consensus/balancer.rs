@@ -1,5 +1,5 @@
 //! Owns that leaderships go back to the nodes that the catalog prefers (S13), after a failure moved them; that a leader
-//! whose own disk stalls gives up (S4); and that the journal's oldest files become free. Never forces a move: the target
+//! whose own disk stalls gives up (S4), and one whose disk is full hands over to one that has room (S19); and that the journal's oldest files become free. Never forces a move: the target
 //! must be alive and level.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
 
 use super::member::Member;
+use super::room::Level;
 use super::shard::Shard;
 use super::types::{C, RaftNode};
 
@@ -27,15 +28,26 @@ pub(super) async fn balance(member: &Member) {
             if !shard.leadership().ready {
                 continue;
             }
-            let Some(preferred) = preferred(member, shard.id()) else { continue };
-            if preferred == member.node || !is_level(member, &shard, preferred) {
-                continue;
-            }
-            if let Err(error) = shard.transfer_to(preferred).await {
-                tracing::debug!(shard = %shard.id(), %preferred, %error, "leadership not moved back");
+            let Some(to) = better_leader(member, &shard) else { continue };
+            if let Err(error) = shard.transfer_to(to).await {
+                tracing::debug!(shard = %shard.id(), %to, %error, "leadership not moved");
             }
         }
     }
+}
+
+/// Who should lead instead: the preferred node, and while this one's disk is full whoever has room.
+fn better_leader(member: &Member, shard: &Shard) -> Option<NodeId> {
+    let fits = |node: &NodeId| {
+        *node != member.node
+            && member.level_of(*node) == Level::Records
+            && is_level(member, shard, *node)
+    };
+    let preferred = preferred(member, shard.id()).filter(fits);
+    if member.level() == Level::Records {
+        return preferred;
+    }
+    preferred.or_else(|| shard.progress().into_iter().map(|(id, _)| id.node).find(fits))
 }
 
 fn preferred(member: &Member, shard: ShardId) -> Option<NodeId> {

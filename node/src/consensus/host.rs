@@ -13,6 +13,7 @@ use super::network::{
     HelloAnswer, Inspection, Look, OffsetStand, PeerHost, Question, ReplicaDoor, SegmentFiles,
     Survey, Vitals,
 };
+use super::room::Level;
 use super::shard::Shard;
 use super::{Committed, Heard, ProposeError, positions, standing};
 
@@ -73,6 +74,12 @@ impl PeerHost for Host {
     async fn read_index(&self, shard: ShardId, deadline: Instant) -> Result<u64, ProposeError> {
         let replica = self.0.shard(shard).ok_or(ProposeError::NotHere(shard))?;
         replica.read_index(deadline).await
+    }
+
+    fn refuses_entries(&self) -> Option<String> {
+        let disk = self.0.disk.borrow().clone();
+        let disk = disk.filter(|disk| disk.level == Level::Nothing)?;
+        Some(format!("node {} has {disk}", self.0.node))
     }
 
     fn vitals(&self) -> Vitals {

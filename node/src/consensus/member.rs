@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use openraft::Config;
@@ -14,6 +13,7 @@ use waymark_proto::ids::{ClusterId, NodeId, ShardId};
 use super::growth::Growths;
 use super::identity::Identity;
 use super::network::{Network, Vitals};
+use super::room::{DiskRoom, Level};
 use super::shard::Shard;
 use super::{ConfiguredNode, ConsensusOptions, Heard, Parts};
 
@@ -39,8 +39,8 @@ pub(super) struct Member {
     pub(super) stopping: CancellationToken,
     /// Every replica has stopped: what leaders owe their followers until then ends too.
     pub(super) ended: CancellationToken,
-    /// S19: this node has room for more data.
-    pub(super) has_room: AtomicBool,
+    /// How full this node's disk is (S19); nothing before the first look.
+    pub(super) disk: watch::Sender<Option<Arc<DiskRoom>>>,
     pub(super) heard: Mutex<BTreeMap<NodeId, Heard>>,
     /// How fast the partitions grow that were asked about.
     pub(super) growths: Mutex<Growths>,
@@ -77,7 +77,7 @@ impl Member {
             fatal: watch::channel(None).0,
             stopping: CancellationToken::new(),
             ended: CancellationToken::new(),
-            has_room: AtomicBool::new(true),
+            disk: watch::channel(None).0,
             heard: Mutex::default(),
             growths: Mutex::default(),
         }
@@ -162,6 +162,20 @@ impl Member {
 
     pub(super) fn vitals_now(&self) -> Vitals {
         let clock_ms = self.parts.env.clock.now_ms();
-        Vitals { clock_ms, has_room: self.has_room.load(Ordering::Relaxed) }
+        Vitals { clock_ms, disk: self.disk.borrow().clone() }
+    }
+
+    /// What this node's disk has room for.
+    pub(super) fn level(&self) -> Level {
+        self.disk.borrow().as_ref().map_or(Level::Records, |disk| disk.level)
+    }
+
+    /// What a node's disk has room for: this one's, or as another told last.
+    pub(super) fn level_of(&self, node: NodeId) -> Level {
+        if node == self.node {
+            return self.level();
+        }
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(&node).map_or(Level::Records, |heard| heard.vitals.level())
     }
 }

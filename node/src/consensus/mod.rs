@@ -9,12 +9,12 @@
 //! | `shard`, `propose`, `read_index` | proposals and their outcomes, and reads that must see them |
 //! | `leadership`, `checkpointer` | what runs beside each replica |
 //! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
+//! | `room`, `records_gate` | how full the disks are, and whether a leader may take records (S19) |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
 //! | `numbers` | where each replica stands, for whoever watches the node |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
 //! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ mod positions;
 mod propose;
 mod pulse;
 mod read_index;
+mod records_gate;
+mod room;
 mod runner;
 mod shard;
 mod shard_config;
@@ -61,6 +63,8 @@ pub use keeper::spread_pool;
 pub use network::{Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
 pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use numbers::ReplicaNumbers;
+pub use records_gate::NoRoom;
+pub use room::{DiskRoom, Level, RoomOptions};
 pub use shard::{Done, Shard};
 
 use member::Member;
@@ -88,6 +92,8 @@ pub struct ConsensusOptions {
     pub shards_per_node: u32,
     /// Replication factor of the first pool and the default of topics.
     pub default_replication: u32,
+    /// Where the room on this node's disk ends (S19).
+    pub room: RoomOptions,
     /// The peer network's own limits.
     pub network: NetworkOptions,
 }
@@ -180,7 +186,7 @@ pub struct Committed {
 }
 
 /// When a peer was heard of last, and what it told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Heard {
     /// What it told.
     pub vitals: Vitals,
@@ -321,7 +327,7 @@ impl Consensus {
     #[must_use]
     pub fn peers_heard(&self) -> Vec<(NodeId, Heard)> {
         let heard = self.member.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.iter().map(|(node, heard)| (*node, *heard)).collect()
+        heard.iter().map(|(node, heard)| (*node, heard.clone())).collect()
     }
 
     /// Bytes of this node that its disks have not taken yet.
@@ -330,11 +336,6 @@ impl Consensus {
         let parts = &self.member.parts;
         let (journal, segments) = (parts.journal.queued_bytes(), parts.store.pending_bytes());
         WaitingBytes { journal, segments }
-    }
-
-    /// Tells peers whether this node has room for more data (S19).
-    pub fn set_has_room(&self, has_room: bool) {
-        self.member.has_room.store(has_room, Ordering::Relaxed);
     }
 
     /// Resolves when the node must stop: a failed journal (S4) or a replica that cannot go on.
@@ -375,6 +376,7 @@ async fn run(member: &Arc<Member>) {
         balancer::balance(member),
         balancer::watch_journal(member),
         balancer::reclaim_journal(member),
+        room::watch(member),
     );
 }
 

@@ -220,6 +220,15 @@ impl Shard {
         Ok(self.applied_index().unwrap_or(0))
     }
 
+    /// The nodes that vote; two sets of them while the membership changes.
+    #[must_use]
+    pub fn voters(&self) -> Vec<Vec<NodeId>> {
+        let metrics = self.core.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let sets = metrics.membership_config.membership().get_joint_config().iter();
+        sets.map(|voters| voters.iter().map(|id| id.0.node).collect()).collect()
+    }
+
     /// Followers and their last matched index, on the leader; empty elsewhere.
     #[must_use]
     pub fn progress(&self) -> Vec<(ReplicaId, Option<u64>)> {

@@ -29,6 +29,7 @@ impl Default for ConsensusOptions {
             balance_interval: Duration::from_secs(5),
             shards_per_node: 3,
             default_replication: 3,
+            room: super::RoomOptions::default(),
             network: super::NetworkOptions::default(),
         }
     }

@@ -4,7 +4,7 @@ use waymark_proto::ids::NodeId;
 
 use crate::broker::BrokerOptions;
 use crate::config::{Config, Size};
-use crate::consensus::{ConfiguredNode, ConsensusOptions, NetworkOptions};
+use crate::consensus::{ConfiguredNode, ConsensusOptions, NetworkOptions, RoomOptions};
 use crate::env::Random;
 use crate::storage::journal::{Expected, JournalOptions};
 use crate::storage::shard_store::StoreOptions;
@@ -72,6 +72,11 @@ pub(super) fn consensus(config: &Config) -> ConsensusOptions {
         balance_interval: consensus.balance_interval,
         shards_per_node: config.cluster.shards_per_node,
         default_replication: config.cluster.replication,
+        room: RoomOptions {
+            folder: config.node.data.clone(),
+            reserve_bytes: config.store.reserve_bytes.0,
+            last_reserve_bytes: config.store.last_reserve_bytes.0,
+        },
         network: network(config),
     }
 }

@@ -70,6 +70,9 @@ impl Disk for SimDisk {
         if step.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
+        if let Some(Node::File(replaced)) = state.names.get(to).copied().filter(|_| from != to) {
+            state.used -= state.inodes.get(&replaced).map_or(0, |inode| inode.view.len);
+        }
         state.rename_step(step);
         Ok(())
     }

@@ -197,6 +197,12 @@ impl SimDisk {
         }
     }
 
+    /// Bytes of all files together.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.lock().used
+    }
+
     /// All files with their length in view, sorted.
     #[must_use]
     pub fn files(&self) -> Vec<(String, u64)> {
@@ -371,6 +377,24 @@ mod tests {
         disk.sync_dir("a").await.unwrap();
         disk.crash(Crash::LoseAll);
         assert_eq!(disk.files(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_disk_takes_no_more_and_gives_back_what_was_replaced_or_removed() {
+        let disk = SimDisk::new(1);
+        let write = async |path: &str, bytes: usize| {
+            let file = disk.open(path, OpenMode::Write).await?;
+            file.write_at(0, vec![Bytes::from(vec![1; bytes])]).await
+        };
+        write("a", 60).await.unwrap();
+        disk.set_faults(Faults { capacity: Some(100), ..Faults::default() });
+        assert_eq!(write("b", 41).await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        write("b", 40).await.unwrap();
+        assert_eq!(disk.space().await.unwrap().free, 0);
+        disk.rename("b", "a").await.unwrap();
+        assert_eq!(disk.used(), 40, "the name of the other file was taken");
+        disk.remove("a").await.unwrap();
+        assert_eq!((disk.used(), disk.space().await.unwrap().free), (0, 100));
     }
 
     #[tokio::test(start_paused = true)]

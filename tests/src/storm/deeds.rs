@@ -19,6 +19,8 @@ use crate::subject::{DiskCondition, Subject, host};
 const SLOW_LINK_MS: (u64, u64) = (30, 400);
 /// How far a wall clock jumps, milliseconds: an hour.
 const CLOCK_JUMP_MS: i64 = 3_600_000;
+/// What a full disk has left at most, bytes: below the mark at which its node has no more room for records.
+const MOST_FREE: u64 = 16 << 20;
 /// Between two nodes that come back after a power loss of many.
 const NEXT_RESTART: Duration = Duration::from_millis(700);
 /// Lives of a crash loop, each shorter than a recovery may take.
@@ -97,6 +99,10 @@ impl World {
             FaultClass::WritesFail => self.spoil(node, cluster, DiskCondition::WritesFail),
             FaultClass::SyncsFail => self.spoil(node, cluster, DiskCondition::SyncsFail),
             FaultClass::SlowDisk => self.spoil(node, cluster, DiskCondition::Slow),
+            FaultClass::DiskFull => {
+                let free = random.random_range(0..MOST_FREE);
+                self.spoil(node, cluster, DiskCondition::Full { free })
+            }
             FaultClass::ClockJump => {
                 let by = random.random_range(-CLOCK_JUMP_MS..=CLOCK_JUMP_MS);
                 self.subject.shift_clock(node, by);
@@ -201,7 +207,7 @@ impl World {
 
     fn repair(&mut self, node: u32, condition: DiskCondition, cluster: &mut Cluster) {
         self.disks.remove(&node);
-        if condition == DiskCondition::Slow {
+        if matches!(condition, DiskCondition::Slow | DiskCondition::Full { .. }) {
             return cluster.set_disk(node, DiskCondition::Healthy);
         }
         // Whether it stopped or met no failure in this time: its next life begins on a disk that works.

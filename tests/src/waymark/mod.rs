@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tokio::time::sleep;
 use waymark_node::config::Config;
 use waymark_node::consensus::Consensus;
 use waymark_node::env::{Env, Random};
@@ -42,6 +43,9 @@ const LOSSES: [Crash; 3] = [Crash::LoseAll, Crash::TornPrefix, Crash::Shuffle];
 
 /// A sync of a disk that is slow, longer than an election takes.
 const SLOW: Range<Duration> = Duration::from_millis(300)..Duration::from_secs(2);
+
+/// Between two starts of a node that finds no room to start in.
+const START_AGAIN: Duration = Duration::from_millis(500);
 
 /// Wall clocks are wrong by up to this; no promise depends on them.
 const CLOCK_ERROR_MS: i64 = 60_000;
@@ -78,6 +82,9 @@ impl Machine {
         self.disk.set_faults(match condition {
             DiskCondition::Healthy => healthy,
             DiskCondition::Slow => Faults { sync_latency: SLOW, ..healthy },
+            DiskCondition::Full { free } => {
+                Faults { capacity: Some(self.disk.used() + free), ..healthy }
+            }
             DiskCondition::WritesFail => Faults { write_errors: 1.0, ..healthy },
             DiskCondition::SyncsFail => Faults { sync_errors: 1.0, ..healthy },
         });
@@ -156,12 +163,21 @@ impl Subject for Waymark {
                 tables: Arc::new(MemoryTables::default()),
                 dial: Arc::new(SimDial),
             };
-            let doors = Doors {
-                client: Box::pin(incoming(CLIENT_PORT)),
-                peer: Box::pin(incoming(PEER_PORT)),
-                metrics: None,
+            let ended = loop {
+                let doors = Doors {
+                    client: Box::pin(incoming(CLIENT_PORT)),
+                    peer: Box::pin(incoming(PEER_PORT)),
+                    metrics: None,
+                };
+                match machine.run(&config, env.clone(), doors).await {
+                    // Only a start ends so. Whatever watches over processes starts it again.
+                    Err(NodeError::Journal(error)) if error.is_full_disk() => {
+                        tracing::info!(node = seat.node, %error, "a node cannot start");
+                        sleep(START_AGAIN).await;
+                    }
+                    ended => break ended,
+                }
             };
-            let ended = machine.run(&config, env, doors).await;
             if machine.doomed.load(Ordering::SeqCst) {
                 tracing::info!(node = seat.node, ?ended, "a node with a failing disk stopped");
                 machine.replicas().take();

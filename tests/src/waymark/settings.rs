@@ -37,6 +37,8 @@ segment_write_after = "{write_ms} ms"
 segment_sync_bytes = "64 KiB"
 open_files = 16
 index_interval_bytes = "1 KiB"
+reserve_bytes = "16 MiB"
+last_reserve_bytes = "4 MiB"
 [consensus]
 heartbeat = "50 ms"
 election_min = "150 ms"

@@ -2,6 +2,7 @@
 //! with replicas that do not keep up. Never repairs anything.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use waymark_proto::failure::Failure;
 use waymark_proto::ids::{NodeId, ShardId};
@@ -9,17 +10,19 @@ use waymark_proto::ids::{NodeId, ShardId};
 use super::places::ShardPlace;
 use crate::broker::Core;
 use crate::broker::admin::Problem;
+use crate::consensus::{DiskRoom, Level};
 use crate::state::catalog::Catalog;
 
 /// Retention by age and timestamps go wrong by as much as clocks differ; what a peer told may have been on the way for long.
 const LARGEST_SKEW_MS: i64 = 2_000;
 
 /// What a node told of itself, as seen now.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Health {
     /// Its clock's lead over this node's, ms.
     skew_ms: i64,
-    has_room: bool,
+    /// Nothing before it has looked.
+    disk: Option<Arc<DiskRoom>>,
 }
 
 impl Core {
@@ -39,14 +42,15 @@ impl Core {
 
     fn heard_health(&self) -> Vec<(NodeId, Health)> {
         let own_ms = self.env.clock.now_ms();
+        let own = (self.node, Health { skew_ms: 0, disk: self.consensus.disk_room() });
         let heard = self.consensus.peers_heard().into_iter();
-        let health = heard.map(|(node, heard)| {
+        let others = heard.map(|(node, heard)| {
             let age_ms = i64::try_from(heard.at.elapsed().as_millis()).unwrap_or(i64::MAX);
             let now_there = heard.vitals.clock_ms.saturating_add(age_ms);
             let skew_ms = now_there.saturating_sub(own_ms);
-            (node, Health { skew_ms, has_room: heard.vitals.has_room })
+            (node, Health { skew_ms, disk: heard.vitals.disk })
         });
-        health.collect()
+        std::iter::once(own).chain(others).collect()
     }
 }
 
@@ -56,8 +60,8 @@ fn of_nodes(silent: &[NodeId], heard: &[(NodeId, Health)]) -> Vec<Problem> {
     let mut problems: Vec<Problem> =
         silent.iter().map(|node| about(node, "it does not answer".to_owned())).collect();
     for (node, health) in heard.iter().filter(|(node, _)| !silent.contains(node)) {
-        if !health.has_room {
-            problems.push(about(node, "it has no room for more data".to_owned()));
+        if let Some(disk) = health.disk.as_ref().filter(|disk| disk.level != Level::Records) {
+            problems.push(about(node, format!("its disk is full: {disk}")));
         }
         if health.skew_ms.abs() > LARGEST_SKEW_MS {
             let skew = health.skew_ms;
@@ -105,6 +109,16 @@ mod tests {
         catalog.shards().map(|it| (it.shard, place.clone())).collect()
     }
 
+    fn disk(level: Level) -> Option<Arc<DiskRoom>> {
+        Some(Arc::new(DiskRoom {
+            folder: "/data".to_owned(),
+            free_bytes: 5,
+            reserve_bytes: 7,
+            last_reserve_bytes: 3,
+            level,
+        }))
+    }
+
     fn well() -> ShardPlace {
         let all = vec![NodeId(1), NodeId(2)];
         let (voters, in_sync) = (all.clone(), all);
@@ -115,7 +129,7 @@ mod tests {
     fn a_cluster_that_is_well_has_no_problem() {
         let catalog = catalog_with(&["a"]);
         assert_eq!(of_topics(&catalog, &everywhere(&catalog, &well())), vec![]);
-        let close = [(NodeId(2), Health { skew_ms: 500, has_room: true })];
+        let close = [(NodeId(2), Health { skew_ms: 500, disk: disk(Level::Records) })];
         assert_eq!(of_nodes(&[], &close), vec![]);
     }
 
@@ -138,10 +152,13 @@ mod tests {
 
     #[test]
     fn a_node_that_is_silent_full_or_of_another_time_is_named() {
-        let full = (NodeId(2), Health { skew_ms: 0, has_room: false });
-        let ahead = (NodeId(3), Health { skew_ms: 50_000, has_room: true });
+        let full = (NodeId(2), Health { skew_ms: 0, disk: disk(Level::Entries) });
+        let ahead = (NodeId(3), Health { skew_ms: 50_000, disk: None });
         let problems = of_nodes(&[NodeId(4)], &[full, ahead]);
         let subjects: Vec<&str> = problems.iter().map(|it| it.subject.as_str()).collect();
         assert_eq!(subjects, ["node 4", "node 2", "node 3"]);
+        let message = &problems[1].message;
+        let named = ["5 bytes", "\"/data\"", "7 bytes (store.reserve_bytes)"];
+        assert!(named.iter().all(|it| message.contains(it)), "{message}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -11,6 +11,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::storage::disk::{AlignedBuf, Disk, DiskFile, OpenMode, Space};
+
+const TOTAL: u64 = 1 << 40;
 
 type Content = Arc<Mutex<Vec<u8>>>;
 
@@ -21,11 +23,18 @@ pub(in crate::broker) struct MemoryDisk {
     stalled: watch::Sender<bool>,
     /// Syncs of what is not the journal's fail.
     sick: Arc<AtomicBool>,
+    /// Bytes that are free, whatever is written.
+    free: AtomicU64,
 }
 
 impl MemoryDisk {
     pub(super) fn new() -> Self {
-        Self { files: Mutex::default(), stalled: watch::channel(false).0, sick: Arc::default() }
+        Self {
+            files: Mutex::default(),
+            stalled: watch::channel(false).0,
+            sick: Arc::default(),
+            free: AtomicU64::new(TOTAL),
+        }
     }
 
     /// Lets the journal's writes hang, or go on.
@@ -36,6 +45,11 @@ impl MemoryDisk {
     /// From here on segments and checkpoints cannot be synced.
     pub(in crate::broker) fn fail_syncs(&self) {
         self.sick.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on so many bytes are free, as the disk tells it.
+    pub(in crate::broker) fn set_free(&self, bytes: u64) {
+        self.free.store(bytes, Ordering::Relaxed);
     }
 
     fn files(&self) -> MutexGuard<'_, BTreeMap<String, Content>> {
@@ -97,7 +111,7 @@ impl Disk for MemoryDisk {
     }
 
     async fn space(&self) -> io::Result<Space> {
-        Ok(Space { total: 1 << 40, free: 1 << 40 })
+        Ok(Space { total: TOTAL, free: self.free.load(Ordering::Relaxed) })
     }
 }
 

@@ -6,6 +6,7 @@ pub(super) mod bed;
 pub(super) mod catalog;
 mod counting;
 mod disk;
+mod full;
 mod grouping;
 mod holding;
 mod leading;

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use openraft::raft::AppendEntriesRequest;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use waymark_proto::ids::NodeId;
@@ -19,6 +21,10 @@ use waymark_proto::peer::{AppendFrame, End};
 use super::door::ReplicaDoor;
 use super::{NetworkOptions, PeerHost, wire};
 use crate::consensus::types::C;
+use crate::mutants;
+
+/// A full node says so after this pause: its leaders ask again at once, each time with a request's worth of entries.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 type Answers = mpsc::Sender<Result<AppendFrame, Status>>;
 
@@ -61,10 +67,17 @@ impl AppendServer {
 
     fn take(&self, frame: AppendFrame, lanes: &mut BTreeMap<u64, Lane>, tasks: &mut JoinSet<u64>) {
         let stream = frame.stream;
+        let mut pause = Duration::ZERO;
         let refused = match frame.kind {
             Some(Kind::Open(route)) => self.open(stream, route, lanes, tasks),
             Some(Kind::Request(request)) => match lanes.get(&stream) {
-                Some(lane) => lane.push(request),
+                Some(lane) => match no_room_for(self.host.as_ref(), request.entries.len()) {
+                    Some(reason) => {
+                        pause = FULL_PAUSE;
+                        Err(reason)
+                    }
+                    None => lane.push(request),
+                },
                 // Crossed with the end of the stream.
                 None => Ok(()),
             },
@@ -91,6 +104,7 @@ impl AppendServer {
             let answers = self.answers.clone();
             // In a task of its own, so that the reader does not wait for room among the answers.
             tasks.spawn(async move {
+                sleep(pause).await;
                 let _gone = answers.send(Ok(failed(stream, reason))).await;
                 stream
             });
@@ -160,6 +174,15 @@ async fn serve_stream(
     let end = AppendFrame { stream, kind: Some(Kind::End(End {})) };
     let _gone = answers.send(Ok(end)).await;
     stream
+}
+
+/// Why a request with so many entries must not reach Raft (S19): an append that fails there ends the replica. One without
+/// entries takes no room, and is how a leader keeps its followers.
+pub(super) fn no_room_for(host: &dyn PeerHost, entries: usize) -> Option<String> {
+    if entries == 0 || mutants::active("full-follower-appends") {
+        return None;
+    }
+    host.refuses_entries()
 }
 
 fn failed(stream: u64, reason: String) -> AppendFrame {

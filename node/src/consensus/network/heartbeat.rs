@@ -15,6 +15,7 @@ use waymark_proto::ids::NodeId;
 use waymark_proto::peer;
 use waymark_proto::peer::heartbeat_answer::Kind;
 
+use super::append::no_room_for;
 use super::link::Link;
 use super::{PeerHost, wire};
 use crate::mutants;
@@ -136,7 +137,7 @@ pub(super) fn serve(
     answers
         .ready_chunks(MOST_ITEMS)
         .take_until(sleep_until(deadline))
-        .map(move |answers| Ok(peer::HeartbeatsResponse { answers, vitals: Some(vitals) }))
+        .map(move |answers| Ok(peer::HeartbeatsResponse { answers, vitals: Some(vitals.clone()) }))
         .boxed()
 }
 
@@ -146,6 +147,9 @@ async fn answer(host: &dyn PeerHost, from: NodeId, heartbeat: peer::Heartbeat) -
     let request = wire::append_from(request).map_err(|error| error.to_string())?;
     if route.from.node != from {
         return Err(format!("replica {} is not on node {from}", route.from));
+    }
+    if let Some(reason) = no_room_for(host, request.entries.len()) {
+        return Err(reason);
     }
     let (previous, last) = (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
     let last = last.or(previous);

@@ -26,7 +26,7 @@ use waymark_proto::peer;
 use waymark_proto::peer::peer_server::PeerServer;
 use waymark_proto::transport::{Dial, MAX_MESSAGE};
 
-use super::{Committed, ConfiguredNode, ProposeError};
+use super::{Committed, ConfiguredNode, DiskRoom, Level, ProposeError};
 
 mod append;
 mod client;
@@ -146,12 +146,20 @@ pub struct HelloAnswer {
 }
 
 /// What nodes tell each other with heartbeats: removal by age needs clocks (S18), taking produce needs room (S19).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vitals {
     /// Unix time in milliseconds, on its own clock.
     pub clock_ms: i64,
-    /// It has room for more data.
-    pub has_room: bool,
+    /// How full its disk is; nothing before it has looked.
+    pub disk: Option<Arc<DiskRoom>>,
+}
+
+impl Vitals {
+    /// What its disk has room for.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.disk.as_ref().map_or(Level::Records, |disk| disk.level)
+    }
 }
 
 pub use inspect::{Inspection, Look};
@@ -200,9 +208,13 @@ pub trait PeerHost: Send + Sync + 'static {
         let _ = deadline;
         Err(ProposeError::NotHere(shard))
     }
+    /// Why this node takes no entries of others just now (S19), and pulls nothing.
+    fn refuses_entries(&self) -> Option<String> {
+        None
+    }
     /// What this node tells with heartbeats.
     fn vitals(&self) -> Vitals {
-        Vitals { clock_ms: 0, has_room: true }
+        Vitals { clock_ms: 0, disk: None }
     }
     /// A peer told its vitals. Must not block.
     fn heard(&self, node: NodeId, vitals: Vitals) {

@@ -161,6 +161,11 @@ impl Pulls {
         // Who is asked first: the leader, and after it whoever follows the one that gave what was refused.
         let mut turn = 0;
         loop {
+            if let Some(reason) = self.host.refuses_entries() {
+                // The leader asks again at once.
+                sleep(RETRY_PAUSE).await;
+                return Err(reason);
+            }
             let missing = files.missing(&running.manifest).await;
             let mut missing = missing.map_err(|error| error.to_string())?;
             if missing.is_empty() {
@@ -234,6 +239,9 @@ impl Pulls {
                 next = timeout(stall, chunks.message()) => next.map_err(|_| "stalled")?,
             };
             let Some(chunk) = next.map_err(|status| status.to_string())? else { return Ok(()) };
+            if let Some(reason) = self.host.refuses_entries() {
+                return Err(reason);
+            }
             let range = part_of(missing, &chunk)?;
             let bytes = chunk.data.len() as u64;
             files.write_pulled(&range, chunk.data).await.map_err(|error| error.to_string())?;

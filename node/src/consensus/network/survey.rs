@@ -70,12 +70,12 @@ impl Network {
     ) -> Result<Survey, PeerError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let link = self.links.get(node)?;
-        let answer = link
+        let mut answer = link
             .call(left, request(question, left), |mut client, request| async move {
                 client.survey(request).await
             })
             .await?;
-        if let (Some(vitals), Some(host)) = (answer.vitals, self.links.shared.host()) {
+        if let (Some(vitals), Some(host)) = (answer.vitals.take(), self.links.shared.host()) {
             host.heard(node, wire::vitals_from(vitals));
         }
         survey(answer).map_err(|error| PeerError::Unanswered { node, reason: error.to_string() })
@@ -189,7 +189,7 @@ mod tests {
         let stand = Stand { at, leader_epoch: 2, log_start: 5, high_watermark: 9, bytes: 100 };
         let led = LedShard { shard: ShardId(4), term: 6, in_sync: vec![NodeId(1), NodeId(3)] };
         let told = Survey { version: "1.2.3".to_owned(), led: vec![led], stands: vec![stand] };
-        let vitals = Vitals { clock_ms: 1, has_room: true };
+        let vitals = Vitals { clock_ms: 1, disk: None };
         assert_eq!(survey(response(told.clone(), vitals)), Ok(told));
     }
 

@@ -1,6 +1,7 @@
 //! Owns the translation between openraft's requests and the messages of `waymark.peer.v1`, by hand, so that neither the
 //! wire nor the library depends on the other. A payload is shared, never copied, in both directions. Never sends anything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::EntryPayload;
@@ -19,6 +20,7 @@ use crate::consensus::types::{
     C, Entry, LogId, Payload, RaftNode, Vote, from_raft_log_id, from_raft_vote, to_raft_log_id,
     to_raft_vote,
 };
+use crate::consensus::{DiskRoom, Level};
 use crate::storage::raft_record as record;
 use crate::storage::shard_store::MissingRange;
 
@@ -310,11 +312,32 @@ pub(super) fn hello_from(answer: &peer::HelloResponse) -> Result<HelloAnswer, Ma
 }
 
 pub(super) fn vitals_to(vitals: Vitals) -> peer::Vitals {
-    peer::Vitals { clock_ms: vitals.clock_ms, has_room: vitals.has_room }
+    let has_room = vitals.level() == Level::Records;
+    let disk = vitals.disk.map(|disk| peer::DiskRoom {
+        folder: disk.folder.clone(),
+        free_bytes: disk.free_bytes,
+        reserve_bytes: disk.reserve_bytes,
+        last_reserve_bytes: disk.last_reserve_bytes,
+        takes_entries: disk.level != Level::Nothing,
+    });
+    peer::Vitals { clock_ms: vitals.clock_ms, has_room, disk }
 }
 
 pub(super) fn vitals_from(vitals: peer::Vitals) -> Vitals {
-    Vitals { clock_ms: vitals.clock_ms, has_room: vitals.has_room }
+    let peer::Vitals { clock_ms, has_room, disk } = vitals;
+    let level = |takes_entries| match (has_room, takes_entries) {
+        (true, _) => Level::Records,
+        (false, true) => Level::Entries,
+        (false, false) => Level::Nothing,
+    };
+    let disk = disk.map(|disk| DiskRoom {
+        level: level(disk.takes_entries),
+        folder: disk.folder,
+        free_bytes: disk.free_bytes,
+        reserve_bytes: disk.reserve_bytes,
+        last_reserve_bytes: disk.last_reserve_bytes,
+    });
+    Vitals { clock_ms, disk: disk.map(Arc::new) }
 }
 
 pub(super) fn range_to(range: &MissingRange) -> peer::FileRange {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::family::{Family, Page, counter, gauge, info};
 use super::scrape::Scrape;
+use crate::consensus::{DiskRoom, Level};
 
 /// What a process uses, as the system tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,14 @@ static DISK_FREE: Family =
     gauge("disk_free", "Bytes of the data directory's file system that the node may still use.")
         .bytes();
 
+static DISK_ROOM: Family = gauge(
+    "disk_room",
+    "1 while more than a mark is free. Below reserve the node has no room for records, below last_reserve none for entries \
+     of other nodes.",
+);
+static DISK_MARK: Family =
+    gauge("disk_mark", "Free bytes at which the room on the disk ends, by mark.").bytes();
+
 pub(super) fn write(scrape: &Scrape, page: &mut Page<'_>) -> fmt::Result {
     let sources = &scrape.sources;
     let cluster = *sources.consensus.cluster_id().borrow();
@@ -53,7 +62,24 @@ pub(super) fn write(scrape: &Scrape, page: &mut Page<'_>) -> fmt::Result {
     let mut size = page.family(&DISK_SIZE)?;
     scrape.space.iter().try_for_each(|space| size.gauge(&[], space.total))?;
     let mut free = page.family(&DISK_FREE)?;
-    scrape.space.iter().try_for_each(|space| free.gauge(&[], space.free))
+    scrape.space.iter().try_for_each(|space| free.gauge(&[], space.free))?;
+    write_room(sources.consensus.disk_room().as_deref(), page)
+}
+
+fn write_room(disk: Option<&DiskRoom>, page: &mut Page<'_>) -> fmt::Result {
+    const MARKS: [&str; 2] = ["reserve", "last_reserve"];
+    let level = disk.map(|disk| disk.level);
+    let above = level.map(|it| [it == Level::Records, it != Level::Nothing]);
+    let marks = disk.map(|disk| [disk.reserve_bytes, disk.last_reserve_bytes]);
+    let mut room = page.family(&DISK_ROOM)?;
+    for (mark, above) in MARKS.iter().zip(above.into_iter().flatten()) {
+        room.gauge(&[("mark", mark)], u64::from(above))?;
+    }
+    let mut bytes = page.family(&DISK_MARK)?;
+    for (mark, at) in MARKS.iter().zip(marks.into_iter().flatten()) {
+        bytes.gauge(&[("mark", mark)], at)?;
+    }
+    Ok(())
 }
 
 fn write_usage(usage: Option<ProcessUsage>, page: &mut Page<'_>) -> fmt::Result {

@@ -100,6 +100,8 @@ impl JournalFile {
             disk.sync_dir(DIR).await
         };
         if let Err(source) = filled.await {
+            // Half made. It holds nothing, and on a disk that is full its room is needed.
+            let _ = disk.remove(&path).await;
             return Err(JournalError::Io { path, source });
         }
         Self::open(disk.as_ref(), slot).await

@@ -2,8 +2,9 @@
 //! completes the callbacks. A flush is issued only after the one before it is durable. It never decides what a log holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use waymark_proto::ids::ReplicaKey;
 
 use super::files::{JournalFile, Pool};
@@ -18,6 +19,9 @@ use super::{FlushCallback, JournalError, JournalOptions};
 use crate::mutants;
 use crate::storage::disk::{AlignedBuf, Disk};
 use crate::storage::raft_record::Vote;
+
+/// A full disk is asked again after this pause.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What one flush takes from the queue.
 #[derive(Default)]
@@ -53,6 +57,8 @@ pub(super) struct Flusher {
     stamp: Stamp,
     /// First-time votes of the last flush, to be repeated in the next one (S3).
     repeat_votes: Vec<(ReplicaKey, Vote)>,
+    /// It was started: a full disk is waited for.
+    running: bool,
     /// The last flush said something, so an empty one must close it when nothing comes (S2).
     unclosed: bool,
 }
@@ -89,6 +95,7 @@ impl Flusher {
             at: 0,
             stamp,
             repeat_votes: Vec::new(),
+            running: false,
             unclosed: false,
         };
         let mut batch = Batch { frames: repeat, ..Batch::default() };
@@ -101,6 +108,7 @@ impl Flusher {
 
     /// Runs until a flush fails or the journal is shut down.
     pub(super) async fn run(mut self) {
+        self.running = true;
         let (why, unfinished) = loop {
             match self.wait().await {
                 Wake::Stop if !self.unclosed => break (Ok(()), Vec::new()),
@@ -227,7 +235,7 @@ impl Flusher {
         {
             return Ok(file.clone());
         }
-        let file = self.pool.take().await?;
+        let file = self.fresh_file().await?;
         if len > file.bytes {
             let what = format!("a flush of {len} bytes does not fit a journal file");
             return Err(JournalError::Failed(what));
@@ -238,6 +246,33 @@ impl Flusher {
         self.shared.lock().files.insert(self.stamp.file, file.clone());
         self.pool.prepare();
         Ok(file)
+    }
+
+    /// A disk without room for one more file is waited for (S19): nothing of the flush was written, so nothing is in doubt.
+    /// At a start and at the end nobody waits, because nobody could say stop.
+    async fn fresh_file(&mut self) -> Result<JournalFile, JournalError> {
+        let mut waits = false;
+        loop {
+            match self.pool.take().await {
+                Err(error)
+                    if self.running
+                        && error.is_full_disk()
+                        && !self.shared.lock().stopping
+                        && !mutants::active("full-disk-ends-the-journal") =>
+                {
+                    if !std::mem::replace(&mut waits, true) {
+                        tracing::error!(%error, "the journal waits for room on the disk");
+                    }
+                    sleep(FULL_PAUSE).await;
+                }
+                taken => {
+                    if waits && taken.is_ok() {
+                        tracing::warn!("the journal has room again");
+                    }
+                    return taken;
+                }
+            }
+        }
     }
 
     /// After the sync: places, cache, and files that nothing needs any more.

@@ -206,6 +206,15 @@ pub enum JournalError {
     Failed(String),
 }
 
+impl JournalError {
+    /// The disk has no room for what was to be made.
+    #[must_use]
+    pub fn is_full_disk(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
+    }
+}
+
 /// What all handles share. The flusher ends when the last one is dropped, after what is queued.
 #[derive(Debug)]
 struct Handle {

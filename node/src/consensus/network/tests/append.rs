@@ -237,6 +237,53 @@ async fn a_replica_that_is_not_there_or_has_stopped_is_unreachable() {
     }
 }
 
+/// What a replica on a full node is given of an append with an entry.
+async fn taken_by_a_full_node() -> usize {
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let target = nodes.node(2).replica(5);
+    nodes.node(2).host.full.store(true, SeqCst);
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let input = stream::iter([append(0, 10)]).chain(stream::pending());
+    let mut output = way.stream_append(input, option()).await.unwrap();
+    let answer = timeout(SOON, output.next()).await.expect("an answer").expect("an outcome");
+    let refused = matches!(&answer, Err(RPCError::Unreachable(why)) if why.to_string().contains("the disk is full"));
+    let taken = target.taken.load(SeqCst);
+    assert_eq!(refused, taken == 0, "{answer:?}");
+    taken
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_node_refuses_entries_before_raft_sees_them() {
+    let _sound = sound();
+    assert_eq!(taken_by_a_full_node().await, 0);
+}
+
+#[cfg(feature = "mutants")]
+#[tokio::test(start_paused = true)]
+async fn a_full_node_that_takes_entries_is_noticed() {
+    let _planted = crate::mutants::plant("full-follower-appends");
+    assert_eq!(taken_by_a_full_node().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_node_goes_on_answering_its_leader_and_takes_entries_once_it_has_room() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    nodes.node(2).replica(5);
+    let full = &nodes.node(2).host.full;
+    full.store(true, SeqCst);
+    let mut beats = nodes.node(1).towards(2, 5, true).await;
+    beats.append_entries(heartbeat(0), option()).await.expect("a heartbeat");
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let output = way.stream_append(stream::iter([heartbeat(0)]), option()).await.unwrap();
+    let answers: Vec<_> = timeout(SOON, output.collect()).await.unwrap();
+    assert!(matches!(answers[..], [Ok(Ok(_))]), "an append without entries: {answers:?}");
+    full.store(false, SeqCst);
+    let output = way.stream_append(stream::iter([append(0, 10)]), option()).await.unwrap();
+    let answers: Vec<_> = timeout(SOON, output.collect()).await.unwrap();
+    assert!(matches!(answers[..], [Ok(Ok(_))]), "{answers:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_connection_carries_the_appends_of_all_shards() {
     let _sound = sound();

@@ -12,7 +12,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -138,6 +138,8 @@ struct FakeHost {
     /// Real replicas; they come before the pretended ones.
     rafts: Mutex<BTreeMap<u32, Arc<dyn ReplicaDoor>>>,
     files: Mutex<Option<Arc<FakeFiles>>>,
+    /// It takes no entries.
+    full: AtomicBool,
     /// Calls that told vitals: one for each call with heartbeats, on both sides.
     heard: AtomicU64,
 }
@@ -187,6 +189,9 @@ impl PeerHost for FakeHost {
     }
     async fn positions(&self, asked: Vec<(TopicPartition, i64)>, _: Instant) -> Vec<OffsetStand> {
         positions::all_at_epoch(self.node, &asked)
+    }
+    fn refuses_entries(&self) -> Option<String> {
+        self.full.load(SeqCst).then(|| "the disk is full".to_owned())
     }
     fn heard(&self, _: NodeId, _: Vitals) {
         self.heard.fetch_add(1, SeqCst);
