@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::plan::Plan;
 use crate::process::Simulation;
@@ -14,27 +14,38 @@ use crate::process::Simulation;
 /// When the traces cannot be written or read.
 #[must_use]
 pub fn repeats(plan: &Plan) -> bool {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let traces = [folder.path().join("first"), folder.path().join("second")];
-    let [first, second] = traces.each_ref().map(|trace| {
+    let fingerprint = |trace: Option<&Path>| {
         let simulation = Simulation {
             detailed: true,
-            trace: Some(trace.clone()),
+            trace: trace.map(Path::to_owned),
             ..Simulation::new(plan.clone())
         };
         simulation.run().outcome.fingerprint
-    });
+    };
+    let [first, second] = both([None, None], fingerprint);
     if first == second && !first.is_empty() {
         println!("twice {first}");
         return true;
     }
     println!("{first:?} and {second:?}");
-    let [first, second] = &traces;
-    match first_difference(first, second) {
+    // Traces are large and slow to write: only of what is known to differ.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let traces = [folder.path().join("first"), folder.path().join("second")];
+    let [one, other] = traces.each_ref().map(PathBuf::as_path);
+    both([Some(one), Some(other)], fingerprint);
+    match first_difference(one, other) {
         Some((number, one, other)) => println!("line {number}:\n  {one}\n  {other}"),
-        None => println!("no line differs"),
+        None => println!("no line differs in another two runs"),
     }
     false
+}
+
+/// Two runs at the same time.
+fn both<T: Send>(of: [Option<&Path>; 2], run: impl Fn(Option<&Path>) -> T + Sync) -> [T; 2] {
+    std::thread::scope(|scope| {
+        of.map(|trace| scope.spawn(|| run(trace)))
+            .map(|run| run.join().expect("a run ends with an outcome"))
+    })
 }
 
 /// The first line that differs, by its number from 1; a trace that ends before the other differs there.
