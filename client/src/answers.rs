@@ -82,7 +82,11 @@ pub(crate) async fn metadata(
     let mut client = ClusterServiceClient::new(link.channel.clone())
         .max_decoding_message_size(waymark_proto::transport::MAX_MESSAGE);
     let topics = topics.iter().map(|name| topic_ref(name)).collect();
-    let call = link.call(wire::GetMetadataRequest { topics, ..Default::default() }, timeout);
+    // For finding leaders what a node knows is enough: a wrong one says so.
+    let any = wire::ConsistencyLevel::Any.into();
+    let consistency = Some(wire::Consistency { level: any, ..Default::default() });
+    let asked = wire::GetMetadataRequest { topics, consistency, ..Default::default() };
+    let call = link.call(asked, timeout);
     let answer = client.get_metadata(call).await.map_err(|s| link.failure(&s))?.into_inner();
     check(answer.failure.as_ref())?;
     let mut snapshot = Snapshot {

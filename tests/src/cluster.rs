@@ -16,7 +16,9 @@ use turmoil::Sim;
 
 use crate::det;
 use crate::links::{Cause, Links, Wrong};
+use crate::oracle::Violation;
 use crate::subject::{DiskCondition, Seat, Subject, host};
+use crate::view::View;
 
 /// Longest simulated life of a run: a profile that is not done by then hangs.
 const DURATION: Duration = Duration::from_secs(600);
@@ -47,6 +49,7 @@ pub struct Cluster {
     /// What is wrong with the links of a host until it is healed; and of a machine without power, until that is back.
     broken: BTreeMap<String, Vec<Cause>>,
     without_power: BTreeMap<u32, Cause>,
+    view: View,
 }
 
 impl fmt::Debug for Cluster {
@@ -90,7 +93,8 @@ impl Cluster {
         let links = Links::new(longest_latency);
         let (broken, without_power) = (BTreeMap::new(), BTreeMap::new());
         let clients = Vec::new();
-        Self { sim, subject, nodes, clients, random, links, causes: 0, broken, without_power }
+        let (causes, view) = (0, View::default());
+        Self { sim, subject, nodes, clients, random, links, causes, broken, without_power, view }
     }
 
     /// Starts a client on a host of its own.
@@ -175,6 +179,10 @@ impl Cluster {
             }
             det::set_elapsed(self.sim.elapsed());
             self.sim.step().map_err(|error| Broken(format!("a host ended: {error}")))?;
+            self.view.look(&*self.subject);
+            if let Some(found) = self.view.found().first() {
+                return Err(Broken(found.to_string()));
+            }
             match det::panics() {
                 0 => {}
                 panics => {
@@ -183,6 +191,12 @@ impl Cluster {
             }
         }
         Ok(holds())
+    }
+
+    /// What the view from above has found; it ends a run at once.
+    #[must_use]
+    pub fn found(&self) -> &[Violation] {
+        self.view.found()
     }
 
     /// The nodes of the cluster.

@@ -14,6 +14,7 @@ use crate::history::History;
 use crate::oracle::{Violation, judge};
 use crate::plan::Plan;
 use crate::profile::{NODES, Profile};
+use crate::readers::Names;
 use crate::storm::{CALM_WITHIN, Storm};
 use crate::subject::Subject;
 use crate::tally::Tally;
@@ -37,39 +38,59 @@ pub struct Verdict {
 /// # Errors
 /// When a node fell over, or the cluster did not serve again after the faults.
 pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Verdict, Broken> {
-    let profile = plan.profile;
     let mut cluster = Cluster::start(Arc::clone(subject), NODES, plan.seed);
     let history = History::default();
-    let (before, under_load) = profile.faults();
-    let preparation = Preparation::start(&mut cluster, subject);
-    before.strike(&mut cluster, subject, &history)?;
-    preparation.finish(&mut cluster)?;
-    let story = profile.of_a_group();
-    let pace = if story.is_some() { Pace::STEADY } else { Pace::BUSY };
-    let load = Load::start(&mut cluster, subject, &history, pace);
-    cluster.run_for(Duration::from_secs(1))?;
-    let mut tale = None;
-    if let Some(story) = story {
-        tale.insert(Tale::begin(&mut cluster, subject, &history)?).tell(&mut cluster, story)?;
-    }
-    under_load.strike(&mut cluster, subject, &history)?;
-    if profile == Profile::DiskFull {
-        full_disks::tell(&mut cluster, subject, &history)?;
-    }
-    if profile == Profile::Swarm {
-        storm(plan, &mut cluster, subject, (&history, tally))?;
-    }
-    cluster.run_for(Duration::from_secs(2))?;
-    load.stop(&mut cluster)?;
-    settle(&mut cluster, subject, &history)?;
-    let reached = tale.map_or(Ok(true), |tale| tale.end(&mut cluster))?;
-    let violations = judge(&history.snapshot());
-    if !reached && violations.is_empty() {
-        return Err(Broken("the group does not come to the end of what it reads".to_owned()));
-    }
+    let mut violations = match play(plan, &mut cluster, subject, (&history, tally)) {
+        Ok(reached) => {
+            let violations = judge(&history.snapshot());
+            if !reached && violations.is_empty() {
+                return Err(Broken(
+                    "the group does not come to the end of what it reads".to_owned(),
+                ));
+            }
+            violations
+        }
+        // What is seen from above ends a run at once.
+        Err(broken) if cluster.found().is_empty() => return Err(broken),
+        Err(_) => Vec::new(),
+    };
+    violations.splice(0..0, cluster.found().iter().cloned());
     let first = violations.first().map(|it| around(&history.stamped(), &it.evidence));
     let (acknowledged, elapsed) = (history.acknowledged(), cluster.elapsed());
     Ok(Verdict { acknowledged, violations, around: first.unwrap_or_default(), elapsed })
+}
+
+/// Everything up to the reading back; tells whether the group, if there is one, came to the end of what it reads.
+fn play(
+    plan: &Plan,
+    cluster: &mut Cluster,
+    subject: &Arc<dyn Subject>,
+    (history, tally): (&History, &Tally),
+) -> Result<bool, Broken> {
+    let profile = plan.profile;
+    let (before, under_load) = profile.faults();
+    let preparation = Preparation::start(cluster, subject);
+    before.strike(cluster, subject, history)?;
+    preparation.finish(cluster)?;
+    let story = profile.of_a_group();
+    let pace = if story.is_some() { Pace::STEADY } else { Pace::BUSY };
+    let load = Load::start(cluster, subject, history, pace);
+    cluster.run_for(Duration::from_secs(1))?;
+    let mut tale = None;
+    if let Some(story) = story {
+        tale.insert(Tale::begin(cluster, subject, history)?).tell(cluster, story)?;
+    }
+    under_load.strike(cluster, subject, history)?;
+    if profile == Profile::DiskFull {
+        full_disks::tell(cluster, subject, history)?;
+    }
+    if profile == Profile::Swarm {
+        storm(plan, cluster, subject, (history, load.names(), tally))?;
+    }
+    cluster.run_for(Duration::from_secs(2))?;
+    load.stop(cluster)?;
+    settle(cluster, subject, history)?;
+    tale.map_or(Ok(true), |tale| tale.end(cluster))
 }
 
 /// Faults of several classes at once; then, with a minority still frozen, everything must be served.
@@ -77,9 +98,9 @@ fn storm(
     plan: &Plan,
     cluster: &mut Cluster,
     subject: &Arc<dyn Subject>,
-    (history, tally): (&History, &Tally),
+    (history, names, tally): (&History, &Names, &Tally),
 ) -> Result<(), Broken> {
-    let caretaker = caretaker::start(cluster, subject, tally);
+    let caretaker = caretaker::start(cluster, subject, (history, names, tally));
     let seen = (history, tally);
     let mut storm = Storm::new(plan.seed, &plan.without, subject, seen, cluster.elapsed());
     storm.rage(cluster, Duration::from_secs(plan.seconds))?;

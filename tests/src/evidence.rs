@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 
 use waymark_node::reached;
 
+use crate::caretaker;
 use crate::done::Done;
 use crate::invariants;
+use crate::log_lines;
 use crate::mutants;
 use crate::outcome::Outcome;
 use crate::profile::Profile;
 use crate::storm::FaultClass;
-use crate::subject::Chore;
+use crate::view::RULES;
 
 /// What no storm does, and why.
 const NOT_DRAWN: &str = "\
@@ -33,12 +35,18 @@ runs that one build of the simulation has made. Every run repeats from its seed.
     totals(&mut text, &runs);
     counts(&mut text, &runs);
     text.push_str("\n## What is checked\n\n| promise | |\n|---|---|\n");
-    for invariant in &invariants::TABLE {
+    let promises = invariants::TABLE.iter().map(|it| (it.id, it.sentence));
+    for (id, sentence) in promises.chain(RULES) {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "| {} | {} |", invariant.id, invariant.sentence);
+        let _ = writeln!(text, "| {id} | {sentence} |");
     }
-    text.push_str("\nBeside these: no node panics, no node ends that need not, no client waits without a deadline, and every partition
-takes records within ten seconds after a storm although one node stays frozen.\n");
+    text.push_str("\nBeside these: no node panics, no node ends that need not, no error and no warning is logged without a reason
+(`tests/src/log_lines.rs`), no client waits without a deadline, and every partition takes records within ten seconds after
+a storm although one node stays frozen.\n");
+    text.push_str("\n## Log lines that may appear\n\n| target | says | because |\n|---|---|---|\n");
+    for (target, says, why) in log_lines::reasons() {
+        let _ = writeln!(text, "| {target} | {says} | {why} |");
+    }
     text.push_str("\n## Planted bugs\n\n`sim --mutants` plants each, and fails when one is not found.\n\n| bug | shows in | as |\n|---|---|---|\n");
     for mutant in mutants::TABLE {
         let _ = writeln!(text, "| {} | {} | {} |", mutant.name, mutant.profile, mutant.breaks);
@@ -77,7 +85,7 @@ fn counts(text: &mut String, runs: &[(&str, &Outcome)]) {
         let _ = writeln!(text, "| {} | {class} | {struck} | {in_runs} |", class.id());
     }
     text.push_str("\n## States reached\n\n| state | times | in runs |\n|---|---|---|\n");
-    for state in reached::STATES.iter().chain(&Chore::NAMES) {
+    for state in reached::STATES.iter().chain(&caretaker::CHORES) {
         let (times, in_runs) = of(state);
         let _ = writeln!(text, "| {state} | {times} | {in_runs} |");
     }

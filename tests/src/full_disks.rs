@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::calls::{Answer, Call, spans};
 use crate::cluster::{Broken, Cluster};
 use crate::course::served_again;
-use crate::history::{Event, History};
+use crate::history::History;
 use crate::subject::{DiskCondition, Subject};
 
 /// Too little for the entries of other nodes.
@@ -55,8 +56,9 @@ fn empty(cluster: &mut Cluster, nodes: &[u32]) {
 }
 
 fn commits(history: &History) -> usize {
-    let all = history.snapshot();
-    all.iter().filter(|event| matches!(event, Event::CommitOk { .. })).count()
+    let all = spans(&history.snapshot());
+    let commits = all.iter().filter(|it| matches!(it.what, Call::Commit { .. }));
+    commits.filter(|it| it.answer() == Some(Answer::Done)).count()
 }
 
 /// No record since, and some offsets.

@@ -1,10 +1,12 @@
-//! What the clients saw, in the order in which they saw it. Clients only append here; nothing is judged.
+//! What the clients did and saw, in the order in which it happened: every call as its beginning and its end, which is an
+//! answer, a refusal, or nothing that anybody knows. Clients only append here; nothing is judged.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::calls::{Call, Outcome};
 use crate::group_history::GroupEvent;
 
 /// What a client tried or was told. Every value is sent once at most, so that it names its record; a producer's values
@@ -20,18 +22,21 @@ pub enum Event {
     AppendFailed { partition: u32, value: u64 },
     /// Nobody knows: it may be written, now or later.
     AppendUnknown { partition: u32, value: u64 },
-    /// A reader was given this value at this offset, while faults may still go on.
-    Read { partition: u32, offset: u64, value: u64 },
+    /// A reader goes on at this offset of a partition, or at the first record behind it.
+    Sought { reader: u32, partition: u32, offset: u64 },
+    /// A reader was given this value at this offset, while faults may still go on. `None`: a member of a group, whose
+    /// ownership decides where it reads.
+    Read { reader: Option<u32>, partition: u32, offset: u64, value: u64 },
     /// After all faults: the whole partition, as each reader is given it now.
     Settled { partition: u32, records: Vec<(u64, u64)> },
     /// After all faults: what each replica of a partition holds, as one digest per node.
     Compared { partition: u32, replicas: Vec<(u32, String)> },
-    /// A group's offset was committed and acknowledged.
-    CommitOk { group: u32, partition: u32, offset: u64 },
-    /// A commit whose outcome nobody knows.
-    CommitUnknown { group: u32, partition: u32, offset: u64 },
     /// A group's offset was asked for after every earlier event, and this was the answer.
     CommittedSeen { group: u32, partition: u32, offset: u64 },
+    /// A client calls; the number is the call's own.
+    Invoked { call: u64, client: u32, what: Call },
+    /// That call ended.
+    Ended { call: u64, outcome: Outcome },
     /// Of the consumer group of the run.
     Group(GroupEvent),
 }
@@ -51,6 +56,7 @@ pub struct History {
     acknowledged: Arc<AtomicUsize>,
     /// The value acknowledged last, by partition; for the same reason.
     last: Arc<Mutex<BTreeMap<u32, u64>>>,
+    calls: Arc<AtomicU64>,
 }
 
 impl History {
@@ -66,6 +72,19 @@ impl History {
         let last = events.last().map_or(Duration::ZERO, |(at, _)| *at);
         let now = turmoil::sim_elapsed().unwrap_or(last);
         events.push((now.max(last), event));
+    }
+
+    /// A client calls; what it returns names the call.
+    #[must_use]
+    pub fn invoke(&self, client: u32, what: Call) -> u64 {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        self.note(Event::Invoked { call, client, what });
+        call
+    }
+
+    /// A call ended.
+    pub fn end(&self, call: u64, outcome: Outcome) {
+        self.note(Event::Ended { call, outcome });
     }
 
     /// Everything so far, in order.

@@ -7,6 +7,9 @@ use std::io;
 use std::pin::Pin;
 
 use async_trait::async_trait;
+use waymark_node::consensus::LogStand;
+use waymark_node::storage::raft_record::LogId;
+use waymark_proto::ids::{ReplicaId, ShardId};
 
 use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
 
@@ -52,37 +55,6 @@ pub struct Read {
     pub value: u64,
 }
 
-/// What somebody does who looks after a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chore {
-    /// The leadership of a partition goes to a node.
-    MoveLeader {
-        /// Which.
-        partition: u32,
-        /// To whom.
-        to: u32,
-    },
-    /// A topic that nobody else uses is made, grows, takes a record and is deleted.
-    TopicComesAndGoes {
-        /// Names the topic.
-        number: u32,
-    },
-}
-
-impl Chore {
-    /// Every name of a chore.
-    pub const NAMES: [&str; 2] = ["leader-moved", "topic-came-and-went"];
-
-    /// As in a batch's table.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::MoveLeader { .. } => Self::NAMES[0],
-            Self::TopicComesAndGoes { .. } => Self::NAMES[1],
-        }
-    }
-}
-
 /// A client of the cluster under test. It connects when it is first used, on the host where that happens.
 #[async_trait]
 pub trait LogClient: Send + Debug {
@@ -94,6 +66,8 @@ pub trait LogClient: Send + Debug {
     /// Sends each value once, in this order and without waiting for one before the next. The client retries only where that
     /// cannot repeat it. One outcome per value.
     async fn append(&mut self, partition: u32, values: &[u64]) -> Vec<Appended>;
+    /// As [`Self::append`], with a key that decides the partition.
+    async fn append_keyed(&mut self, key: &[u8], values: &[u64]) -> Vec<Appended>;
     /// Records of all partitions after those that it returned before, as they come; none after a while without any.
     ///
     /// # Errors
@@ -104,18 +78,53 @@ pub trait LogClient: Send + Debug {
     /// # Errors
     /// When it cannot be read now; the caller tries again.
     async fn read_all(&mut self, partition: u32) -> io::Result<Vec<(u64, u64)>>;
-    /// Commits the offset of a group, the same of every client; returns whether that was acknowledged.
-    async fn commit(&mut self, partition: u32, offset: u64) -> bool;
-    /// The committed offset of the group; 0 without any.
+    /// Goes on following a partition from this offset.
+    ///
+    /// # Errors
+    /// When nothing is followed and that cannot begin now; the caller tries again.
+    async fn seek(&mut self, partition: u32, offset: u64) -> io::Result<()>;
+    /// The offset after the last record of a partition.
+    ///
+    /// # Errors
+    /// When it cannot be told now; the caller tries again.
+    async fn end_offset(&mut self, partition: u32) -> io::Result<u64>;
+    /// Commits the offset of a group; returns whether that was acknowledged. Otherwise nobody knows.
+    async fn commit(&mut self, group: u32, partition: u32, offset: u64) -> bool;
+    /// The committed offset of a group; 0 without any.
     ///
     /// # Errors
     /// When it cannot be read now; the caller tries again.
-    async fn committed(&mut self, partition: u32) -> io::Result<u64>;
-    /// Does something for the cluster's sake.
+    async fn committed(&mut self, group: u32, partition: u32) -> io::Result<u64>;
+    /// The leadership of a partition goes to a node.
     ///
     /// # Errors
-    /// When it cannot be done now.
-    async fn tend(&mut self, chore: Chore) -> io::Result<()>;
+    /// When that cannot be done now.
+    async fn move_leader(&mut self, partition: u32, to: u32) -> io::Result<()>;
+    /// Makes a topic that nothing else uses, named by its number.
+    ///
+    /// # Errors
+    /// When nobody knows whether it is made, as for the calls below.
+    async fn create_topic(&mut self, topic: u32, partitions: u32) -> io::Result<()>;
+    /// Gives it more partitions: so many in all.
+    ///
+    /// # Errors
+    /// As [`Self::create_topic`].
+    async fn grow_topic(&mut self, topic: u32, partitions: u32) -> io::Result<()>;
+    /// Writes a record to a partition of it.
+    ///
+    /// # Errors
+    /// As [`Self::create_topic`].
+    async fn write_to_topic(&mut self, topic: u32, partition: u32) -> io::Result<()>;
+    /// Deletes it.
+    ///
+    /// # Errors
+    /// As [`Self::create_topic`].
+    async fn delete_topic(&mut self, topic: u32) -> io::Result<()>;
+    /// How many partitions it has as of now; `None`: there is no such topic.
+    ///
+    /// # Errors
+    /// When that cannot be told now.
+    async fn look_up_topic(&mut self, topic: u32) -> io::Result<Option<u32>>;
     /// What each replica of a partition holds from its start up to an offset, as one digest per node.
     ///
     /// # Errors
@@ -141,6 +150,32 @@ pub enum DiskCondition {
     SyncsFail,
 }
 
+/// A replica as it is at one moment, seen from above.
+pub struct Sight {
+    /// Its node.
+    pub node: u32,
+    /// How often that node was started.
+    pub life: u32,
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its own id.
+    pub replica: ReplicaId,
+    /// Where its log and vote stand.
+    pub stand: LogStand,
+    /// What stands at an index of its log.
+    pub entry: Box<dyn Fn(u64) -> Option<LogId>>,
+    /// Whether its journal holds an entry as durable.
+    pub on_disk: Box<dyn Fn(LogId) -> bool>,
+    /// Its disk has kept every word so far: it never said that it had synced what it had not.
+    pub honest_disk: bool,
+}
+
+impl Debug for Sight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sight({} of shard {} in life {})", self.replica, self.shard, self.life)
+    }
+}
+
 /// Nodes under test, with what survives their crashes: disks, and nothing else.
 pub trait Subject: Send + Sync + Debug + 'static {
     /// Partitions that a workload may use: 0 to this, exclusive.
@@ -157,6 +192,10 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn coordinator(&self) -> Option<u32>;
     /// Which node serves as a partition's leader now, seen from above; of several that think they do, the latest.
     fn leader(&self, partition: u32) -> Option<u32>;
+    /// Every replica that runs now.
+    fn sights(&self) -> Vec<Sight>;
+    /// What a node holds for durable, though a power cut at this moment would take it; `None`: nothing.
+    fn wrongly_held_for_durable(&self) -> Option<String>;
     /// Takes the disk away from a node at once: from here on no write of its dying tasks counts. What it wrote is there for
     /// its next life, synced or not.
     fn power_off(&self, node: u32);

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use waymark_node::reached;
 
+use crate::caretaker;
 use crate::storm::FaultClass;
-use crate::subject::Chore;
 
 /// Storms after which everything must have happened at least once.
 pub const ENOUGH: usize = 40;
@@ -23,7 +23,7 @@ pub fn of(counts: &BTreeMap<String, u64>) -> String {
         let _ = writeln!(table, "{id:<5} {name:<17} {:>7}", count(name));
     }
     table.push_str("state                  reached\n");
-    for state in reached::STATES.iter().chain(&Chore::NAMES) {
+    for state in reached::STATES.iter().chain(&caretaker::CHORES) {
         let _ = writeln!(table, "{state:<23} {:>6}", count(state));
     }
     table
@@ -32,7 +32,7 @@ pub fn of(counts: &BTreeMap<String, u64>) -> String {
 /// What stayed at zero.
 #[must_use]
 pub fn never(counts: &BTreeMap<String, u64>) -> Vec<&'static str> {
-    let states = reached::STATES.iter().copied().chain(Chore::NAMES);
+    let states = reached::STATES.iter().copied().chain(caretaker::CHORES);
     let all = FaultClass::all().map(FaultClass::name).chain(states);
     all.filter(|name| counts.get(*name).copied().unwrap_or(0) == 0).collect()
 }

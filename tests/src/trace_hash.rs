@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 use waymark_node::reached;
 
+use crate::log_lines::Unexpected;
 use crate::tally::Tally;
 
 const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -38,12 +39,13 @@ struct State {
     dump: Option<BufWriter<File>>,
 }
 
-/// A subscriber that hashes instead of printing, and counts the states that nodes say they reached. Clones share the hash.
+/// A subscriber that hashes instead of printing, counts the states that nodes say they reached, and keeps what nobody expected. Clones share the hash.
 #[derive(Debug, Clone)]
 pub struct TraceHash {
     state: Arc<Mutex<State>>,
     level: Level,
     reached: Tally,
+    unexpected: Unexpected,
 }
 
 impl TraceHash {
@@ -55,7 +57,14 @@ impl TraceHash {
         let dump = dump.map(File::create).transpose()?.map(BufWriter::new);
         let fingerprint = Fingerprint { hash: FNV_BASIS, events: 0 };
         let state = Arc::new(Mutex::new(State { fingerprint, dump }));
-        Ok(Self { state, level, reached: reached.clone() })
+        let (reached, unexpected) = (reached.clone(), Unexpected::default());
+        Ok(Self { state, level, reached, unexpected })
+    }
+
+    /// The lines so far that nobody expected.
+    #[must_use]
+    pub fn unexpected(&self) -> Vec<String> {
+        self.unexpected.lines()
     }
 
     /// The hash so far; flushes the dump.
@@ -124,6 +133,7 @@ impl Subscriber for TraceHash {
         let now = turmoil::sim_elapsed();
         let _ = write!(line, "{now:?} {} {}", metadata.level(), metadata.target());
         event.record(&mut Fields(&mut line));
+        self.unexpected.judge(metadata, &line);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let hashed = line.bytes().fold(state.fingerprint.hash, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)

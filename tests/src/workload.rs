@@ -1,7 +1,7 @@
-//! What clients do in every profile: produce in bursts, follow and commit, and at the end read everything back. They write
-//! down what they were told; nothing is judged here, and nothing breaks here.
+//! What clients do in every profile: produce in bursts, one of them with keys and one that dies and begins anew, read in
+//! several ways, and at the end read everything back. They write down what they were told; nothing is judged here, and
+//! nothing breaks here.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Broken, Cluster};
 use crate::history::{Event, History};
+use crate::readers::{Jumper, Names, Onlooker, audit, follow};
 use crate::subject::{Appended, LogClient, Subject};
 
 /// Most records of a burst: more than a producer may have on the way, so that some wait.
@@ -20,8 +21,12 @@ const BURST: u64 = 8;
 /// After the last fault, everything must be served again within this.
 pub(crate) const SETTLE: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// The group of the follower.
-const GROUP: u32 = 1;
+/// Bursts of a life, on average, of a producer that dies.
+const BURSTS_OF_A_LIFE: u32 = 12;
+/// A producer that dies waits for its last acknowledgements at most so long.
+const LAST_WORDS_MS: u64 = 60;
+/// Keys of the producer that has some: several for each partition.
+const KEYS: u64 = 16;
 
 /// The making of the partitions that everything else uses.
 pub(crate) struct Preparation {
@@ -84,6 +89,7 @@ impl Pace {
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     running: Arc<AtomicU32>,
+    names: Names,
 }
 
 impl Load {
@@ -93,36 +99,58 @@ impl Load {
         history: &History,
         pace: Pace,
     ) -> Self {
-        let running = pace.producers + u32::from(pace.followed);
-        let load = Self { stop: Arc::default(), running: Arc::new(AtomicU32::new(running)) };
+        let mut load =
+            Self { stop: Arc::default(), running: Arc::default(), names: Names::default() };
         for number in 1..=pace.producers {
-            let seed = cluster.draw(0, u64::MAX);
-            let producer = Burster {
-                client: subject.client(seed),
-                producer: number,
-                partitions: subject.partitions(),
-                history: history.clone(),
-                random: SmallRng::seed_from_u64(seed),
-                pause_ms: pace.pause_ms,
-                sent: 0,
-            };
-            let (stop, running) = (Arc::clone(&load.stop), Arc::clone(&load.running));
-            cluster.client(&format!("producer-{number}"), async move {
-                producer.run(&stop).await;
-                running.fetch_sub(1, Ordering::SeqCst);
-            });
+            let habit = if pace.followed { Habit::of(number) } else { Habit::Plain };
+            let producer = Burster::new(number, habit, (cluster, subject, history), pace);
+            load.client(cluster, &format!("producer-{number}"), move |stop| producer.run(stop));
         }
-        if !pace.followed {
-            return load;
+        if pace.followed {
+            load.start_readers(cluster, subject, history);
         }
-        let client = subject.client(cluster.draw(0, u64::MAX));
-        let history = history.clone();
-        let (stop, running) = (Arc::clone(&load.stop), Arc::clone(&load.running));
-        cluster.client("follower", async move {
-            follow(client, &history, &stop).await;
+        load
+    }
+
+    fn start_readers(
+        &mut self,
+        cluster: &mut Cluster,
+        subject: &Arc<dyn Subject>,
+        history: &History,
+    ) {
+        let partitions = subject.partitions();
+        let (client, seen) = (subject.client(cluster.draw(0, u64::MAX)), history.clone());
+        self.client(cluster, "follower", move |stop| async move {
+            follow(client, partitions, &seen, &stop).await;
+        });
+        let (subject, history) = (Arc::clone(subject), history.clone());
+        let seed = cluster.draw(0, u64::MAX);
+        let (client, names) = (subject.client(seed), self.names.clone());
+        let onlooker = Onlooker { client, history: history.clone(), partitions, names, seed };
+        self.client(cluster, "onlooker", move |stop| async move { onlooker.look(&stop).await });
+        let jumper = Jumper { subject, history, seed: cluster.draw(0, u64::MAX) };
+        self.client(cluster, "jumper", move |stop| async move { jumper.live(&stop).await });
+    }
+
+    fn client<F>(
+        &mut self,
+        cluster: &mut Cluster,
+        name: &str,
+        life: impl FnOnce(Arc<AtomicBool>) -> F + 'static,
+    ) where
+        F: Future<Output = ()> + 'static,
+    {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let (stop, running) = (Arc::clone(&self.stop), Arc::clone(&self.running));
+        cluster.client(name, async move {
+            life(stop).await;
             running.fetch_sub(1, Ordering::SeqCst);
         });
-        load
+    }
+
+    /// Topics of the caretaker, which somebody may ask for.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Lets every client come to its end.
@@ -135,11 +163,35 @@ impl Load {
     }
 }
 
+/// How a producer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    /// It names partitions, and lives as long as the run.
+    Plain,
+    /// It dies in the middle of bursts, and begins anew as another producer.
+    Mortal,
+    /// Its records have keys, and these decide the partition.
+    Keyed,
+}
+
+impl Habit {
+    fn of(number: u32) -> Self {
+        match number {
+            2 => Self::Mortal,
+            3 => Self::Keyed,
+            _ => Self::Plain,
+        }
+    }
+}
+
 /// Sends bursts of values, each to one partition.
 struct Burster {
+    subject: Arc<dyn Subject>,
     client: Box<dyn LogClient>,
-    producer: u32,
-    partitions: u32,
+    number: u32,
+    habit: Habit,
+    /// Lives before this one.
+    lives: u32,
     history: History,
     random: SmallRng,
     pause_ms: u64,
@@ -147,7 +199,27 @@ struct Burster {
 }
 
 impl Burster {
-    async fn run(mut self, stop: &AtomicBool) {
+    fn new(
+        number: u32,
+        habit: Habit,
+        (cluster, subject, history): (&mut Cluster, &Arc<dyn Subject>, &History),
+        pace: Pace,
+    ) -> Self {
+        let seed = cluster.draw(0, u64::MAX);
+        Self {
+            subject: Arc::clone(subject),
+            client: subject.client(seed),
+            number,
+            habit,
+            lives: 0,
+            history: history.clone(),
+            random: SmallRng::seed_from_u64(seed),
+            pause_ms: pace.pause_ms,
+            sent: 0,
+        }
+    }
+
+    async fn run(mut self, stop: Arc<AtomicBool>) {
         while !stop.load(Ordering::SeqCst) {
             self.burst().await;
             sleep(Duration::from_millis(self.random.random_range(0..self.pause_ms))).await;
@@ -155,55 +227,68 @@ impl Burster {
     }
 
     async fn burst(&mut self) {
-        let partition = self.random.random_range(0..self.partitions);
+        let partitions = self.subject.partitions();
+        let (key, partition) = if self.habit == Habit::Keyed {
+            let key = self.random.random_range(0..KEYS).to_be_bytes();
+            (Some(key), partition_of(&key, partitions))
+        } else {
+            (None, self.random.random_range(0..partitions))
+        };
         let count = self.random.random_range(1..=BURST);
-        let first = (u64::from(self.producer) << 32) | self.sent;
+        let first = (u64::from(self.number) << 32) | self.sent;
         self.sent += count;
         let values: Vec<u64> = (first..first + count).collect();
+        // Each life is another producer: what an earlier one has on the way may come after what this one sends.
+        let producer = self.number + (self.lives << 8);
         for value in values.iter().copied() {
-            let producer = self.producer;
             self.history.note(Event::AppendInvoked { partition, producer, value });
         }
-        let outcomes = self.client.append(partition, &values).await;
-        for (value, outcome) in values.into_iter().zip(outcomes) {
+        let dies = self.habit == Habit::Mortal && self.random.random_ratio(1, BURSTS_OF_A_LIFE);
+        let last_words = Duration::from_millis(self.random.random_range(1..LAST_WORDS_MS));
+        let sends = async {
+            match key {
+                Some(key) => self.client.append_keyed(&key, &values).await,
+                None => self.client.append(partition, &values).await,
+            }
+        };
+        let outcomes = match dies {
+            true => timeout(last_words, sends).await.unwrap_or_default(),
+            false => sends.await,
+        };
+        let told = outcomes.into_iter().chain(std::iter::repeat(Appended::Unknown));
+        for (value, outcome) in values.into_iter().zip(told) {
             self.history.note(match outcome {
                 Appended::At(offset) => Event::AppendOk { partition, offset, value },
                 Appended::Refused => Event::AppendFailed { partition, value },
                 Appended::Unknown => Event::AppendUnknown { partition, value },
             });
         }
+        if dies {
+            self.lives += 1;
+            self.client = self.subject.client(self.random.random());
+        }
     }
 }
 
-/// Reads all partitions from their beginning while records come, commits one partition's offset after every read, and looks
-/// whether it counts.
-async fn follow(mut client: Box<dyn LogClient>, history: &History, stop: &AtomicBool) {
-    let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut turn = 0;
-    while !stop.load(Ordering::SeqCst) {
-        let Ok(records) = client.follow().await else {
-            sleep(ASK_AGAIN).await;
-            continue;
-        };
-        for record in records {
-            let (partition, offset, value) = (record.partition, record.offset, record.value);
-            history.note(Event::Read { partition, offset, value });
-            let end = ends.entry(partition).or_default();
-            *end = (*end).max(offset + 1);
-        }
-        turn += 1;
-        let chosen = ends.iter().nth(turn % ends.len().max(1));
-        let Some((partition, offset)) = chosen.map(|(partition, end)| (*partition, *end)) else {
-            continue;
-        };
-        history.note(match client.commit(partition, offset).await {
-            true => Event::CommitOk { group: GROUP, partition, offset },
-            false => Event::CommitUnknown { group: GROUP, partition, offset },
-        });
-        if let Ok(offset) = client.committed(partition).await {
-            history.note(Event::CommittedSeen { group: GROUP, partition, offset });
-        }
+/// The partition of a key, as every client of Kafka's kind finds it: murmur2 of the key, without its sign. Written from its
+/// description, so that it shares no mistake with the client.
+fn partition_of(key: &[u8], partitions: u32) -> u32 {
+    const MIX: u32 = 0x5bd1_e995;
+    let length = u32::try_from(key.len()).expect("a key is short");
+    let mut hash = 0x9747_b28c ^ length;
+    let (words, rest) = key.as_chunks::<4>();
+    for word in words {
+        let word = u32::from_le_bytes(*word).wrapping_mul(MIX);
+        hash = hash.wrapping_mul(MIX) ^ (word ^ (word >> 24)).wrapping_mul(MIX);
     }
+    for (place, byte) in rest.iter().enumerate().rev() {
+        hash ^= u32::from(*byte) << (8 * place);
+    }
+    if !rest.is_empty() {
+        hash = hash.wrapping_mul(MIX);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(MIX);
+    ((hash ^ (hash >> 15)) & 0x7fff_ffff) % partitions
 }
 
 /// After all faults: reads every partition back and compares its replicas, as long as it takes, up to [`SETTLE`].
@@ -222,9 +307,7 @@ pub(crate) fn settle(
             let records = until_ok(&mut client, ask).await;
             let end = records.len() as u64;
             seen.note(Event::Settled { partition, records });
-            let ask = async |client: &mut Box<dyn LogClient>| client.committed(partition).await;
-            let offset = until_ok(&mut client, ask).await;
-            seen.note(Event::CommittedSeen { group: GROUP, partition, offset });
+            audit(&mut client, &seen, partition).await;
             let ask = async |client: &mut Box<dyn LogClient>| client.digests(partition, end).await;
             let replicas = until_ok(&mut client, ask).await;
             seen.note(Event::Compared { partition, replicas });
@@ -237,5 +320,23 @@ pub(crate) fn settle(
             "{SETTLE:?} after the last fault, partition {} cannot be read on all replicas",
             done.load(Ordering::SeqCst)
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_goes_where_other_clients_send_it() {
+        // As Kafka's own tests have it: murmur2 of these is -973932308, -790332482 and -985981536.
+        for (key, hash) in [
+            ("21", -973_932_308_i32),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+        ] {
+            let positive = hash.cast_unsigned() & 0x7fff_ffff;
+            assert_eq!(partition_of(key.as_bytes(), 1_000_003), positive % 1_000_003, "{key}");
+        }
     }
 }

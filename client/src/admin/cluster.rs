@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::refusal::check;
 use crate::retry::Repeat;
 
-fn service(link: &Link) -> ClusterServiceClient<Channel> {
+pub(super) fn service(link: &Link) -> ClusterServiceClient<Channel> {
     ClusterServiceClient::new(link.channel.clone())
         .max_decoding_message_size(waymark_proto::transport::MAX_MESSAGE)
 }

@@ -167,6 +167,32 @@ impl Admin {
         .await
     }
 
+    /// How many partitions a topic has at this moment; `None`: there is none of this name. As new as the newest change that
+    /// was acknowledged before the call, whichever node answers: linearizable.
+    ///
+    /// # Errors
+    /// When no node answers in time.
+    pub async fn count_partitions(&self, topic: &str) -> Result<Option<i32>> {
+        self.client
+            .call("looking a topic up", Repeat::Harmless, |link, timeout| async move {
+                let level = wire::ConsistencyLevel::Linearizable.into();
+                let consistency = Some(wire::Consistency { level, ..Default::default() });
+                let topics = vec![topic_ref(topic)];
+                let asked = wire::GetMetadataRequest { topics, consistency, ..Default::default() };
+                let call = link.call(asked, timeout);
+                let answer = super::cluster::service(&link).get_metadata(call).await;
+                let answer = answer.map_err(|s| link.failure(&s))?.into_inner();
+                check(answer.failure.as_ref())?;
+                let found = answer.topics.into_iter().next();
+                let found = found.ok_or_else(|| Error::protocol("no answer about the topic"))?;
+                match found.failure.as_ref() {
+                    Some(failure) if failure.code() == wire::FailureCode::TopicNotFound => Ok(None),
+                    failure => check(failure).map(|()| i32::try_from(found.partitions.len()).ok()),
+                }
+            })
+            .await
+    }
+
     /// Gives a topic more partitions; `total` counts those it has.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! The cluster service: what this node can do, where everything is, and how it feels. Any node answers from what it knows;
-//! a topic by name is looked up so that "not found" is true.
+//! a topic by name is looked up so that "not found" is true, and after a look at the newest catalog unless less is asked for.
 
 use futures::future::join_all;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,6 +25,7 @@ use super::naming::bounded;
 use super::refusal::{missing, refuse};
 use super::spread::ask_leaders;
 use super::status::whole_call;
+use crate::mutants;
 
 /// Topics of one answer that asks for all of them.
 const ALL: usize = 1 << 20;
@@ -53,7 +54,11 @@ impl ClusterService for Api {
     ) -> Result<Response<v1::GetMetadataResponse>, Status> {
         let call = Call::of(&request);
         let request = request.into_inner();
-        consistency(request.consistency.as_ref()).map_err(|failure| whole_call(&failure))?;
+        let level = consistency(request.consistency.as_ref()).map_err(|it| whole_call(&it))?;
+        if is_linearizable(level, &request) && !mutants::active("catalog-as-it-is-here") {
+            let newest = self.admin().newest_catalog(call.deadline).await;
+            newest.map_err(|failure| self.refused(&call, &failure))?;
+        }
         let answer = self.metadata(request.topics, request.all_topics).await;
         answer.map(Response::new).map_err(|failure| self.refused(&call, &failure))
     }
@@ -244,6 +249,17 @@ impl Api {
             self.named(Some(&given)).await.map_err(|failure| (given, failure))
         });
         join_all(each).await
+    }
+}
+
+/// Metadata by name is linearizable unless the caller asks for less (CONTRACT: reads).
+fn is_linearizable(level: v1::ConsistencyLevel, request: &v1::GetMetadataRequest) -> bool {
+    match level {
+        v1::ConsistencyLevel::Linearizable => true,
+        v1::ConsistencyLevel::Unspecified => !request.topics.is_empty(),
+        v1::ConsistencyLevel::AtLeast
+        | v1::ConsistencyLevel::Bounded
+        | v1::ConsistencyLevel::Any => false,
     }
 }
 

@@ -195,6 +195,9 @@ pub trait Admin: Send + Sync + Debug + 'static {
     /// A topic. That it does not exist is said only after a linearizable look at the catalog.
     async fn topic(&self, named: &NamedTopic) -> Result<Topic, Failure>;
 
+    /// Returns once what this node knows of the catalog has everything that was committed before the call (S14).
+    async fn newest_catalog(&self, deadline: Instant) -> Result<(), Failure>;
+
     /// The name of a topic that this node knows.
     fn topic_name(&self, topic: TopicId) -> Option<String>;
 

@@ -23,6 +23,10 @@ impl Admin for Broker {
         self.core.topic(named).await
     }
 
+    async fn newest_catalog(&self, deadline: Instant) -> Result<(), Failure> {
+        self.core.catalog_barrier(deadline).await
+    }
+
     fn topic_name(&self, topic: TopicId) -> Option<String> {
         self.core.topic_name(topic)
     }

@@ -11,7 +11,7 @@
 //! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
 //! | `room`, `records_gate` | how full the disks are, and whether a leader may take records (S19) |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
-//! | `numbers` | where each replica stands, for whoever watches the node |
+//! | `numbers`, `log_stand` | where each replica and its log stand, for whoever watches the node |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
 //! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
 
@@ -39,6 +39,7 @@ mod identity;
 mod keeper;
 mod leadership;
 pub mod log;
+mod log_stand;
 pub mod machine;
 mod member;
 pub mod membership;
@@ -60,6 +61,7 @@ pub mod types;
 pub use formation::recognise;
 pub use identity::Identity;
 pub use keeper::spread_pool;
+pub use log_stand::LogStand;
 pub use network::{Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
 pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use numbers::ReplicaNumbers;

@@ -201,7 +201,13 @@ fn simulate(
     let verdict = tracing::subscriber::with_default(hash.clone(), || run(plan, &subject, tally));
     // Also of a run that broke: the trace is written up to there.
     let fingerprint = hash.fingerprint();
-    Ok((verdict?, fingerprint))
+    let verdict = verdict?;
+    match hash.unexpected().as_slice() {
+        // A broken promise says more.
+        [] => Ok((verdict, fingerprint)),
+        _ if !verdict.violations.is_empty() => Ok((verdict, fingerprint)),
+        lines => Err(Broken(format!("unexpected log lines: {}", lines.join("; ")))),
+    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "real time, on a real thread, beside the simulation")]

@@ -203,6 +203,20 @@ impl SimDisk {
         self.lock().used
     }
 
+    /// Whether the first bytes of a file, so many, would survive a power cut at this moment, and its name with them.
+    #[must_use]
+    pub fn has_durable(&self, path: &str, bytes: u64) -> bool {
+        let state = self.lock();
+        let named = state.durable_names.get(path).and_then(Node::inode);
+        let inode = named.and_then(|number| state.inodes.get(&number));
+        inode.is_some_and(|inode| {
+            inode.dirty.iter().all(|change| match change {
+                Change::Write(offset, _) => *offset >= bytes,
+                Change::SetLen(len) => *len >= bytes,
+            })
+        })
+    }
+
     /// All files with their length in view, sorted.
     #[must_use]
     pub fn files(&self) -> Vec<(String, u64)> {

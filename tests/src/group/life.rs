@@ -81,7 +81,7 @@ impl Life {
         for Delivery { partition, offset, value, fence } in records.iter().copied() {
             let member = self.number;
             self.history.note(GroupEvent::HandedOut { member, partition, offset, fence });
-            self.history.note(Event::Read { partition, offset, value });
+            self.history.note(Event::Read { reader: None, partition, offset, value });
             places.insert(partition, Place { partition, offset: offset + 1, fence });
         }
         if places.is_empty() {

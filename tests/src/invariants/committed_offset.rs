@@ -1,10 +1,12 @@
-//! G4: a committed offset never moves back unless somebody asked for it. Besides resets, commits of a group and partition
-//! rise in the histories that it judges; an unknown commit may count or not. Whoever begins a partition anew begins no
-//! earlier than at what was committed.
+//! G4: a committed offset never moves back unless somebody asked for it. Besides resets, the commits that one process makes of
+//! a group and partition rise; an unknown commit may count or not. Where several processes commit for a group, one of them
+//! may move it back: those are judged by G4d alone. Whoever begins a partition anew begins no earlier than at what was
+//! committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::{Resets, counted};
+use crate::calls::{Answer, Call, Outcome, Span, spans};
 use crate::group::GROUP;
 use crate::group_history::GroupEvent;
 use crate::history::Event;
@@ -18,13 +20,10 @@ pub(super) fn check(events: &[Event]) -> Vec<String> {
     let mut evidence = Vec::new();
     for (place, event) in events.iter().enumerate() {
         match event {
-            Event::CommitOk { group, partition, offset }
-            | Event::CommittedSeen { group, partition, offset } => {
+            Event::CommittedSeen { group, partition, offset } => {
                 let floor = least.entry((*group, *partition)).or_default();
                 if offset < floor {
-                    evidence.push(format!(
-                        "group {group} partition {partition} went back from {floor} to {offset}"
-                    ));
+                    evidence.push(went_back((*group, *partition), *floor, *offset));
                 }
                 *floor = (*floor).max(*offset);
             }
@@ -52,19 +51,74 @@ pub(super) fn check(events: &[Event]) -> Vec<String> {
             _ => {}
         }
     }
+    evidence.extend(of_calls(events));
     evidence
+}
+
+fn went_back((group, partition): (u32, u32), from: u64, to: u64) -> String {
+    format!("group {group} partition {partition} went back from {from} to {to}")
+}
+
+/// What clients without membership committed and were told.
+fn of_calls(events: &[Event]) -> Vec<String> {
+    let mut groups: BTreeMap<(u32, u32), Vec<Span>> = BTreeMap::new();
+    for span in spans(events) {
+        if let Call::Commit { group, partition, .. } | Call::Committed { group, partition } =
+            span.what
+        {
+            groups.entry((group, partition)).or_default().push(span);
+        }
+    }
+    let mut evidence = Vec::new();
+    for (at, calls) in groups {
+        let committers = calls.iter().filter(|it| matches!(it.what, Call::Commit { .. }));
+        let committers: BTreeSet<u32> = committers.map(|it| it.client).collect();
+        if committers.len() > 1 {
+            continue;
+        }
+        let mut known: Vec<(usize, u64)> = calls.iter().filter_map(shown).collect();
+        known.sort_unstable();
+        for call in &calls {
+            let Some(seen) = call.offset() else { continue };
+            let before = known.iter().take_while(|(told, _)| *told < call.from);
+            let floor = before.map(|(_, offset)| *offset).max().unwrap_or(0);
+            if seen < floor {
+                evidence.push(went_back(at, floor, seen));
+            }
+        }
+    }
+    evidence
+}
+
+/// Where it was told, and what the offset then was at least.
+fn shown(call: &Span) -> Option<(usize, u64)> {
+    match (&call.what, call.outcome) {
+        (Call::Commit { offset, .. }, Outcome::Ok(_)) => Some((call.to, *offset)),
+        (_, Outcome::Ok(Answer::Offset(offset))) => Some((call.to, offset)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn committed(offset: u64) -> Event {
-        Event::CommitOk { group: 1, partition: 0, offset }
+    fn call(number: u64, what: Call, outcome: Outcome) -> [Event; 2] {
+        let invoked = Event::Invoked { call: number, client: 1, what };
+        [invoked, Event::Ended { call: number, outcome }]
     }
 
-    fn seen(offset: u64) -> Event {
-        Event::CommittedSeen { group: 1, partition: 0, offset }
+    fn commit(offset: u64, outcome: Outcome) -> [Event; 2] {
+        call(offset, Call::Commit { group: 1, partition: 0, offset }, outcome)
+    }
+
+    fn committed(offset: u64) -> [Event; 2] {
+        commit(offset, Outcome::Ok(Answer::Done))
+    }
+
+    fn seen(offset: u64) -> [Event; 2] {
+        let what = Call::Committed { group: 1, partition: 0 };
+        call(100 + offset, what, Outcome::Ok(Answer::Offset(offset)))
     }
 
     /// A member reads up to 8 and commits that; then another ownership begins.
@@ -77,15 +131,15 @@ mod tests {
 
     #[test]
     fn an_unknown_commit_may_count_or_not() {
-        let unknown = Event::CommitUnknown { group: 1, partition: 0, offset: 9 };
-        assert_eq!(check(&[committed(5), unknown.clone(), seen(5)]).len(), 0);
-        assert_eq!(check(&[committed(5), unknown, seen(9)]).len(), 0);
+        let unknown = commit(9, Outcome::Unknown);
+        assert_eq!(check(&[committed(5), unknown.clone(), seen(5)].concat()).len(), 0);
+        assert_eq!(check(&[committed(5), unknown, seen(9)].concat()).len(), 0);
     }
 
     #[test]
     fn an_offset_that_moved_back_is_found() {
-        assert_eq!(check(&[committed(5), seen(4)]).len(), 1);
-        assert_eq!(check(&[seen(9), seen(5)]).len(), 1);
+        assert_eq!(check(&[committed(5), seen(4)].concat()).len(), 1);
+        assert_eq!(check(&[seen(9), seen(5)].concat()).len(), 1);
     }
 
     #[test]

@@ -5,20 +5,25 @@ use std::collections::BTreeMap;
 
 use crate::history::Event;
 
+mod catalog;
 mod committed_offset;
 mod contiguous;
+mod end_offset;
 mod groups;
 mod identical;
+mod linearizable;
 mod lost_ack;
 mod no_duplicate;
 mod no_phantom;
+mod offset_register;
 mod one_value;
 mod producer_order;
+mod reading;
 
 /// A promise to clients.
 #[derive(Debug)]
 pub struct Invariant {
-    /// As in ARCHITECTURE.md, with a letter when one promise has several checks.
+    /// That of the guarantee, or of the rule of safety, with a letter when one has several checks.
     pub id: &'static str,
     /// The promise in one sentence.
     pub sentence: &'static str,
@@ -27,11 +32,16 @@ pub struct Invariant {
 }
 
 /// All promises that a history can show to be broken.
-pub const TABLE: [Invariant; 14] = [
+pub const TABLE: [Invariant; 18] = [
     Invariant {
         id: "G1",
         sentence: "an acknowledged record is readable at its offset",
         check: lost_ack::check,
+    },
+    Invariant {
+        id: "G1b",
+        sentence: "where a partition ends is told as of the moment of the question",
+        check: end_offset::check,
     },
     Invariant {
         id: "G2",
@@ -59,6 +69,11 @@ pub const TABLE: [Invariant; 14] = [
         check: producer_order::check,
     },
     Invariant {
+        id: "G3d",
+        sentence: "a reader is given a partition's records one after the other, from where it sought",
+        check: reading::check,
+    },
+    Invariant {
         id: "G4",
         sentence: "a committed offset never moves back unless somebody asked for it",
         check: committed_offset::check,
@@ -72,6 +87,11 @@ pub const TABLE: [Invariant; 14] = [
         id: "G4c",
         sentence: "after a reset the group goes on at its target",
         check: groups::reset_target::check,
+    },
+    Invariant {
+        id: "G4d",
+        sentence: "who asks for a committed offset is told the latest commit",
+        check: offset_register::check,
     },
     Invariant {
         id: "G5",
@@ -97,6 +117,11 @@ pub const TABLE: [Invariant; 14] = [
         id: "G7",
         sentence: "after the faults all replicas of a partition hold the same bytes",
         check: identical::check,
+    },
+    Invariant {
+        id: "S14",
+        sentence: "a look at the catalog that asks for it is as of now",
+        check: catalog::check,
     },
 ];
 

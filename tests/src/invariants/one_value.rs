@@ -18,7 +18,7 @@ pub(super) fn check(events: &[Event]) -> Vec<String> {
     };
     for event in events {
         match event {
-            Event::Read { partition, offset, value }
+            Event::Read { partition, offset, value, .. }
             | Event::AppendOk { partition, offset, value } => {
                 tell(*partition, *offset, *value);
             }
@@ -36,7 +36,7 @@ fn undone(events: &[Event]) -> Vec<String> {
     let settled = settled(events);
     let mut evidence = Vec::new();
     for event in events {
-        let Event::Read { partition, offset, value } = event else { continue };
+        let Event::Read { partition, offset, value, .. } = event else { continue };
         let gone = settled.get(partition).is_some_and(|records| !records.contains_key(offset));
         if gone {
             evidence.push(format!(
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     fn read(offset: u64, value: u64) -> Event {
-        Event::Read { partition: 0, offset, value }
+        Event::Read { reader: Some(1), partition: 0, offset, value }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The product's client as the workload uses it: values in, offsets out. Owns what a record of the workload looks like, and
 //! what an error of the client says of the record's fate; it never retries by itself.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use waymark_client::{
 
 use super::{CLIENT_PORT, PARTITIONS, TOPIC};
 use crate::net::{SimClock, SimDial};
-use crate::subject::{Appended, Chore, LogClient, Read, host};
+use crate::subject::{Appended, LogClient, Read, host};
 
-const GROUP: &str = "followers";
+/// Of this group's offsets no consumer begins.
+const NO_GROUP: &str = "nobody";
 const SEGMENT_BYTES: &str = "65536";
 /// One attempt of one call.
 const ATTEMPT: Duration = Duration::from_secs(1);
@@ -37,13 +39,22 @@ pub(super) struct WaymarkClient {
     client: Option<Client>,
     producer: Option<Producer>,
     follower: Option<Consumer>,
+    /// By group: commits of one consumer keep their order.
+    committers: BTreeMap<u32, Consumer>,
 }
 
 impl WaymarkClient {
     pub(super) fn new(nodes: u32, seed: u64) -> Self {
         let bootstrap = (1..=nodes).map(|node| format!("{}:{CLIENT_PORT}", host(node)));
         let bootstrap = bootstrap.collect();
-        Self { seed, bootstrap, client: None, producer: None, follower: None }
+        Self {
+            seed,
+            bootstrap,
+            client: None,
+            producer: None,
+            follower: None,
+            committers: BTreeMap::new(),
+        }
     }
 
     pub(super) async fn client(&mut self) -> Result<Client, Error> {
@@ -75,7 +86,7 @@ impl WaymarkClient {
 
     async fn follower(&mut self) -> Result<&Consumer, Error> {
         if self.follower.is_none() {
-            let consumer = consumer(&self.client().await?)?;
+            let consumer = consumer(&self.client().await?, NO_GROUP)?;
             let all = (0..PARTITIONS).map(|partition| (TOPIC, number(partition)));
             consumer.assign_from(all, StartAt::Beginning).await?;
             self.follower = Some(consumer);
@@ -83,12 +94,39 @@ impl WaymarkClient {
         Ok(self.follower.as_ref().expect("it was made just now"))
     }
 
+    async fn committer(&mut self, group: u32) -> Result<&Consumer, Error> {
+        if !self.committers.contains_key(&group) {
+            let consumer = consumer(&self.client().await?, &format!("group-{group}"))?;
+            self.committers.insert(group, consumer);
+        }
+        Ok(&self.committers[&group])
+    }
+
+    async fn append_all(&mut self, records: Vec<ProducerRecord>) -> Vec<Appended> {
+        let Ok(producer) = self.producer().await else {
+            return vec![Appended::Refused; records.len()];
+        };
+        let mut sent = Vec::new();
+        for record in records {
+            sent.push(producer.send(record).await);
+        }
+        let mut outcomes = Vec::new();
+        for sent in sent {
+            outcomes.push(match sent {
+                Ok(acknowledged) => outcome(acknowledged.await),
+                // It never had a place in the order.
+                Err(_) => Appended::Refused,
+            });
+        }
+        outcomes
+    }
+
     async fn read_up_to_end(&mut self, partition: u32) -> Result<Vec<(u64, u64)>, Error> {
         let at = (TOPIC, number(partition));
         let client = self.client().await?;
         let listed = client.admin().list_offsets([at], OffsetSpec::Latest).await?;
         let end = listed.first().and_then(|listed| listed.offset).unwrap_or(0);
-        let consumer = consumer(&client)?;
+        let consumer = consumer(&client, NO_GROUP)?;
         consumer.assign_from([at], StartAt::Beginning).await?;
         let mut records = Vec::new();
         while consumer.position(at)? < end {
@@ -107,9 +145,13 @@ impl WaymarkClient {
     }
 }
 
-fn consumer(client: &Client) -> Result<Consumer, Error> {
-    let config = ConsumerConfig::default().auto_commit(false).group_id(GROUP);
+fn consumer(client: &Client, group: &str) -> Result<Consumer, Error> {
+    let config = ConsumerConfig::default().auto_commit(false).group_id(group);
     client.consumer(config.auto_offset_reset(OffsetReset::Earliest))
+}
+
+fn side_topic(topic: u32) -> String {
+    format!("side-{topic}")
 }
 
 pub(super) fn number(partition: u32) -> i32 {
@@ -122,10 +164,10 @@ pub(super) fn unsigned(offset: i64) -> u64 {
 }
 
 /// The value, and some bytes more, so that journals and segments grow.
-fn record(partition: u32, value: u64) -> ProducerRecord {
+fn record(value: u64) -> ProducerRecord {
     let mut bytes = value.to_be_bytes().to_vec();
     bytes.resize(bytes.len() + usize::try_from(value * 97 % 1200).unwrap_or(0), 0x5a);
-    ProducerRecord::new(TOPIC).partition(number(partition)).value(bytes)
+    ProducerRecord::new(TOPIC).value(bytes)
 }
 
 /// What a record holds; one that is cut short shows as a value that nobody sent.
@@ -167,22 +209,12 @@ impl LogClient for WaymarkClient {
     }
 
     async fn append(&mut self, partition: u32, values: &[u64]) -> Vec<Appended> {
-        let Ok(producer) = self.producer().await else {
-            return vec![Appended::Refused; values.len()];
-        };
-        let mut sent = Vec::new();
-        for value in values {
-            sent.push(producer.send(record(partition, *value)).await);
-        }
-        let mut outcomes = Vec::new();
-        for sent in sent {
-            outcomes.push(match sent {
-                Ok(acknowledged) => outcome(acknowledged.await),
-                // It never had a place in the order.
-                Err(_) => Appended::Refused,
-            });
-        }
-        outcomes
+        let at = number(partition);
+        self.append_all(values.iter().map(|value| record(*value).partition(at)).collect()).await
+    }
+
+    async fn append_keyed(&mut self, key: &[u8], values: &[u64]) -> Vec<Appended> {
+        self.append_all(values.iter().map(|value| record(*value).key(key.to_vec())).collect()).await
     }
 
     async fn follow(&mut self) -> io::Result<Vec<Read>> {
@@ -202,41 +234,69 @@ impl LogClient for WaymarkClient {
         read.map_err(failed)?.map_err(failed)
     }
 
-    async fn commit(&mut self, partition: u32, offset: u64) -> bool {
-        let Ok(follower) = self.follower().await else { return false };
+    async fn seek(&mut self, partition: u32, offset: u64) -> io::Result<()> {
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-        follower.commit_offsets([((TOPIC, number(partition)), offset)]).await.is_ok()
+        let follower = self.follower().await.map_err(failed)?;
+        follower.seek((TOPIC, number(partition)), offset).map_err(failed)
     }
 
-    async fn committed(&mut self, partition: u32) -> io::Result<u64> {
+    async fn end_offset(&mut self, partition: u32) -> io::Result<u64> {
+        let admin = self.client().await.map_err(failed)?.admin();
         let at = (TOPIC, number(partition));
-        let consumer = consumer(&self.client().await.map_err(failed)?).map_err(failed)?;
-        let committed = consumer.committed([at]).await.map_err(failed)?;
+        let listed = admin.list_offsets([at], OffsetSpec::Latest).await.map_err(failed)?;
+        let offset = listed.first().and_then(|listed| listed.offset);
+        offset.map(unsigned).ok_or_else(|| failed("an end without an offset"))
+    }
+
+    async fn commit(&mut self, group: u32, partition: u32, offset: u64) -> bool {
+        let Ok(committer) = self.committer(group).await else { return false };
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        committer.commit_offsets([((TOPIC, number(partition)), offset)]).await.is_ok()
+    }
+
+    async fn committed(&mut self, group: u32, partition: u32) -> io::Result<u64> {
+        let at = (TOPIC, number(partition));
+        let committer = self.committer(group).await.map_err(failed)?;
+        let committed = committer.committed([at]).await.map_err(failed)?;
         Ok(committed.values().next().map_or(0, |position| unsigned(position.offset)))
     }
 
-    async fn tend(&mut self, chore: Chore) -> io::Result<()> {
+    async fn move_leader(&mut self, partition: u32, to: u32) -> io::Result<()> {
         let admin = self.client().await.map_err(failed)?.admin();
-        match chore {
-            Chore::MoveLeader { partition, to } => {
-                let at = TopicPartition::new(TOPIC, number(partition));
-                let moves = [LeaderMove { at, to_node: Some(number(to)) }];
-                let moved = admin.transfer_leaders(moves).await.map_err(failed)?;
-                moved.into_iter().collect::<Result<Vec<()>, Error>>().map(drop).map_err(failed)
-            }
-            Chore::TopicComesAndGoes { number } => {
-                let name = format!("side-{number}");
-                let topic = NewTopic::new(&name).partitions(1).replication_factor(3);
-                admin.create_topic(topic).await.map_err(failed)?;
-                admin.add_partitions(&name, 3).await.map_err(failed)?;
-                let record =
-                    ProducerRecord::new(name.as_str()).partition(2).value(b"side".to_vec());
-                let sent = self.producer().await.map_err(failed)?.send(record).await;
-                sent.map_err(failed)?.await.map_err(failed)?;
-                let gone = admin.delete_topics([name.as_str()]).await.map_err(failed)?;
-                gone.into_iter().collect::<Result<Vec<()>, Error>>().map(drop).map_err(failed)
-            }
-        }
+        let at = TopicPartition::new(TOPIC, number(partition));
+        let moves = [LeaderMove { at, to_node: Some(number(to)) }];
+        let moved = admin.transfer_leaders(moves).await.map_err(failed)?;
+        moved.into_iter().collect::<Result<Vec<()>, Error>>().map(drop).map_err(failed)
+    }
+
+    async fn create_topic(&mut self, topic: u32, partitions: u32) -> io::Result<()> {
+        let admin = self.client().await.map_err(failed)?.admin();
+        let topic = NewTopic::new(side_topic(topic)).partitions(number(partitions));
+        admin.create_topic(topic.replication_factor(3)).await.map(drop).map_err(failed)
+    }
+
+    async fn grow_topic(&mut self, topic: u32, partitions: u32) -> io::Result<()> {
+        let admin = self.client().await.map_err(failed)?.admin();
+        admin.add_partitions(&side_topic(topic), number(partitions)).await.map_err(failed)
+    }
+
+    async fn write_to_topic(&mut self, topic: u32, partition: u32) -> io::Result<()> {
+        let record = ProducerRecord::new(side_topic(topic)).partition(number(partition));
+        let producer = self.producer().await.map_err(failed)?;
+        let sent = producer.send(record.value(b"side".to_vec())).await.map_err(failed)?;
+        sent.await.map(drop).map_err(failed)
+    }
+
+    async fn delete_topic(&mut self, topic: u32) -> io::Result<()> {
+        let admin = self.client().await.map_err(failed)?.admin();
+        let gone = admin.delete_topics([side_topic(topic)]).await.map_err(failed)?;
+        gone.into_iter().collect::<Result<Vec<()>, Error>>().map(drop).map_err(failed)
+    }
+
+    async fn look_up_topic(&mut self, topic: u32) -> io::Result<Option<u32>> {
+        let admin = self.client().await.map_err(failed)?.admin();
+        let partitions = admin.count_partitions(&side_topic(topic)).await.map_err(failed)?;
+        Ok(partitions.map(|count| u32::try_from(count).unwrap_or(u32::MAX)))
     }
 
     async fn digests(&mut self, partition: u32, end: u64) -> io::Result<Vec<(u32, String)>> {

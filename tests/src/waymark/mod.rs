@@ -8,7 +8,7 @@ mod settings;
 
 use std::future::pending;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::sleep;
 use waymark_node::config::Config;
-use waymark_node::consensus::Consensus;
+use waymark_node::consensus::{Consensus, Shard};
 use waymark_node::env::{Env, Random};
 use waymark_node::node::{Doors, NodeError, Running};
 use waymark_node::state::ShardState;
@@ -29,7 +29,7 @@ use self::operator::Operator;
 use crate::disk::{Crash, Faults, SimDisk};
 use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
 use crate::net::{SimClock, SimDial, incoming};
-use crate::subject::{DiskCondition, Life, LogClient, Seat, Subject};
+use crate::subject::{DiskCondition, Life, LogClient, Seat, Sight, Subject};
 
 /// Where a node listens on its simulated host.
 const CLIENT_PORT: u16 = 7001;
@@ -60,6 +60,8 @@ struct Machine {
     doomed: AtomicBool,
     /// Set by each start, taken by each power cut: nothing of a dead node may be kept alive.
     replicas: Mutex<Option<Consensus>>,
+    /// Starts so far.
+    lives: AtomicU32,
 }
 
 impl Machine {
@@ -69,7 +71,8 @@ impl Machine {
         let sync_latency = Duration::from_micros(200)..slowest;
         let clock = SimClock::wrong_by(random.random_range(-CLOCK_ERROR_MS..=CLOCK_ERROR_MS));
         let (doomed, replicas) = (AtomicBool::new(false), Mutex::default());
-        let machine = Self { disk, sync_latency, clock, doomed, replicas };
+        let lives = AtomicU32::new(0);
+        let machine = Self { disk, sync_latency, clock, doomed, replicas, lives };
         machine.set_disk(DiskCondition::Healthy);
         machine
     }
@@ -92,12 +95,38 @@ impl Machine {
 
     async fn run(&self, config: &Config, env: Env, doors: Doors) -> Result<(), NodeError> {
         let node = Running::start(config, env, doors).await?;
+        self.lives.fetch_add(1, Ordering::SeqCst);
         *self.replicas() = Some(node.consensus().clone());
         node.run_until(pending()).await
     }
 
     fn replicas(&self) -> MutexGuard<'_, Option<Consensus>> {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sights(&self, node: u32) -> Vec<Sight> {
+        let life = self.lives.load(Ordering::SeqCst);
+        let shards = self.replicas().as_ref().map(Consensus::shards).unwrap_or_default();
+        let sight = |shard: Shard| {
+            let (one, other) = (shard.clone(), shard.clone());
+            Sight {
+                node,
+                life,
+                shard: shard.id(),
+                replica: shard.replica(),
+                stand: shard.log_stand(),
+                entry: Box::new(move |index| one.entry_id(index)),
+                on_disk: Box::new(move |id| other.has_on_disk(id)),
+                honest_disk: true,
+            }
+        };
+        shards.into_iter().map(sight).collect()
+    }
+
+    /// A file of the journal, and how much of it the journal holds for durable although it is not.
+    fn wrongly_held_for_durable(&self) -> Option<(String, u64)> {
+        let files = self.replicas().as_ref().map(Consensus::durable_bytes)?;
+        files.into_iter().find(|(path, bytes)| !self.disk.has_durable(path, *bytes))
     }
 
     fn topic(&self) -> Option<TopicId> {
@@ -208,6 +237,18 @@ impl Subject for Waymark {
         let partition = PartitionId(i32::try_from(partition).ok()?);
         let at = TopicPartition { topic, partition };
         self.latest(|machine| machine.leads(|state| state.partition(at).is_some()))
+    }
+
+    fn sights(&self) -> Vec<Sight> {
+        (1..).zip(&self.machines).flat_map(|(node, machine)| machine.sights(node)).collect()
+    }
+
+    fn wrongly_held_for_durable(&self) -> Option<String> {
+        let mut machines = (1..).zip(&self.machines);
+        machines.find_map(|(node, machine): (u32, _)| {
+            let (path, bytes) = machine.wrongly_held_for_durable()?;
+            Some(format!("node {node} holds the first {bytes} bytes of {path} for durable"))
+        })
     }
 
     fn power_off(&self, node: u32) {

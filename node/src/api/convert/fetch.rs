@@ -79,14 +79,15 @@ fn isolation(asked: i32) -> Result<(), Failure> {
     known("isolation", asked).map(|_: v1::Isolation| ())
 }
 
-/// A leader's answer is final, which satisfies every level.
-pub(in crate::api) fn consistency(asked: Option<&v1::Consistency>) -> Result<(), Failure> {
-    let Some(asked) = asked else { return Ok(()) };
-    let _: v1::ConsistencyLevel = known("consistency.level", asked.level)?;
+/// How fresh an answer must be. A fetch from a leader satisfies every level: its answer is final.
+pub(in crate::api) fn consistency(
+    asked: Option<&v1::Consistency>,
+) -> Result<v1::ConsistencyLevel, Failure> {
+    let Some(asked) = asked else { return Ok(v1::ConsistencyLevel::Unspecified) };
     if asked.tokens.iter().any(|token| token.len() > 64) {
         return Err(invalid("consistency.tokens", "at most 64 bytes each"));
     }
-    Ok(())
+    known("consistency.level", asked.level)
 }
 
 /// Where to read.

@@ -231,6 +231,10 @@ impl Admin for Fake {
         }
     }
 
+    async fn newest_catalog(&self, _: Instant) -> Result<(), Failure> {
+        not_here()
+    }
+
     fn topic_name(&self, topic: TopicId) -> Option<String> {
         (topic == TOPIC).then(|| "orders".to_owned())
     }

@@ -216,8 +216,8 @@ impl Flusher {
         written.map_err(|source| file.failed(source))?;
         self.shared.numbers.flushed(header.total_len, began.elapsed());
         let at = u32::try_from(self.at).expect("files are below 4 GiB");
-        self.note(batch, &draft, Place { file: self.stamp.file, at }).await;
         self.at += u64::from(header.total_len);
+        self.note(batch, &draft, Place { file: self.stamp.file, at }).await;
         self.pool.filled(self.at);
         self.stamp.base = header.link();
         self.stamp.number += 1;
@@ -280,6 +280,7 @@ impl Flusher {
         let released = {
             let mut state = self.shared.lock();
             settle(&mut state.logs, &batch.frames, &draft.starts, flush_at);
+            state.durable_to = (flush_at.file, self.at);
             state.logs.evict();
             state.queued_bytes = state.queued_bytes.saturating_sub(batch.fresh_bytes);
             let kept = state.files.split_off(&self.stamp.oldest_live);

@@ -40,6 +40,7 @@ mod state;
 mod tests;
 mod walk;
 
+use std::cmp::Ordering;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -337,6 +338,21 @@ impl Journal {
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.handle.shared.lock().files.values().map(|file| file.bytes).sum()
+    }
+
+    /// Each file of the chain with how many of its first bytes are durable: all of what was synced, whatever follows. Of no
+    /// use to the journal itself; whoever has the disk at hand may compare.
+    #[must_use]
+    pub fn durable_bytes(&self) -> Vec<(String, u64)> {
+        let state = self.handle.shared.lock();
+        let (newest, synced) = state.durable_to;
+        let durable = |number: u64, bytes: u64| match number.cmp(&newest) {
+            Ordering::Less => bytes,
+            Ordering::Equal => synced,
+            Ordering::Greater => 0,
+        };
+        let files = state.files.iter();
+        files.map(|(number, file)| (file.path.clone(), durable(*number, file.bytes))).collect()
     }
 
     /// What it counted since it was opened.

@@ -12,7 +12,7 @@ use waymark_proto::ids::ReplicaKey;
 use super::files::JournalFile;
 use super::frame::{Fact, Frame};
 use super::numbers::JournalNumbers;
-use super::state::Logs;
+use super::state::{Logs, NOWHERE};
 use super::{FlushCallback, JournalError};
 
 /// A step of the flusher's queue.
@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) queued_frames: u64,
     /// The chain, by file number; the last one is being written.
     pub(super) files: BTreeMap<u64, JournalFile>,
+    /// The file written last, and how much of it is durable; all of those before it is.
+    pub(super) durable_to: (u64, u64),
     /// Replicas forgotten since the start: nothing may bring one back.
     forgotten: BTreeSet<ReplicaKey>,
     /// Why nothing more is accepted.
@@ -66,6 +68,7 @@ impl Shared {
             queued_bytes: 0,
             queued_frames: 0,
             files,
+            durable_to: (NOWHERE, 0),
             forgotten: BTreeSet::new(),
             closed: None,
             stopping: false,

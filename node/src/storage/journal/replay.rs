@@ -121,6 +121,7 @@ impl Replay {
             }
             let log = logs.replicas.entry(key).or_default();
             log.vote = partial.vote;
+            log.durable_vote = partial.vote;
             log.vote_file = partial.vote_file;
             log.purged = partial.purged;
             log.purged_file = partial.purged_file;
@@ -211,10 +212,13 @@ pub(super) fn settle(logs: &mut Logs, frames: &[Frame], starts: &[u32], flush_at
         match &frame.fact {
             Fact::Entry(entry) => logs.settle(frame.key, entry.id, place),
             Fact::Vote(vote) => {
-                if let Some(log) = logs.replicas.get_mut(&frame.key)
-                    && log.vote.is_some_and(|known| known.rank() <= vote.rank())
-                {
-                    log.vote_file = place.file;
+                if let Some(log) = logs.replicas.get_mut(&frame.key) {
+                    if log.durable_vote.is_none_or(|known| known.rank() < vote.rank()) {
+                        log.durable_vote = Some(*vote);
+                    }
+                    if log.vote.is_some_and(|known| known.rank() <= vote.rank()) {
+                        log.vote_file = place.file;
+                    }
                 }
             }
             Fact::Purge(upto) => {

@@ -10,6 +10,7 @@ use super::frame::{Fact, HEAD};
 use super::queue::{Queued, State};
 use super::state::ReplicaLog;
 use super::{FlushCallback, Handle, JournalError, read};
+use crate::mutants;
 use crate::storage::raft_record::{LogEntry, LogId, Vote};
 
 /// Payloads smaller than this are copied, so that a few of them never keep a whole receive buffer alive.
@@ -47,6 +48,22 @@ impl ShardLog {
     #[must_use]
     pub fn vote(&self) -> Option<Vote> {
         self.look(|log| log.vote)
+    }
+
+    /// The greatest vote that the journal holds as durable.
+    #[must_use]
+    pub fn durable_vote(&self) -> Option<Vote> {
+        self.look(|log| log.durable_vote)
+    }
+
+    /// Whether the journal holds an entry as durable, or has purged it.
+    #[must_use]
+    pub fn is_durable(&self, id: LogId) -> bool {
+        let held = |log: &ReplicaLog| match log.row(id.index) {
+            Some(row) => log.id_at(id.index) == Some(id) && row.place.is_some(),
+            None => log.purged.is_some_and(|purged| purged.index >= id.index),
+        };
+        self.look(|log| Some(held(log))).unwrap_or(false)
     }
 
     /// The id of the entry at an index (the purge mark's own index included).
@@ -120,7 +137,7 @@ impl ShardLog {
     /// # Errors
     /// When the journal has failed.
     pub async fn save_vote(&self, vote: Vote) -> Result<(), JournalError> {
-        let saved = self.handle.shared.wait_for(|state| {
+        let queue = |state: &mut State| {
             state.check_open(Some(self.key))?;
             let log = state.logs.replicas.entry(self.key).or_default();
             if log.vote.is_none_or(|known| known.rank() < vote.rank()) {
@@ -128,8 +145,11 @@ impl ShardLog {
             }
             state.push(self.key, Fact::Vote(vote));
             Ok(())
-        });
-        saved.await
+        };
+        if mutants::active("vote-not-synced") {
+            return self.write(queue);
+        }
+        self.handle.shared.wait_for(queue).await
     }
 
     /// Removes everything after `last` (everything when `None`); an explicit frame, ordered by the queue (S3).

@@ -59,6 +59,8 @@ struct Share {
 pub(super) struct ReplicaLog {
     /// The greatest vote handed over; durable once `vote_file` says where.
     pub(super) vote: Option<Vote>,
+    /// The greatest vote that is durable.
+    pub(super) durable_vote: Option<Vote>,
     /// The newest file that holds a vote of this replica; `NOWHERE` before the first flush.
     pub(super) vote_file: u64,
     /// The last entry purged.
