@@ -2,10 +2,9 @@
 //! what was promised is the oracle's.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::caretaker;
+use crate::caretaker::Caretaker;
 use crate::cluster::{Broken, Cluster};
 use crate::context::around;
 use crate::group::Tale;
@@ -75,14 +74,14 @@ fn storm(
     subject: &Arc<dyn Subject>,
     (history, tally): (&History, &Tally),
 ) -> Result<(), Broken> {
-    let caretaker = caretaker::start(cluster, subject, tally);
-    let seen = (history, tally);
-    let mut storm = Storm::new(plan.seed, &plan.without, subject, seen, cluster.elapsed());
+    let caretaker = Caretaker::start(cluster, subject, tally);
+    let seen = (history, tally, caretaker.orders());
+    let mut storm = Storm::new(plan, subject, seen, cluster.elapsed());
     storm.rage(cluster, Duration::from_secs(plan.seconds))?;
     let frozen = storm.abate(cluster);
     served_again(cluster, subject, history, frozen)?;
     storm.pass(cluster);
-    caretaker.store(true, Ordering::SeqCst);
+    caretaker.leave();
     Ok(())
 }
 

@@ -3,15 +3,13 @@
 
 use std::fmt::Write as _;
 
-use waymark_node::reached;
-
 use crate::done::Done;
 use crate::invariants;
 use crate::mutants;
 use crate::outcome::Outcome;
 use crate::profile::Profile;
 use crate::storm::FaultClass;
-use crate::subject::Chore;
+use crate::table;
 
 /// What no storm does, and why.
 const NOT_DRAWN: &str = "\
@@ -77,7 +75,7 @@ fn counts(text: &mut String, runs: &[(&str, &Outcome)]) {
         let _ = writeln!(text, "| {} | {class} | {struck} | {in_runs} |", class.id());
     }
     text.push_str("\n## States reached\n\n| state | times | in runs |\n|---|---|---|\n");
-    for state in reached::STATES.iter().chain(&Chore::NAMES) {
+    for state in table::states() {
         let (times, in_runs) = of(state);
         let _ = writeln!(text, "| {state} | {times} | {in_runs} |");
     }

@@ -34,16 +34,17 @@ pub(super) const POLL: Duration = Duration::from_millis(200);
 pub(super) struct WaymarkClient {
     seed: u64,
     bootstrap: Vec<String>,
+    dial: SimDial,
     client: Option<Client>,
     producer: Option<Producer>,
     follower: Option<Consumer>,
 }
 
 impl WaymarkClient {
-    pub(super) fn new(nodes: u32, seed: u64) -> Self {
+    pub(super) fn new(nodes: u32, seed: u64, dial: SimDial) -> Self {
         let bootstrap = (1..=nodes).map(|node| format!("{}:{CLIENT_PORT}", host(node)));
         let bootstrap = bootstrap.collect();
-        Self { seed, bootstrap, client: None, producer: None, follower: None }
+        Self { seed, bootstrap, dial, client: None, producer: None, follower: None }
     }
 
     pub(super) async fn client(&mut self) -> Result<Client, Error> {
@@ -53,7 +54,7 @@ impl WaymarkClient {
         let mut config = ClientConfig::new(self.bootstrap.iter().cloned())
             .request_timeout(ATTEMPT)
             .retry_backoff(Duration::from_millis(20), Duration::from_millis(200))
-            .dial(Arc::new(SimDial))
+            .dial(Arc::new(self.dial.clone()))
             .clock(Arc::new(SimClock::default()))
             .seed(self.seed);
         config.api_timeout = OPERATION;
