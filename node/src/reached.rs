@@ -16,6 +16,8 @@ pub const STATES: &[&str] = &[
     "leader-handed-over",
     "lease-expired",
     "duplicate-refused",
+    "overloaded",
+    "log-trimmed",
 ];
 
 /// Tells that a state was reached.

@@ -2,9 +2,10 @@
 //! what was promised is the oracle's.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::caretaker::Caretaker;
+use crate::caretaker;
 use crate::cluster::{Broken, Cluster};
 use crate::context::around;
 use crate::group::Tale;
@@ -74,14 +75,14 @@ fn storm(
     subject: &Arc<dyn Subject>,
     (history, tally): (&History, &Tally),
 ) -> Result<(), Broken> {
-    let caretaker = Caretaker::start(cluster, subject, tally);
-    let seen = (history, tally, caretaker.orders());
-    let mut storm = Storm::new(plan, subject, seen, cluster.elapsed());
+    let caretaker = caretaker::start(cluster, subject, tally);
+    let seen = (history, tally);
+    let mut storm = Storm::new(plan, cluster, subject, seen);
     storm.rage(cluster, Duration::from_secs(plan.seconds))?;
     let frozen = storm.abate(cluster);
     served_again(cluster, subject, history, frozen)?;
     storm.pass(cluster);
-    caretaker.leave();
+    caretaker.store(true, Ordering::SeqCst);
     Ok(())
 }
 

@@ -69,11 +69,16 @@ pub enum Chore {
         /// Names the topic.
         number: u32,
     },
+    /// The logs of the workload are kept to so many bytes, or as long as they grow.
+    LimitLogs {
+        /// How many.
+        bytes: Option<u32>,
+    },
 }
 
 impl Chore {
     /// Every name of a chore.
-    pub const NAMES: [&str; 2] = ["leader-moved", "topic-came-and-went"];
+    pub const NAMES: [&str; 3] = ["leader-moved", "topic-came-and-went", "log-limit-set"];
 
     /// As in a batch's table.
     #[must_use]
@@ -81,9 +86,14 @@ impl Chore {
         match self {
             Self::MoveLeader { .. } => Self::NAMES[0],
             Self::TopicComesAndGoes { .. } => Self::NAMES[1],
+            Self::LimitLogs { .. } => Self::NAMES[2],
         }
     }
 }
+
+/// Producers are numbered, and their values begin with their number. Those from here on send large records, and some that
+/// are larger than any log takes.
+pub const FIRST_LARGE_PRODUCER: u32 = 1 << 16;
 
 /// A client of the cluster under test. It connects when it is first used, on the host where that happens.
 #[async_trait]
@@ -106,6 +116,16 @@ pub trait LogClient: Send + Debug {
     /// # Errors
     /// When it cannot be read now; the caller tries again.
     async fn read_all(&mut self, partition: u32) -> io::Result<Vec<(u64, u64)>>;
+    /// The first offset of a partition's log.
+    ///
+    /// # Errors
+    /// When it cannot be told now; the caller tries again.
+    async fn log_start(&mut self, partition: u32) -> io::Result<u64>;
+    /// What a reader is given who begins at an offset that is gone; none when it is told so.
+    ///
+    /// # Errors
+    /// When nothing can be told now; the caller tries again.
+    async fn read_gone(&mut self, partition: u32, offset: u64) -> io::Result<Vec<(u64, u64)>>;
     /// Commits the offset of a group, the same of every client; returns whether that was acknowledged.
     async fn commit(&mut self, partition: u32, offset: u64) -> bool;
     /// The committed offset of the group; 0 without any.

@@ -7,6 +7,7 @@ use crate::history::Event;
 
 mod committed_offset;
 mod contiguous;
+mod gone;
 mod groups;
 mod identical;
 mod lost_ack;
@@ -27,7 +28,7 @@ pub struct Invariant {
 }
 
 /// All promises that a history can show to be broken.
-pub const TABLE: [Invariant; 14] = [
+pub const TABLE: [Invariant; 15] = [
     Invariant {
         id: "G1",
         sentence: "an acknowledged record is readable at its offset",
@@ -42,6 +43,11 @@ pub const TABLE: [Invariant; 14] = [
         id: "G2b",
         sentence: "what is stored was sent, and what was refused is not stored",
         check: no_phantom::check,
+    },
+    Invariant {
+        id: "G2c",
+        sentence: "what retention has removed is refused, and nothing is given instead",
+        check: gone::check,
     },
     Invariant {
         id: "G3",
@@ -99,6 +105,18 @@ pub const TABLE: [Invariant; 14] = [
         check: identical::check,
     },
 ];
+
+/// Where logs begin that were kept short; a log that nobody limited must begin with what was first in it.
+fn log_starts(events: &[Event]) -> BTreeMap<u32, u64> {
+    if !events.contains(&Event::LogsLimited) {
+        return BTreeMap::new();
+    }
+    let start = |event: &Event| match event {
+        Event::LogStart { partition, offset } => Some((*partition, *offset)),
+        _ => None,
+    };
+    events.iter().filter_map(start).collect()
+}
 
 /// The settled content of every partition: offset to value. A later settling replaces an earlier one.
 fn settled(events: &[Event]) -> BTreeMap<u32, BTreeMap<u64, u64>> {

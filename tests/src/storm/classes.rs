@@ -47,6 +47,10 @@ pub enum FaultClass {
     Pause,
     /// Leaderships are handed over, some of them to nodes that are not well.
     LeaderTransfer,
+    /// Logs are kept short, so that their beginnings go while everything else happens.
+    Retention,
+    /// Producers send far more than a node admits, and records that no log takes.
+    Overload,
 }
 
 /// A class's line in the table.
@@ -59,7 +63,7 @@ struct Facts {
     lasts: (u64, u64),
 }
 
-const TABLE: [Facts; 20] = [
+const TABLE: [Facts; 22] = [
     facts(FaultClass::Partition, "F1", "partition", (50, 6_000)),
     facts(FaultClass::OneWay, "F2", "one-way", (50, 6_000)),
     facts(FaultClass::Hold, "F3", "hold", (20, 3_000)),
@@ -80,6 +84,8 @@ const TABLE: [Facts; 20] = [
     facts(FaultClass::DiskStall, "F13b", "disk-stall", (1, 2)),
     facts(FaultClass::Pause, "F15", "pause", (300, 6_000)),
     facts(FaultClass::LeaderTransfer, "F16", "leader-transfer", (1, 2)),
+    facts(FaultClass::Retention, "F18", "retention", (2_000, 20_000)),
+    facts(FaultClass::Overload, "F19", "overload", (1, 2)),
 ];
 
 const fn facts(

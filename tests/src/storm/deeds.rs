@@ -9,13 +9,15 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::FaultClass;
-use crate::caretaker::Orders;
+use super::errands::Errands;
+use super::flood::Flood;
 use crate::cluster::Cluster;
 use crate::disk::Point;
 use crate::group_history::GroupEvent;
-use crate::history::History;
+use crate::history::{Event, History};
 use crate::links::{Cause, Wrong};
 use crate::subject::{Chore, DiskCondition, End, Subject, host};
+use crate::tally::Tally;
 
 /// How slow a slow link is, milliseconds.
 const SLOW_LINK_MS: (u64, u64) = (30, 400);
@@ -25,6 +27,8 @@ const CLOCK_JUMP_MS: i64 = 3_600_000;
 const NEXT_RESTART: Duration = Duration::from_millis(700);
 /// Of a hundred reads, how many fail while reads fail.
 const SOME_READS: [u8; 3] = [5, 40, 100];
+/// What a log is kept to, bytes: some segments, of which the newest always stays.
+const LOG_BYTES: (u32, u32) = (1, 400_000);
 /// How long a sync hangs, milliseconds.
 const STALL_MS: (u32, u32) = (1_000, 15_000);
 /// Of a hundred calls, how many go wrong.
@@ -54,6 +58,8 @@ pub(super) enum Deed {
     Paused { node: u32, cause: Cause, jump: Duration },
     /// Calls to and from a node go wrong.
     Calls(u32),
+    /// Logs are kept short.
+    Limited,
     /// Nothing to undo.
     Done,
 }
@@ -70,16 +76,36 @@ pub(super) struct World {
     /// Nodes that are to die at a point, and nodes whose calls go wrong.
     trapped: BTreeSet<u32>,
     calls: BTreeSet<u32>,
-    orders: Orders,
+    /// Who does what is done to the cluster itself, and who sends too much.
+    errands: Errands,
+    flood: Flood,
     /// The frozen node, and whether it is down.
     frozen: Option<(u32, Option<Cause>)>,
 }
 
 impl World {
-    pub(super) fn new(subject: Arc<dyn Subject>, history: History, orders: Orders) -> Self {
-        let (down, disks) = (BTreeMap::new(), BTreeMap::new());
-        let (trapped, calls) = (BTreeSet::new(), BTreeSet::new());
-        Self { subject, history, down, disks, trapped, calls, orders, frozen: None }
+    pub(super) fn new(
+        cluster: &mut Cluster,
+        subject: &Arc<dyn Subject>,
+        (history, tally): (&History, &Tally),
+    ) -> Self {
+        Self {
+            subject: Arc::clone(subject),
+            history: history.clone(),
+            down: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            trapped: BTreeSet::new(),
+            calls: BTreeSet::new(),
+            errands: Errands::begin(cluster, subject, tally),
+            flood: Flood::begin(cluster, subject, history),
+            frozen: None,
+        }
+    }
+
+    /// Nothing more is done to the cluster, and nobody sends too much.
+    pub(super) fn dismiss(&self) {
+        self.errands.end();
+        self.flood.end();
     }
 
     /// Does something of this class, if there is anybody to do it to.
@@ -146,10 +172,17 @@ impl World {
             FaultClass::LeaderTransfer => {
                 for partition in 0..self.subject.partitions() {
                     let to = random.random_range(cluster.nodes());
-                    self.orders.give(Chore::MoveLeader { partition, to });
+                    self.errands.give(Chore::MoveLeader { partition, to });
                 }
                 Some(Deed::Done)
             }
+            FaultClass::Retention => {
+                self.history.note(Event::LogsLimited);
+                let bytes = Some(random.random_range(LOG_BYTES.0..=LOG_BYTES.1));
+                self.errands.give(Chore::LimitLogs { bytes });
+                Some(Deed::Limited)
+            }
+            FaultClass::Overload => self.flood.swell().then_some(Deed::Done),
         }
     }
 
@@ -184,6 +217,7 @@ impl World {
                 self.subject.skip_time(node, jump);
                 return Some((Duration::from_millis(1), Deed::Links(cause)));
             }
+            Deed::Limited => self.errands.give(Chore::LimitLogs { bytes: None }),
             Deed::Calls(node) => {
                 self.calls.remove(&node);
                 self.subject.set_calls(node, 0);

@@ -4,6 +4,8 @@
 
 mod classes;
 mod deeds;
+mod errands;
+mod flood;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +17,6 @@ use rand::{Rng, SeedableRng};
 pub use classes::FaultClass;
 
 use self::deeds::{Deed, World};
-use crate::caretaker::Orders;
 use crate::cluster::{Broken, Cluster};
 use crate::history::History;
 use crate::plan::Plan;
@@ -99,13 +100,13 @@ pub(crate) struct Storm {
 impl Storm {
     pub(crate) fn new(
         plan: &Plan,
+        cluster: &mut Cluster,
         subject: &Arc<dyn Subject>,
-        (history, tally, orders): (&History, &Tally, Orders),
-        now: Duration,
+        (history, tally): (&History, &Tally),
     ) -> Self {
-        let weather = plan.weather().into_iter();
+        let (weather, now) = (plan.weather().into_iter(), cluster.elapsed());
         let actors = weather.map(|drawn| Actor::new(plan.seed, drawn, now)).collect();
-        let world = World::new(Arc::clone(subject), history.clone(), orders);
+        let world = World::new(cluster, subject, (history, tally));
         let random = SmallRng::seed_from_u64(plan.seed ^ ACTING);
         Self { actors, active: Vec::new(), world, tally: tally.clone(), random }
     }
@@ -172,6 +173,7 @@ impl Storm {
                 left = self.world.end(deed, cluster).map(|(_, deed)| deed);
             }
         }
+        self.world.dismiss();
         self.world.renew_those_in_doubt(cluster);
         self.world.freeze(cluster)
     }

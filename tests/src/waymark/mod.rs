@@ -111,6 +111,9 @@ impl Machine {
     fn begin_life(&self) -> SimDisk {
         self.doomed.store(self.fails.load(Ordering::SeqCst), Ordering::SeqCst);
         self.ended.store(false, Ordering::SeqCst);
+        if self.disk.sprung().is_some() {
+            self.disk.set_trap(None);
+        }
         self.disk.attach()
     }
 
@@ -200,8 +203,9 @@ impl Subject for Waymark {
         let machine = Arc::clone(self.machine(seat.node));
         let config = settings::of(&seat, self.seed);
         let dial = self.dial(&host(seat.node));
+        // Not later: until then the life before seems to have ended just now.
+        let disk = machine.begin_life();
         Box::pin(async move {
-            let disk = machine.begin_life();
             tokio::spawn(Machine::skip_when_told(machine.skip.subscribe()));
             let env = Env {
                 clock: Arc::new(machine.clock.clone()),

@@ -1,5 +1,5 @@
-//! A disk in memory that forgets nothing, with a gate in front of the journal's writes and syncs of the others that fail on
-//! demand.
+//! A disk in memory that forgets nothing, with a gate in front of the journal's writes and syncs and reads of the others that
+//! fail on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,11 +21,19 @@ pub(in crate::broker) struct MemoryDisk {
     stalled: watch::Sender<bool>,
     /// Syncs of what is not the journal's fail.
     sick: Arc<AtomicBool>,
+    /// What is not the journal's cannot be read.
+    blind: Arc<AtomicBool>,
 }
 
 impl MemoryDisk {
     pub(super) fn new() -> Self {
-        Self { files: Mutex::default(), stalled: watch::channel(false).0, sick: Arc::default() }
+        let (files, stalled) = (Mutex::default(), watch::channel(false).0);
+        Self { files, stalled, sick: Arc::default(), blind: Arc::default() }
+    }
+
+    /// Segments and checkpoints cannot be read, or can again.
+    pub(in crate::broker) fn fail_reads(&self, fail: bool) {
+        self.blind.store(fail, Ordering::Relaxed);
     }
 
     /// Lets the journal's writes hang, or go on.
@@ -56,7 +64,8 @@ impl Disk for MemoryDisk {
         }
         let content = Arc::clone(files.entry(path.to_owned()).or_default());
         let gate = path.starts_with("journal/").then(|| self.stalled.subscribe());
-        Ok(Arc::new(MemoryFile { content, gate, sick: Arc::clone(&self.sick) }))
+        let (sick, blind) = (Arc::clone(&self.sick), Arc::clone(&self.blind));
+        Ok(Arc::new(MemoryFile { content, gate, sick, blind }))
     }
 
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -107,6 +116,7 @@ struct MemoryFile {
     /// The journal's files only.
     gate: Option<watch::Receiver<bool>>,
     sick: Arc<AtomicBool>,
+    blind: Arc<AtomicBool>,
 }
 
 impl MemoryFile {
@@ -136,6 +146,9 @@ impl DiskFile for MemoryFile {
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        if self.gate.is_none() && self.blind.load(Ordering::Relaxed) {
+            return Err(io::Error::other("a blind disk"));
+        }
         let content = self.content();
         let from = usize::try_from(offset).expect("a small file").min(content.len());
         let to = (from + len).min(content.len());
