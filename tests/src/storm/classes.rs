@@ -77,7 +77,7 @@ const TABLE: [Facts; 22] = [
     facts(FaultClass::SlowDisk, "F13", "slow-disk", (200, 6_000)),
     facts(FaultClass::ClockJump, "F14", "clock-jump", (1, 2)),
     facts(FaultClass::CallFaults, "F5", "rpc-faults", (300, 6_000)),
-    facts(FaultClass::CrashPoint, "F9", "crash-point", (500, 8_000)),
+    facts(FaultClass::CrashPoint, "F9", "crash-point", (2_000, 15_000)),
     facts(FaultClass::SomeWritesFail, "F12c", "some-writes-fail", (200, 4_000)),
     facts(FaultClass::ShortWrites, "F12d", "short-writes", (200, 4_000)),
     facts(FaultClass::ReadsFail, "F12e", "reads-fail", (50, 3_000)),

@@ -34,7 +34,7 @@ const STALL_MS: (u32, u32) = (1_000, 15_000);
 /// Of a hundred calls, how many go wrong.
 const CALLS_PERCENT: (u8, u8) = (2, 40);
 /// A point is passed so often at most before a machine dies at it.
-const MOST_PASSES: u32 = 3;
+const MOST_PASSES: u32 = 2;
 /// How far the timers of a node jump that stood still, milliseconds: beyond the time that its links were held.
 const LONGEST_JUMP_MS: u64 = 6_000;
 /// Lives of a crash loop, each shorter than a recovery may take.

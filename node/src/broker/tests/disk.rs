@@ -21,7 +21,7 @@ pub(in crate::broker) struct MemoryDisk {
     stalled: watch::Sender<bool>,
     /// Syncs of what is not the journal's fail.
     sick: Arc<AtomicBool>,
-    /// What is not the journal's cannot be read.
+    /// Segments and checkpoints cannot be read.
     blind: Arc<AtomicBool>,
 }
 
@@ -64,7 +64,8 @@ impl Disk for MemoryDisk {
         }
         let content = Arc::clone(files.entry(path.to_owned()).or_default());
         let gate = path.starts_with("journal/").then(|| self.stalled.subscribe());
-        let (sick, blind) = (Arc::clone(&self.sick), Arc::clone(&self.blind));
+        let sick = Arc::clone(&self.sick);
+        let blind = path.starts_with("shards/").then(|| Arc::clone(&self.blind));
         Ok(Arc::new(MemoryFile { content, gate, sick, blind }))
     }
 
@@ -116,7 +117,8 @@ struct MemoryFile {
     /// The journal's files only.
     gate: Option<watch::Receiver<bool>>,
     sick: Arc<AtomicBool>,
-    blind: Arc<AtomicBool>,
+    /// Files of replicas only.
+    blind: Option<Arc<AtomicBool>>,
 }
 
 impl MemoryFile {
@@ -146,7 +148,7 @@ impl DiskFile for MemoryFile {
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        if self.gate.is_none() && self.blind.load(Ordering::Relaxed) {
+        if self.blind.as_ref().is_some_and(|blind| blind.load(Ordering::Relaxed)) {
             return Err(io::Error::other("a blind disk"));
         }
         let content = self.content();
