@@ -18,6 +18,8 @@ pub const STATES: &[&str] = &[
     "duplicate-refused",
     "room-lost",
     "room-back",
+    "overloaded",
+    "log-trimmed",
 ];
 
 /// Tells that a state was reached.

@@ -135,14 +135,18 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    fn ping_every(self) -> Duration {
+    /// A connection in use or not is pinged this often.
+    #[must_use]
+    pub fn ping_every(self) -> Duration {
         match self {
             Self::Client => Duration::from_secs(20),
             Self::Peer => Duration::from_millis(500),
         }
     }
 
-    fn ping_timeout(self) -> Duration {
+    /// … and is dead when a ping has no answer for so long.
+    #[must_use]
+    pub fn ping_timeout(self) -> Duration {
         match self {
             Self::Client => Duration::from_secs(5),
             Self::Peer => Duration::from_secs(1),

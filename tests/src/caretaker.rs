@@ -22,8 +22,10 @@ const LONGEST_PAUSE_MS: u64 = 3_000;
 /// Most partitions of a topic that comes and goes.
 const MOST_PARTITIONS: u32 = 4;
 
+/// The leadership of a partition goes to a node.
+pub(crate) const LEADER_MOVED: &str = "leader-moved";
 /// Every chore, as in a batch's table.
-pub(crate) const CHORES: [&str; 2] = ["leader-moved", "topic-came-and-went"];
+pub(crate) const CHORES: [&str; 2] = [LEADER_MOVED, "topic-came-and-went"];
 
 /// Starts on a host of its own; ends with `stop`.
 pub(crate) fn start(

@@ -102,7 +102,7 @@ fn storm(
 ) -> Result<(), Broken> {
     let caretaker = caretaker::start(cluster, subject, (history, names, tally));
     let seen = (history, tally);
-    let mut storm = Storm::new(plan.seed, &plan.without, subject, seen, cluster.elapsed());
+    let mut storm = Storm::new(plan, cluster, subject, seen);
     storm.rage(cluster, Duration::from_secs(plan.seconds))?;
     let frozen = storm.abate(cluster);
     let when = format!("after the storm, with node {frozen:?} frozen");

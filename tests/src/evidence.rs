@@ -3,9 +3,6 @@
 
 use std::fmt::Write as _;
 
-use waymark_node::reached;
-
-use crate::caretaker;
 use crate::done::Done;
 use crate::invariants;
 use crate::log_lines;
@@ -13,6 +10,7 @@ use crate::mutants;
 use crate::outcome::Outcome;
 use crate::profile::Profile;
 use crate::storm::FaultClass;
+use crate::table;
 use crate::view::RULES;
 
 /// What no storm does, and why.
@@ -85,7 +83,7 @@ fn counts(text: &mut String, runs: &[(&str, &Outcome)]) {
         let _ = writeln!(text, "| {} | {class} | {struck} | {in_runs} |", class.id());
     }
     text.push_str("\n## States reached\n\n| state | times | in runs |\n|---|---|---|\n");
-    for state in reached::STATES.iter().chain(&caretaker::CHORES) {
+    for state in table::states() {
         let (times, in_runs) = of(state);
         let _ = writeln!(text, "| {state} | {times} | {in_runs} |");
     }

@@ -37,6 +37,12 @@ pub enum Event {
     Invoked { call: u64, client: u32, what: Call },
     /// That call ended.
     Ended { call: u64, outcome: Outcome },
+    /// Logs are kept to some length from now on: what is at their beginning may go.
+    LogsLimited,
+    /// After all faults: where a partition's log begins.
+    LogStart { partition: u32, offset: u64 },
+    /// After all faults: what was given to a reader who began before the beginning, instead of a refusal.
+    ReadGone { partition: u32, records: Vec<(u64, u64)> },
     /// Of the consumer group of the run.
     Group(GroupEvent),
 }

@@ -20,6 +20,8 @@ pub struct Plan {
     pub seconds: u64,
     /// Classes of faults that a storm leaves out, though its seed draws them.
     pub without: BTreeSet<FaultClass>,
+    /// Classes of faults that a storm is made of, whatever its seed draws; none: as the seed draws.
+    pub only: BTreeSet<FaultClass>,
     /// A bug to plant, by its name in the code.
     pub plant: Option<&'static str>,
 }
@@ -28,17 +30,23 @@ impl Plan {
     /// A run as its seed alone decides it.
     #[must_use]
     pub fn new(profile: Profile, seed: u64) -> Self {
-        Self { profile, seed, seconds: STORM_SECONDS, without: BTreeSet::new(), plant: None }
+        let (without, only) = (BTreeSet::new(), BTreeSet::new());
+        Self { profile, seed, seconds: STORM_SECONDS, without, only, plant: None }
     }
 
     /// The classes of faults that strike.
     #[must_use]
     pub fn classes(&self) -> Vec<FaultClass> {
+        self.weather().into_iter().map(|(class, _)| class).collect()
+    }
+
+    /// … and how long each pauses on average, milliseconds.
+    pub(crate) fn weather(&self) -> Vec<(FaultClass, u64)> {
         if self.profile != Profile::Swarm {
             return Vec::new();
         }
-        let drawn = crate::storm::weather(self.seed).into_iter().map(|(class, _)| class);
-        drawn.filter(|class| !self.without.contains(class)).collect()
+        let drawn = crate::storm::weather(self.seed, &self.only).into_iter();
+        drawn.filter(|(class, _)| !self.without.contains(class)).collect()
     }
 
     /// The arguments of the binary `sim` that run it.
@@ -50,9 +58,11 @@ impl Plan {
         if self.profile == Profile::Swarm && self.seconds != STORM_SECONDS {
             arguments.extend(["--seconds".to_owned(), self.seconds.to_string()]);
         }
-        if !self.without.is_empty() {
-            let names: Vec<&str> = self.without.iter().map(|class| class.name()).collect();
-            arguments.extend(["--without".to_owned(), names.join(",")]);
+        for (option, classes) in [("--only", &self.only), ("--without", &self.without)] {
+            if !classes.is_empty() {
+                let names: Vec<&str> = classes.iter().map(|class| class.name()).collect();
+                arguments.extend([option.to_owned(), names.join(",")]);
+            }
         }
         if let Some(plant) = self.plant {
             arguments.extend(["--plant".to_owned(), plant.to_owned()]);

@@ -5,12 +5,14 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use waymark_node::consensus::LogStand;
 use waymark_node::storage::raft_record::LogId;
 use waymark_proto::ids::{ReplicaId, ShardId};
 
+use crate::disk::Point;
 use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
 
 /// One start of one node.
@@ -55,6 +57,10 @@ pub struct Read {
     pub value: u64,
 }
 
+/// Producers are numbered, and their values begin with their number. Those from here on send large records, and some that
+/// are larger than any log takes.
+pub const FIRST_LARGE_PRODUCER: u32 = 1 << 16;
+
 /// A client of the cluster under test. It connects when it is first used, on the host where that happens.
 #[async_trait]
 pub trait LogClient: Send + Debug {
@@ -78,6 +84,16 @@ pub trait LogClient: Send + Debug {
     /// # Errors
     /// When it cannot be read now; the caller tries again.
     async fn read_all(&mut self, partition: u32) -> io::Result<Vec<(u64, u64)>>;
+    /// The first offset of a partition's log.
+    ///
+    /// # Errors
+    /// When it cannot be told now; the caller tries again.
+    async fn log_start(&mut self, partition: u32) -> io::Result<u64>;
+    /// What a reader is given who begins at an offset that is gone; none when it is told so.
+    ///
+    /// # Errors
+    /// When nothing can be told now; the caller tries again.
+    async fn read_gone(&mut self, partition: u32, offset: u64) -> io::Result<Vec<(u64, u64)>>;
     /// Goes on following a partition from this offset.
     ///
     /// # Errors
@@ -100,6 +116,11 @@ pub trait LogClient: Send + Debug {
     /// # Errors
     /// When that cannot be done now.
     async fn move_leader(&mut self, partition: u32, to: u32) -> io::Result<()>;
+    /// The logs of the workload are kept to so many bytes, or as long as they grow.
+    ///
+    /// # Errors
+    /// When that is refused or unknown.
+    async fn limit_logs(&mut self, bytes: Option<u32>) -> io::Result<()>;
     /// Makes a topic that nothing else uses, named by its number.
     ///
     /// # Errors
@@ -148,6 +169,37 @@ pub enum DiskCondition {
     WritesFail,
     /// Every sync fails, and what it covered will never reach the disk although reads still see it.
     SyncsFail,
+    /// Now and then a write fails.
+    SomeWritesFail,
+    /// Now and then a write leaves only its first bytes, and fails.
+    ShortWrites,
+    /// Now and then a read fails, or all of them.
+    ReadsFail {
+        /// Of a hundred.
+        percent: u8,
+    },
+    /// The next sync of the journal hangs.
+    Stalled {
+        /// So long, milliseconds.
+        ms: u32,
+    },
+}
+
+impl DiskCondition {
+    /// A node may have to end because of it.
+    #[must_use]
+    pub fn may_end_a_node(self) -> bool {
+        !matches!(self, Self::Healthy | Self::Slow | Self::Full { .. } | Self::Stalled { .. })
+    }
+}
+
+/// How a node's life ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It stopped, because its disk failed.
+    Stopped,
+    /// Its machine lost power where a trap was set.
+    Trapped(Point),
 }
 
 /// A replica as it is at one moment, seen from above.
@@ -201,8 +253,18 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn power_off(&self, node: u32);
     /// Decides which unsynced writes of a node that is off survive, torn and reordered; what was synced survives always.
     fn lose_unsynced(&self, node: u32, seed: u64);
-    /// How a node's disk behaves from now on. A node whose disk fails may end without breaking the run.
+    /// How a node's disk behaves from now on. A node whose disk has failed in its life may end without breaking the run.
     fn set_disk(&self, node: u32, condition: DiskCondition);
+    /// Whether a node's disk has failed since the node was started.
+    fn may_end(&self, node: u32) -> bool;
+    /// How a node's life ended by itself, if it did; it waits for its next start.
+    fn ended(&self, node: u32) -> Option<End>;
+    /// The power of a node goes by itself at a point, after it was passed so many times; `None`: not any more.
+    fn set_trap(&self, node: u32, at: Option<(Point, u32)>);
+    /// The time that a node's timers know jumps ahead, as for a process that stood still.
+    fn skip_time(&self, node: u32, by: Duration);
+    /// Calls to and from a node are lost, late or repeated, with this chance of a hundred; 0: all is well again.
+    fn set_calls(&self, node: u32, percent: u8);
     /// A node's wall clock jumps by so many milliseconds.
     fn shift_clock(&self, node: u32, by_ms: i64);
 }

@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use waymark_node::reached;
 
 use crate::caretaker;
-use crate::storm::FaultClass;
+use crate::disk::Point;
+use crate::net::relay::TROUBLES;
+use crate::storm::{FaultClass, LOG_LIMIT_SET};
 
 /// Storms after which everything must have happened at least once.
 pub const ENOUGH: usize = 40;
@@ -23,17 +25,22 @@ pub fn of(counts: &BTreeMap<String, u64>) -> String {
         let _ = writeln!(table, "{id:<5} {name:<17} {:>7}", count(name));
     }
     table.push_str("state                  reached\n");
-    for state in reached::STATES.iter().chain(&caretaker::CHORES) {
+    for state in states() {
         let _ = writeln!(table, "{state:<23} {:>6}", count(state));
     }
     table
 }
 
+/// Every state that is counted: of nodes, of whoever looks after them, of calls and of disks.
+pub fn states() -> impl Iterator<Item = &'static str> {
+    let of_nodes = reached::STATES.iter().copied().chain(caretaker::CHORES).chain([LOG_LIMIT_SET]);
+    of_nodes.chain(TROUBLES).chain(Point::NAMES)
+}
+
 /// What stayed at zero.
 #[must_use]
 pub fn never(counts: &BTreeMap<String, u64>) -> Vec<&'static str> {
-    let states = reached::STATES.iter().copied().chain(caretaker::CHORES);
-    let all = FaultClass::all().map(FaultClass::name).chain(states);
+    let all = FaultClass::all().map(FaultClass::name).chain(states());
     all.filter(|name| counts.get(*name).copied().unwrap_or(0) == 0).collect()
 }
 

@@ -305,8 +305,17 @@ pub(crate) fn settle(
         for partition in 0..partitions {
             let ask = async |client: &mut Box<dyn LogClient>| client.read_all(partition).await;
             let records = until_ok(&mut client, ask).await;
-            let end = records.len() as u64;
+            let end = records.last().map_or(0, |(offset, _)| offset + 1);
             seen.note(Event::Settled { partition, records });
+            let ask = async |client: &mut Box<dyn LogClient>| client.log_start(partition).await;
+            let offset = until_ok(&mut client, ask).await;
+            seen.note(Event::LogStart { partition, offset });
+            if let Some(gone) = offset.checked_sub(1) {
+                let ask =
+                    async |client: &mut Box<dyn LogClient>| client.read_gone(partition, gone).await;
+                let records = until_ok(&mut client, ask).await;
+                seen.note(Event::ReadGone { partition, records });
+            }
             audit(&mut client, &seen, partition).await;
             let ask = async |client: &mut Box<dyn LogClient>| client.digests(partition, end).await;
             let replicas = until_ok(&mut client, ask).await;

@@ -17,6 +17,7 @@ use super::refusal::{failure, no_leader, out_of_range, refused, unexpected, unpr
 use super::{Broker, Core, door};
 use crate::consensus::Shard;
 use crate::mutants;
+use crate::reached::reached;
 use crate::state::batch::{BatchHeader, stamp};
 use crate::state::command::ProduceItem;
 use crate::state::{CatalogCommand, Command, EpochEnd, PartitionView, Receipt, Reply};
@@ -61,6 +62,7 @@ impl Core {
             return Ok(());
         }
         self.pending.fetch_sub(bytes, Ordering::Relaxed);
+        reached!("overloaded");
         let mut failure = failure(FailureCode::Overloaded, "too many bytes wait for the disks");
         failure.retry_after_ms = OVERLOAD_PAUSE_MS;
         Err(failure)

@@ -3,6 +3,7 @@
 use waymark_proto::failure::{Failure, FailureCode};
 
 use crate::consensus::ProposeError;
+use crate::mutants;
 use crate::state::Refusal;
 use crate::storage::shard_store::StoreError;
 
@@ -86,14 +87,11 @@ pub(super) fn unproposed(error: &ProposeError) -> Failure {
     }
 }
 
-/// For reads that the state says must succeed: what is not stored then, this replica has lost.
+/// For reads that the state says must succeed: what is not stored then, this replica has lost, and what its disk refuses to
+/// read, another one can, or this one later. Never a bug, which would end the reader.
 pub(super) fn unread(error: &StoreError) -> Failure {
-    let code = match error {
-        StoreError::Damaged { .. } | StoreError::OutOfRange { .. } | StoreError::NoPartition(_) => {
-            FailureCode::RangeDamaged
-        }
-        StoreError::Io { .. } => FailureCode::Internal,
-    };
+    let bug = mutants::active("unread-is-a-bug") && matches!(error, StoreError::Io { .. });
+    let code = if bug { FailureCode::Internal } else { FailureCode::RangeDamaged };
     failure(code, error.to_string())
 }
 

@@ -13,6 +13,7 @@ use waymark_proto::ids::{NodeId, ShardId, TopicPartition};
 use super::Core;
 use crate::consensus::{Heard, Shard};
 use crate::mutants;
+use crate::reached::reached;
 use crate::state::command::LogStartRise;
 use crate::state::{Command, PartitionSettings, PartitionView};
 use crate::storage::shard_store::SegmentInfo;
@@ -73,7 +74,10 @@ async fn retain(shard: &Shard, clock: Option<i64>, warned: &mut BTreeSet<TopicPa
     let partitions = items.len();
     let deadline = Instant::now() + PROPOSAL_TIME;
     match shard.propose(Command::AdvanceLogStart { items }, deadline).await {
-        Ok(_) => tracing::info!(shard = %shard.id(), partitions, "old segments given up"),
+        Ok(_) => {
+            reached!("log-trimmed");
+            tracing::info!(shard = %shard.id(), partitions, "old segments given up");
+        }
         Err(error) => tracing::debug!(shard = %shard.id(), %error, "old segments stay for now"),
     }
 }

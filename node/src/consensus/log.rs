@@ -9,19 +9,24 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend, RaftTypeConfig};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::membership::{decode_membership, encode_membership};
 use super::types::{
     C, Entry, LogId, Payload, Vote, from_raft_log_id, from_raft_vote, to_raft_log_id, to_raft_vote,
 };
+use crate::mutants;
 use crate::reached::reached;
-use crate::storage::journal::ShardLog;
+use crate::storage::journal::{JournalError, ShardLog};
 use crate::storage::raft_record::{EntryKind, LogEntry};
 
 /// A failed read is tried again this often: an error that reaches openraft stops the replica, a leader included.
 const READ_ATTEMPTS: u32 = 3;
 const READ_PAUSE: Duration = Duration::from_millis(20);
+/// Each pause is longer than the one before, up to so many times the first.
+const MOST_PAUSES: u32 = 10;
+/// … and for so long while the disk refuses it, which may pass.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One replica's log. A clone is the same log.
 #[derive(Debug, Clone)]
@@ -41,16 +46,24 @@ impl RaftLog {
     /// At least one entry of `from..to` if there is one; they follow each other.
     async fn page(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
         let mut attempt = 1;
+        let until = Instant::now() + DISK_PATIENCE;
         let records = loop {
-            match self.log.read(from, to, self.read_bytes).await {
+            let error = match self.log.read(from, to, self.read_bytes).await {
                 Ok(records) => break records,
-                Err(error) if attempt < READ_ATTEMPTS => {
-                    tracing::warn!(from, to, %error, "log read failed, trying again");
-                    attempt += 1;
-                    sleep(READ_PAUSE).await;
+                Err(error) => error,
+            };
+            let may_pass = match &error {
+                JournalError::Io { .. } if !mutants::active("log-read-gives-up") => {
+                    Instant::now() < until
                 }
-                Err(error) => return Err(io::Error::other(error)),
+                _ => attempt < READ_ATTEMPTS,
+            };
+            if !may_pass {
+                return Err(io::Error::other(error));
             }
+            tracing::warn!(from, to, %error, "log read failed, trying again");
+            sleep(READ_PAUSE * attempt.min(MOST_PAUSES)).await;
+            attempt += 1;
         };
         let gap = records.windows(2).find(|pair| pair[0].id.index + 1 != pair[1].id.index);
         if let Some(pair) = gap {

@@ -45,6 +45,7 @@ mod member;
 pub mod membership;
 pub mod network;
 mod numbers;
+mod opening;
 mod positions;
 mod propose;
 mod pulse;

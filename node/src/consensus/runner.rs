@@ -18,6 +18,7 @@ use super::leadership;
 use super::log::RaftLog;
 use super::machine::{Ground, Machine};
 use super::member::Member;
+use super::opening;
 use super::shard::Shard;
 use super::types::{Raft, RaftNode};
 use crate::state::command::ShardEntry;
@@ -115,7 +116,7 @@ async fn ensure(member: &Arc<Member>, entry: &ShardEntry) {
 async fn open(member: &Member, shard: ShardId, replica: ReplicaId) -> Result<Shard, String> {
     let key = ReplicaKey { shard, incarnation: replica.incarnation };
     let failed = |what: &str| format!("shard {shard} cannot start here: {what}");
-    let store = member.parts.store.open_shard(key).await;
+    let store = opening::open_store(&member.parts.store, key).await;
     let journal = member.parts.journal.clone();
     let store = store.map_err(|error| failed(&error.to_string()))?;
     let purged = journal.shard(key).last_purged();

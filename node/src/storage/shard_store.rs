@@ -189,6 +189,11 @@ impl Store {
     pub fn pending_bytes(&self) -> usize {
         self.shelf.pending.load(Ordering::Relaxed)
     }
+    /// A sync has failed, so that no replica opens before a restart (S4).
+    #[must_use]
+    pub fn sync_failed(&self) -> bool {
+        self.shelf.trusted().is_err()
+    }
     /// What it counted since it was opened.
     #[must_use]
     pub fn numbers(&self) -> &StoreNumbers {

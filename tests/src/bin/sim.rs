@@ -56,6 +56,9 @@ struct Arguments {
     /// Faults that a storm leaves out, by name or id
     #[arg(long, value_delimiter = ',')]
     without: Vec<FaultClass>,
+    /// Faults that a storm is made of, by name or id, whatever its seed draws
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<FaultClass>,
     /// Runs with a planted bug, by its name in the code
     #[arg(long)]
     plant: Option<String>,
@@ -104,7 +107,8 @@ impl Arguments {
         // One name for the whole life of the process.
         let plant = self.plant.clone().map(|name| &*name.leak());
         let without: BTreeSet<FaultClass> = self.without.iter().copied().collect();
-        Plan { seconds: self.seconds, without, plant, ..Plan::new(profile, seed) }
+        let only: BTreeSet<FaultClass> = self.only.iter().copied().collect();
+        Plan { seconds: self.seconds, without, only, plant, ..Plan::new(profile, seed) }
     }
 
     fn jobs(&self) -> usize {
@@ -197,7 +201,10 @@ fn simulate(
 ) -> Result<(Verdict, Fingerprint), Broken> {
     let hash = TraceHash::new(level, trace.as_deref(), tally);
     let hash = hash.map_err(|error| Broken(format!("the trace cannot be written: {error}")))?;
-    let subject: Arc<dyn Subject> = Arc::new(Waymark::new(NODES, plan.seed));
+    let nodes = Waymark::new(NODES, plan.seed);
+    let calls_fail = plan.classes().contains(&FaultClass::CallFaults);
+    let nodes = if calls_fail { nodes.with_faulty_calls() } else { nodes };
+    let subject: Arc<dyn Subject> = Arc::new(nodes);
     let verdict = tracing::subscriber::with_default(hash.clone(), || run(plan, &subject, tally));
     // Also of a run that broke: the trace is written up to there.
     let fingerprint = hash.fingerprint();

@@ -9,7 +9,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 /// A power cut tears writes at this grain.
-const SECTOR: usize = 512;
+pub(super) const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 
 #[derive(Debug, Clone, Default)]

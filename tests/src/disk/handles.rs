@@ -8,6 +8,7 @@ use bytes::Bytes;
 use waymark_node::storage::disk::{AlignedBuf, BLOCK, Disk, DiskFile, OpenMode, Space};
 
 use super::content::{Change, Inode};
+use super::points::{Call, Stage};
 use super::{NameChange, Node, SimDisk, os_error, parent, set_names};
 
 #[async_trait]
@@ -15,6 +16,9 @@ impl Disk for SimDisk {
     async fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let reads = mode == OpenMode::Read;
         let mut state = if reads { self.call()? } else { self.call_to_change()? };
+        if reads {
+            state.can_read(path)?;
+        }
         let number = match state.names.get(path) {
             Some(Node::File(number)) => *number,
             Some(Node::Folder) => return Err(io::ErrorKind::IsADirectory.into()),
@@ -28,6 +32,7 @@ impl Disk for SimDisk {
                 state.next_inode += 1;
                 state.inodes.insert(number, Inode::default());
                 state.rename_step(vec![(path.to_owned(), Some(Node::File(number)))]);
+                state.pass(Call::Create, path, Stage::After)?;
                 number
             }
         };
@@ -35,7 +40,8 @@ impl Disk for SimDisk {
     }
 
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        let state = self.call()?;
+        let mut state = self.call()?;
+        state.can_read(dir)?;
         let inside = state.names.keys().filter(|path| parent(path) == dir);
         Ok(inside.map(|path| path[path.rfind('/').map_or(0, |at| at + 1)..].to_owned()).collect())
     }
@@ -60,6 +66,7 @@ impl Disk for SimDisk {
 
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.call_to_change()?;
+        state.pass(Call::Rename, from, Stage::Before)?;
         let prefix = format!("{from}/");
         let moved = |path: &String| path == from || path.starts_with(&prefix);
         let mut step = NameChange::new();
@@ -74,7 +81,7 @@ impl Disk for SimDisk {
             state.used -= state.inodes.get(&replaced).map_or(0, |inode| inode.view.len);
         }
         state.rename_step(step);
-        Ok(())
+        state.pass(Call::Rename, from, Stage::After)
     }
 
     async fn remove(&self, path: &str) -> io::Result<()> {
@@ -84,7 +91,7 @@ impl Disk for SimDisk {
         };
         state.used -= state.inodes.get(&number).map_or(0, |inode| inode.view.len);
         state.rename_step(vec![(path.to_owned(), None)]);
-        Ok(())
+        state.pass(Call::Remove, path, Stage::After)
     }
 
     async fn remove_dir(&self, dir: &str) -> io::Result<()> {
@@ -103,6 +110,7 @@ impl Disk for SimDisk {
 
     async fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.call()?;
+        state.pass(Call::SyncNames, dir, Stage::Before)?;
         let steps = std::mem::take(&mut state.name_changes);
         for step in steps {
             if step.iter().any(|(path, _)| parent(path) == dir) {
@@ -156,7 +164,8 @@ impl DiskFile for SimFile {
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let state = self.disk.call()?;
+        let mut state = self.disk.call()?;
+        state.can_read(&self.path)?;
         let inode = state.inodes.get(&self.number);
         Ok(inode.map_or_else(Bytes::new, |inode| inode.view.read(offset, len).into()))
     }

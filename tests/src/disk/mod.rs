@@ -8,6 +8,7 @@
 
 mod content;
 mod handles;
+mod points;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,7 +19,10 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use self::content::{Change, Inode, keep_prefix, keep_some};
+pub use self::points::Point;
+
+use self::content::{Change, Inode, SECTOR, keep_prefix, keep_some};
+use self::points::{Call, Moment, Stage, Trap};
 
 /// What a crash leaves of the writes that were not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,10 @@ impl Crash {
 pub struct Faults {
     /// How often a write fails, 0 to 1.
     pub write_errors: f64,
+    /// How often a write leaves only its first bytes and then fails, 0 to 1.
+    pub short_writes: f64,
+    /// How often a read fails, 0 to 1.
+    pub read_errors: f64,
     /// How often a sync fails, 0 to 1. What it covered is then clean in memory and not on disk, as on Linux.
     pub sync_errors: f64,
     /// How often a sync says yes and does nothing, 0 to 1.
@@ -53,6 +61,8 @@ pub struct Faults {
     pub capacity: Option<u64>,
     /// How long a sync takes, in simulated time.
     pub sync_latency: Range<Duration>,
+    /// How long the next sync of the journal takes beyond that.
+    pub journal_stall: Duration,
     /// Faults hit only files whose path starts so; all when empty. The capacity holds for all.
     pub path_prefix: String,
 }
@@ -81,6 +91,8 @@ struct State {
     generation: u64,
     /// Calls until the power goes by itself.
     calls_left: Option<u64>,
+    /// Where the power goes by itself.
+    trap: Trap,
     faults: Faults,
     rng: StdRng,
 }
@@ -113,6 +125,7 @@ impl SimDisk {
             used: 0,
             generation: 0,
             calls_left: None,
+            trap: Trap::default(),
             faults: Faults::default(),
             rng: StdRng::seed_from_u64(seed),
         };
@@ -140,6 +153,17 @@ impl SimDisk {
     /// The power goes by itself after so many more calls.
     pub fn power_off_after(&self, calls: u64) {
         self.lock().calls_left = Some(calls);
+    }
+
+    /// The power goes by itself at a point, after it was passed so many times; `None`: not any more.
+    pub fn set_trap(&self, at: Option<(Point, u32)>) {
+        self.lock().trap.set(at);
+    }
+
+    /// Where the power went by itself, until a trap is set anew.
+    #[must_use]
+    pub fn sprung(&self) -> Option<Point> {
+        self.lock().trap.sprung()
     }
 
     /// Whether the power went since this handle was attached.
@@ -253,16 +277,13 @@ impl SimDisk {
         // A sync covers what was written before it was issued; a crash may land in the time that it takes.
         let (covered, latency, fails, lies) = {
             let mut state = self.call()?;
+            state.pass(Call::Sync, path, Stage::Before)?;
             let chosen = state.inodes.iter().filter(|(number, _)| chosen(**number));
             let covered: Vec<_> = chosen
                 .map(|(number, inode)| (*number, inode.drained + inode.dirty.len()))
                 .collect();
-            let Faults { sync_latency, sync_errors, sync_lies, .. } = state.faults.clone();
-            let latency = if sync_latency.is_empty() {
-                sync_latency.start
-            } else {
-                state.rng.random_range(sync_latency)
-            };
+            let Faults { sync_errors, sync_lies, .. } = state.faults;
+            let latency = state.sync_latency(path);
             let (fails, lies) = (state.strikes(sync_errors, path), state.strikes(sync_lies, path));
             (covered, latency, fails, lies)
         };
@@ -284,7 +305,10 @@ impl SimDisk {
                 }
             }
         }
-        if fails { Err(os_error(libc::EIO)) } else { Ok(()) }
+        if fails {
+            return Err(os_error(libc::EIO));
+        }
+        state.pass(Call::Sync, path, Stage::After)
     }
 }
 
@@ -300,6 +324,30 @@ fn set_names(names: &mut BTreeMap<String, Node>, step: &NameChange) {
 impl State {
     fn strikes(&mut self, chance: f64, path: &str) -> bool {
         chance > 0.0 && path.starts_with(&self.faults.path_prefix) && self.rng.random_bool(chance)
+    }
+
+    fn can_read(&mut self, path: &str) -> io::Result<()> {
+        let chance = self.faults.read_errors;
+        if self.strikes(chance, path) { Err(os_error(libc::EIO)) } else { Ok(()) }
+    }
+
+    /// Ends in an error, with the power gone, where a trap was set.
+    fn pass(&mut self, call: Call<'_>, path: &str, stage: Stage) -> io::Result<()> {
+        let outcome = self.trap.pass(Moment { call, path, stage });
+        if outcome.is_err() {
+            self.generation += 1;
+        }
+        outcome
+    }
+
+    fn sync_latency(&mut self, path: &str) -> Duration {
+        let range = self.faults.sync_latency.clone();
+        let usual = if range.is_empty() { range.start } else { self.rng.random_range(range) };
+        if path.starts_with("journal/") {
+            usual + std::mem::take(&mut self.faults.journal_stall)
+        } else {
+            usual
+        }
     }
 
     fn rename_step(&mut self, step: NameChange) {
@@ -326,10 +374,28 @@ impl State {
         if self.faults.read_only {
             return Err(os_error(libc::EROFS));
         }
-        let chance = self.faults.write_errors;
-        if self.strikes(chance, path) {
+        let Faults { write_errors, short_writes, .. } = self.faults;
+        if self.strikes(write_errors, path) {
             return Err(os_error(libc::EIO));
         }
+        if self.strikes(short_writes, path)
+            && let Change::Write(offset, data) = &change
+        {
+            let whole_sectors = self.rng.random_range(0..=data.len() / SECTOR);
+            let part = data.slice(..whole_sectors * SECTOR);
+            self.take_in(number, Change::Write(*offset, part))?;
+            return Err(os_error(libc::EIO));
+        }
+        let written = match &change {
+            Change::Write(_, data) => Some(data.clone()),
+            Change::SetLen(_) => None,
+        };
+        self.take_in(number, change)?;
+        written.map_or(Ok(()), |data| self.pass(Call::Write(&data), path, Stage::After))
+    }
+
+    /// From here on reads see it.
+    fn take_in(&mut self, number: u64, change: Change) -> io::Result<()> {
         let Some(inode) = self.inodes.get_mut(&number) else { return Ok(()) };
         let old = inode.view.len;
         let new = match &change {

@@ -9,6 +9,7 @@ mod catalog;
 mod committed_offset;
 mod contiguous;
 mod end_offset;
+mod gone;
 mod groups;
 mod identical;
 mod linearizable;
@@ -32,7 +33,7 @@ pub struct Invariant {
 }
 
 /// All promises that a history can show to be broken.
-pub const TABLE: [Invariant; 18] = [
+pub const TABLE: [Invariant; 19] = [
     Invariant {
         id: "G1",
         sentence: "an acknowledged record is readable at its offset",
@@ -52,6 +53,11 @@ pub const TABLE: [Invariant; 18] = [
         id: "G2b",
         sentence: "what is stored was sent, and what was refused is not stored",
         check: no_phantom::check,
+    },
+    Invariant {
+        id: "G2c",
+        sentence: "what retention has removed is refused, and nothing is given instead",
+        check: gone::check,
     },
     Invariant {
         id: "G3",
@@ -124,6 +130,18 @@ pub const TABLE: [Invariant; 18] = [
         check: catalog::check,
     },
 ];
+
+/// Where logs begin that were kept short; a log that nobody limited must begin with what was first in it.
+fn log_starts(events: &[Event]) -> BTreeMap<u32, u64> {
+    if !events.contains(&Event::LogsLimited) {
+        return BTreeMap::new();
+    }
+    let start = |event: &Event| match event {
+        Event::LogStart { partition, offset } => Some((*partition, *offset)),
+        _ => None,
+    };
+    events.iter().filter_map(start).collect()
+}
 
 /// The settled content of every partition: offset to value. A later settling replaces an earlier one.
 fn settled(events: &[Event]) -> BTreeMap<u32, BTreeMap<u64, u64>> {

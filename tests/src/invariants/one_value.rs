@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::settled;
+use super::{log_starts, settled};
 use crate::history::Event;
 
 pub(super) fn check(events: &[Event]) -> Vec<String> {
@@ -33,10 +33,13 @@ pub(super) fn check(events: &[Event]) -> Vec<String> {
 }
 
 fn undone(events: &[Event]) -> Vec<String> {
-    let settled = settled(events);
+    let (settled, starts) = (settled(events), log_starts(events));
     let mut evidence = Vec::new();
     for event in events {
         let Event::Read { partition, offset, value, .. } = event else { continue };
+        if starts.get(partition).is_some_and(|start| offset < start) {
+            continue;
+        }
         let gone = settled.get(partition).is_some_and(|records| !records.contains_key(offset));
         if gone {
             evidence.push(format!(

@@ -33,6 +33,26 @@ pub enum FaultClass {
     ClockJump,
     /// A disk is full, or nearly.
     DiskFull,
+    /// Single calls are lost, or their answers; come late, or twice; streams are cut off in their middle.
+    CallFaults,
+    /// A machine dies between two steps of its disk.
+    CrashPoint,
+    /// Some writes fail; the node has to stop, or to do without.
+    SomeWritesFail,
+    /// Some writes leave only their first bytes, and fail.
+    ShortWrites,
+    /// Reads fail; what cannot be read is not served.
+    ReadsFail,
+    /// One sync of a journal hangs.
+    DiskStall,
+    /// A node stands still, and goes on as if no time had passed.
+    Pause,
+    /// Leaderships are handed over, some of them to nodes that are not well.
+    LeaderTransfer,
+    /// Logs are kept short, so that their beginnings go while everything else happens.
+    Retention,
+    /// Producers send far more than a node admits, and records that no log takes.
+    Overload,
 }
 
 /// A class's line in the table.
@@ -45,7 +65,7 @@ struct Facts {
     lasts: (u64, u64),
 }
 
-const TABLE: [Facts; 13] = [
+const TABLE: [Facts; 23] = [
     facts(FaultClass::Partition, "F1", "partition", (50, 6_000)),
     facts(FaultClass::OneWay, "F2", "one-way", (50, 6_000)),
     facts(FaultClass::Hold, "F3", "hold", (20, 3_000)),
@@ -59,6 +79,16 @@ const TABLE: [Facts; 13] = [
     facts(FaultClass::SlowDisk, "F13", "slow-disk", (200, 6_000)),
     facts(FaultClass::ClockJump, "F14", "clock-jump", (1, 2)),
     facts(FaultClass::DiskFull, "F12f", "disk-full", (1_500, 8_000)),
+    facts(FaultClass::CallFaults, "F5", "rpc-faults", (300, 6_000)),
+    facts(FaultClass::CrashPoint, "F9", "crash-point", (2_000, 15_000)),
+    facts(FaultClass::SomeWritesFail, "F12c", "some-writes-fail", (200, 4_000)),
+    facts(FaultClass::ShortWrites, "F12d", "short-writes", (200, 4_000)),
+    facts(FaultClass::ReadsFail, "F12e", "reads-fail", (50, 3_000)),
+    facts(FaultClass::DiskStall, "F13b", "disk-stall", (1, 2)),
+    facts(FaultClass::Pause, "F15", "pause", (300, 6_000)),
+    facts(FaultClass::LeaderTransfer, "F16", "leader-transfer", (1, 2)),
+    facts(FaultClass::Retention, "F18", "retention", (2_000, 20_000)),
+    facts(FaultClass::Overload, "F19", "overload", (1, 2)),
 ];
 
 const fn facts(
@@ -91,6 +121,13 @@ impl FaultClass {
     #[must_use]
     pub fn name(self) -> &'static str {
         self.facts().name
+    }
+
+    /// Different for every class, and the same whatever other classes there are.
+    pub(super) fn salt(self) -> u64 {
+        let fold =
+            |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        self.name().bytes().fold(0xcbf2_9ce4_8422_2325, fold)
     }
 
     /// The shortest and the longest that it lasts, milliseconds.

@@ -1,7 +1,7 @@
 //! Owns what each class of faults does to nodes, links, disks and clocks, and how it is undone. Faults overlap: a node that
 //! is down for two reasons comes back when both are over. Never decides when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +9,16 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::FaultClass;
+use super::errands::Errand;
+use super::errands::Errands;
+use super::flood::Flood;
 use crate::cluster::Cluster;
+use crate::disk::Point;
 use crate::group_history::GroupEvent;
-use crate::history::History;
+use crate::history::{Event, History};
 use crate::links::{Cause, Wrong};
-use crate::subject::{DiskCondition, Subject, host};
+use crate::subject::{DiskCondition, End, Subject, host};
+use crate::tally::Tally;
 
 /// How slow a slow link is, milliseconds.
 const SLOW_LINK_MS: (u64, u64) = (30, 400);
@@ -23,6 +28,18 @@ const CLOCK_JUMP_MS: i64 = 3_600_000;
 const MOST_FREE: u64 = 16 << 20;
 /// Between two nodes that come back after a power loss of many.
 const NEXT_RESTART: Duration = Duration::from_millis(700);
+/// Of a hundred reads, how many fail while reads fail.
+const SOME_READS: [u8; 3] = [5, 40, 100];
+/// What a log is kept to, bytes: some segments, of which the newest always stays.
+const LOG_BYTES: (u32, u32) = (1, 400_000);
+/// How long a sync hangs, milliseconds.
+const STALL_MS: (u32, u32) = (1_000, 15_000);
+/// Of a hundred calls, how many go wrong.
+const CALLS_PERCENT: (u8, u8) = (2, 40);
+/// A point is passed so often at most before a machine dies at it.
+const MOST_PASSES: u32 = 2;
+/// How far the timers of a node jump that stood still, milliseconds: beyond the time that its links were held.
+const LONGEST_JUMP_MS: u64 = 6_000;
 /// Lives of a crash loop, each shorter than a recovery may take.
 const CRASHES: u32 = 5;
 const SHORT_LIFE: Duration = Duration::from_millis(150);
@@ -38,6 +55,14 @@ pub(super) enum Deed {
     Loop { node: u32, left: u32, is_down: bool },
     /// A node's disk does what it should not, and ends its node if it fails.
     Disk { node: u32, condition: DiskCondition },
+    /// A node's machine is to die at a point.
+    Trap(u32),
+    /// A node stands still; its timers are to jump so far.
+    Paused { node: u32, cause: Cause, jump: Duration },
+    /// Calls to and from a node go wrong.
+    Calls(u32),
+    /// Logs are kept short.
+    Limited,
     /// Nothing to undo.
     Done,
 }
@@ -51,14 +76,39 @@ pub(super) struct World {
     down: BTreeMap<u32, u32>,
     /// Disks that are not as always.
     disks: BTreeMap<u32, DiskCondition>,
+    /// Nodes that are to die at a point, and nodes whose calls go wrong.
+    trapped: BTreeSet<u32>,
+    calls: BTreeSet<u32>,
+    /// Who does what is done to the cluster itself, and who sends too much.
+    errands: Errands,
+    flood: Flood,
     /// The frozen node, and whether it is down.
     frozen: Option<(u32, Option<Cause>)>,
 }
 
 impl World {
-    pub(super) fn new(subject: Arc<dyn Subject>, history: History) -> Self {
-        let (down, disks) = (BTreeMap::new(), BTreeMap::new());
-        Self { subject, history, down, disks, frozen: None }
+    pub(super) fn new(
+        cluster: &mut Cluster,
+        subject: &Arc<dyn Subject>,
+        (history, tally): (&History, &Tally),
+    ) -> Self {
+        Self {
+            subject: Arc::clone(subject),
+            history: history.clone(),
+            down: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            trapped: BTreeSet::new(),
+            calls: BTreeSet::new(),
+            errands: Errands::begin(cluster, subject, tally),
+            flood: Flood::begin(cluster, subject, history),
+            frozen: None,
+        }
+    }
+
+    /// Nothing more is done to the cluster, and nobody sends too much.
+    pub(super) fn dismiss(&self) {
+        self.errands.end();
+        self.flood.end();
     }
 
     /// Does something of this class, if there is anybody to do it to.
@@ -108,6 +158,38 @@ impl World {
                 self.subject.shift_clock(node, by);
                 Some(Deed::Done)
             }
+            FaultClass::SomeWritesFail => self.spoil(node, cluster, DiskCondition::SomeWritesFail),
+            FaultClass::ShortWrites => self.spoil(node, cluster, DiskCondition::ShortWrites),
+            FaultClass::ReadsFail => {
+                let percent = SOME_READS[random.random_range(0..SOME_READS.len())];
+                self.spoil(node, cluster, DiskCondition::ReadsFail { percent })
+            }
+            FaultClass::DiskStall => {
+                let ms = random.random_range(STALL_MS.0..=STALL_MS.1);
+                self.spoil(node, cluster, DiskCondition::Stalled { ms })
+            }
+            FaultClass::CallFaults => self.confuse(node, random),
+            FaultClass::CrashPoint => self.set_trap(node, random),
+            FaultClass::Pause => {
+                let cause = cluster.new_cause();
+                cluster.break_off(node, Wrong::Held, cause);
+                let jump = Duration::from_millis(random.random_range(1..=LONGEST_JUMP_MS));
+                Some(Deed::Paused { node, cause, jump })
+            }
+            FaultClass::LeaderTransfer => {
+                for partition in 0..self.subject.partitions() {
+                    let to = random.random_range(cluster.nodes());
+                    self.errands.give(Errand::MoveLeader { partition, to });
+                }
+                Some(Deed::Done)
+            }
+            FaultClass::Retention => {
+                self.history.note(Event::LogsLimited);
+                let bytes = Some(random.random_range(LOG_BYTES.0..=LOG_BYTES.1));
+                self.errands.give(Errand::LimitLogs { bytes });
+                Some(Deed::Limited)
+            }
+            FaultClass::Overload => self.flood.swell().then_some(Deed::Done),
         }
     }
 
@@ -130,6 +212,23 @@ impl World {
                 return Some((Duration::from_millis(1), next));
             }
             Deed::Disk { node, condition } => self.repair(node, condition, cluster),
+            Deed::Trap(node) => {
+                // Sprung or not: who died at it comes back as all who ended do.
+                self.trapped.remove(&node);
+                if self.subject.ended(node).is_none() {
+                    self.subject.set_trap(node, None);
+                }
+            }
+            Deed::Paused { node, cause, jump } => {
+                // Its timers first: what it was sent meanwhile has to wait for a process that wakes up.
+                self.subject.skip_time(node, jump);
+                return Some((Duration::from_millis(1), Deed::Links(cause)));
+            }
+            Deed::Limited => self.errands.give(Errand::LimitLogs { bytes: None }),
+            Deed::Calls(node) => {
+                self.calls.remove(&node);
+                self.subject.set_calls(node, 0);
+            }
             Deed::Done => {}
         }
         None
@@ -207,13 +306,76 @@ impl World {
 
     fn repair(&mut self, node: u32, condition: DiskCondition, cluster: &mut Cluster) {
         self.disks.remove(&node);
-        if matches!(condition, DiskCondition::Slow | DiskCondition::Full { .. }) {
-            return cluster.set_disk(node, DiskCondition::Healthy);
-        }
-        // Whether it stopped or met no failure in this time: its next life begins on a disk that works.
-        self.take_down(&[node], cluster, false);
         cluster.set_disk(node, DiskCondition::Healthy);
+        match condition {
+            // Whether it stopped or met no failure in this time: its next life begins on a disk that works.
+            DiskCondition::WritesFail | DiskCondition::SyncsFail => self.renew(node, cluster),
+            // It goes on if it could; who could not has ended, now or soon.
+            _ => {}
+        }
+    }
+
+    fn renew(&mut self, node: u32, cluster: &mut Cluster) {
+        self.take_down(&[node], cluster, false);
         self.bring_up(node, cluster);
+    }
+
+    /// Calls of a node go wrong.
+    fn confuse(&mut self, node: u32, random: &mut SmallRng) -> Option<Deed> {
+        if !self.calls.insert(node) {
+            return None;
+        }
+        let percent = random.random_range(CALLS_PERCENT.0..=CALLS_PERCENT.1);
+        self.subject.set_calls(node, percent);
+        Some(Deed::Calls(node))
+    }
+
+    fn set_trap(&mut self, node: u32, random: &mut SmallRng) -> Option<Deed> {
+        if self.subject.ended(node).is_some() || !self.trapped.insert(node) {
+            return None;
+        }
+        let point = Point::ALL[random.random_range(0..Point::ALL.len())];
+        self.subject.set_trap(node, Some((point, random.random_range(0..=MOST_PASSES))));
+        Some(Deed::Trap(node))
+    }
+
+    /// Whether a node that is not down has ended by itself.
+    pub(super) fn some_ended(&self, mut nodes: impl Iterator<Item = u32>) -> bool {
+        nodes.any(|node| self.has_ended(node).is_some())
+    }
+
+    fn has_ended(&self, node: u32) -> Option<End> {
+        self.subject.ended(node).filter(|_| !self.down.contains_key(&node))
+    }
+
+    /// Those that ended by themselves are down from now on; each comes back by its deed.
+    pub(super) fn take_those_ended(
+        &mut self,
+        cluster: &mut Cluster,
+        random: &mut SmallRng,
+    ) -> Vec<Deed> {
+        let mut deeds = Vec::new();
+        for node in cluster.nodes() {
+            let Some(end) = self.has_ended(node) else { continue };
+            tracing::info!(node, ?end, "a node has ended");
+            // At a point its process dies, or its machine.
+            let with_power = matches!(end, End::Trapped(_)) && random.random_bool(0.7);
+            self.take_down(&[node], cluster, with_power);
+            self.subject.set_trap(node, None);
+            deeds.push(Deed::Down(vec![node]));
+        }
+        deeds
+    }
+
+    /// Every disk is well, and so is every node's life on it: none has to end for what was before.
+    pub(super) fn renew_those_in_doubt(&mut self, cluster: &mut Cluster) {
+        for node in cluster.nodes() {
+            let up = !self.down.contains_key(&node);
+            if up && (self.subject.may_end(node) || self.subject.ended(node).is_some()) {
+                self.subject.set_trap(node, None);
+                self.renew(node, cluster);
+            }
+        }
     }
 
     /// One node stays down, or cut off, or behind a disk that hardly moves.

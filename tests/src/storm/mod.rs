@@ -4,6 +4,8 @@
 
 mod classes;
 mod deeds;
+mod errands;
+mod flood;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,29 +15,36 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 pub use classes::FaultClass;
+pub(crate) use errands::LOG_LIMIT_SET;
 
 use self::deeds::{Deed, World};
 use crate::cluster::{Broken, Cluster};
 use crate::history::History;
+use crate::plan::Plan;
 use crate::subject::Subject;
 use crate::tally::Tally;
 
 /// How often a seed draws a class.
-const DRAWN: f64 = 0.45;
+const DRAWN: f64 = 0.35;
 /// Between two faults of a class on average, milliseconds: from a class that rages to one that hardly strikes.
 const PAUSES_MS: [u64; 4] = [700, 2_000, 6_000, 15_000];
+/// What a class does is drawn apart from whether it strikes.
+const ACTING: u64 = 1 << 63;
+/// A node that ended by itself comes back within this, milliseconds.
+const BACK_WITHIN_MS: u64 = 4_000;
 /// After the storm, while a minority is still frozen, everything must be served again within this.
 pub(crate) const CALM_WITHIN: Duration = Duration::from_secs(10);
 
-/// The classes that strike in a run, and how long they pause on average, milliseconds.
+/// The classes that strike in a run, and how long they pause on average, milliseconds. Of some classes named, only these
+/// strike, and each does.
 #[must_use]
-pub fn weather(seed: u64) -> Vec<(FaultClass, u64)> {
-    let mut random = SmallRng::seed_from_u64(seed ^ 0x5707_0000);
+pub fn weather(seed: u64, only: &BTreeSet<FaultClass>) -> Vec<(FaultClass, u64)> {
     let mut drawn = Vec::new();
     for class in FaultClass::all() {
-        // Drawn for every class, so that one more class leaves the others as they are.
+        // Each draws for itself, so that one more class leaves the others as they are.
+        let mut random = SmallRng::seed_from_u64(seed ^ class.salt());
         let (strikes, pause) = (random.random_bool(DRAWN), random.random_range(0..PAUSES_MS.len()));
-        if strikes {
+        if only.contains(&class) || (strikes && only.is_empty()) {
             drawn.push((class, PAUSES_MS[pause]));
         }
     }
@@ -56,9 +65,8 @@ struct Actor {
 
 impl Actor {
     fn new(seed: u64, (class, pause_ms): (FaultClass, u64), now: Duration) -> Self {
-        let own = (class as u64 + 1) << 32;
-        let mut actor =
-            Self { class, pause_ms, random: SmallRng::seed_from_u64(seed ^ own), next: now };
+        let random = SmallRng::seed_from_u64(seed ^ class.salt() ^ ACTING);
+        let mut actor = Self { class, pause_ms, random, next: now };
         actor.rest();
         actor
     }
@@ -86,20 +94,22 @@ pub(crate) struct Storm {
     active: Vec<Active>,
     world: World,
     tally: Tally,
+    /// For what no class decides.
+    random: SmallRng,
 }
 
 impl Storm {
     pub(crate) fn new(
-        seed: u64,
-        without: &BTreeSet<FaultClass>,
+        plan: &Plan,
+        cluster: &mut Cluster,
         subject: &Arc<dyn Subject>,
         (history, tally): (&History, &Tally),
-        now: Duration,
     ) -> Self {
-        let weather = weather(seed).into_iter().filter(|(class, _)| !without.contains(class));
-        let actors = weather.map(|drawn| Actor::new(seed, drawn, now)).collect();
-        let world = World::new(Arc::clone(subject), history.clone());
-        Self { actors, active: Vec::new(), world, tally: tally.clone() }
+        let (weather, now) = (plan.weather().into_iter(), cluster.elapsed());
+        let actors = weather.map(|drawn| Actor::new(plan.seed, drawn, now)).collect();
+        let world = World::new(cluster, subject, (history, tally));
+        let random = SmallRng::seed_from_u64(plan.seed ^ ACTING);
+        Self { actors, active: Vec::new(), world, tally: tally.clone(), random }
     }
 
     /// Rages for so long. What has begun goes on after it.
@@ -109,7 +119,10 @@ impl Storm {
             let next = self.actors.iter().map(|actor| actor.next);
             let over = self.active.iter().map(|active| active.until);
             let wake = next.chain(over).fold(end, Duration::min);
-            cluster.run_for(wake.saturating_sub(cluster.elapsed()))?;
+            let (rest, world) = (wake.saturating_sub(cluster.elapsed()), &self.world);
+            let nodes = cluster.nodes();
+            cluster.run_until(rest, || world.some_ended(nodes.clone()))?;
+            self.take_those_ended(cluster);
             self.end_those_due(cluster, cluster.elapsed());
             self.begin_those_due(cluster, end);
         }
@@ -134,6 +147,14 @@ impl Storm {
         }
     }
 
+    /// Who stopped, or died at a point, is away for a while.
+    fn take_those_ended(&mut self, cluster: &mut Cluster) {
+        for deed in self.world.take_those_ended(cluster, &mut self.random) {
+            let away = Duration::from_millis(self.random.random_range(1..BACK_WITHIN_MS));
+            self.active.push(Active { until: cluster.elapsed() + away, deed });
+        }
+    }
+
     fn end_those_due(&mut self, cluster: &mut Cluster, now: Duration) {
         while let Some(due) = self.active.iter().position(|active| active.until <= now) {
             let Active { deed, .. } = self.active.remove(due);
@@ -153,6 +174,8 @@ impl Storm {
                 left = self.world.end(deed, cluster).map(|(_, deed)| deed);
             }
         }
+        self.world.dismiss();
+        self.world.renew_those_in_doubt(cluster);
         self.world.freeze(cluster)
     }
 

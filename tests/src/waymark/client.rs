@@ -10,18 +10,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use waymark_client::{
-    Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Error, ErrorClass, FailureCode,
-    LeaderMove, NewTopic, OffsetReset, OffsetSpec, Producer, ProducerConfig, ProducerRecord,
-    RecordReceipt, StartAt, TopicPartition,
+    Client, ClientConfig, ConfigChange, Consumer, ConsumerConfig, ConsumerRecord, Error,
+    ErrorClass, FailureCode, LeaderMove, NewTopic, OffsetReset, OffsetSpec, Producer,
+    ProducerConfig, ProducerRecord, RecordReceipt, StartAt, TopicPartition,
 };
 
 use super::{CLIENT_PORT, PARTITIONS, TOPIC};
 use crate::net::{SimClock, SimDial};
-use crate::subject::{Appended, LogClient, Read, host};
+use crate::subject::{Appended, FIRST_LARGE_PRODUCER, LogClient, Read, host};
 
 /// Of this group's offsets no consumer begins.
 const NO_GROUP: &str = "nobody";
 const SEGMENT_BYTES: &str = "65536";
+/// A large record, bytes; and one of so many that is larger than a simulated journal takes.
+const LARGE: usize = 8 << 10;
+const OVERSIZED: usize = 300 << 10;
+const OVERSIZED_IN: u64 = 71;
 /// One attempt of one call.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// One operation with its retries.
@@ -36,6 +40,7 @@ pub(super) const POLL: Duration = Duration::from_millis(200);
 pub(super) struct WaymarkClient {
     seed: u64,
     bootstrap: Vec<String>,
+    dial: SimDial,
     client: Option<Client>,
     producer: Option<Producer>,
     follower: Option<Consumer>,
@@ -44,12 +49,13 @@ pub(super) struct WaymarkClient {
 }
 
 impl WaymarkClient {
-    pub(super) fn new(nodes: u32, seed: u64) -> Self {
+    pub(super) fn new(nodes: u32, seed: u64, dial: SimDial) -> Self {
         let bootstrap = (1..=nodes).map(|node| format!("{}:{CLIENT_PORT}", host(node)));
         let bootstrap = bootstrap.collect();
         Self {
             seed,
             bootstrap,
+            dial,
             client: None,
             producer: None,
             follower: None,
@@ -64,7 +70,7 @@ impl WaymarkClient {
         let mut config = ClientConfig::new(self.bootstrap.iter().cloned())
             .request_timeout(ATTEMPT)
             .retry_backoff(Duration::from_millis(20), Duration::from_millis(200))
-            .dial(Arc::new(SimDial))
+            .dial(Arc::new(self.dial.clone()))
             .clock(Arc::new(SimClock::default()))
             .seed(self.seed);
         config.api_timeout = OPERATION;
@@ -124,7 +130,9 @@ impl WaymarkClient {
     async fn read_up_to_end(&mut self, partition: u32) -> Result<Vec<(u64, u64)>, Error> {
         let at = (TOPIC, number(partition));
         let client = self.client().await?;
-        let listed = client.admin().list_offsets([at], OffsetSpec::Latest).await?;
+        let admin = client.admin();
+        let start = admin.list_offsets([at], OffsetSpec::Earliest).await?;
+        let listed = admin.list_offsets([at], OffsetSpec::Latest).await?;
         let end = listed.first().and_then(|listed| listed.offset).unwrap_or(0);
         let consumer = consumer(&client, NO_GROUP)?;
         consumer.assign_from([at], StartAt::Beginning).await?;
@@ -140,6 +148,11 @@ impl WaymarkClient {
                 });
             }
             records.extend(read.iter().map(|record| (unsigned(record.offset), value_of(record))));
+        }
+        if admin.list_offsets([at], OffsetSpec::Earliest).await? != start {
+            // What retention takes away while it is read is no gap.
+            let what = "reading a partition that is cut short meanwhile";
+            return Err(Error::Timeout { what, after: OPERATION, last: None, ambiguous: false });
         }
         Ok(records)
     }
@@ -163,10 +176,17 @@ pub(super) fn unsigned(offset: i64) -> u64 {
     u64::try_from(offset).unwrap_or(u64::MAX)
 }
 
-/// The value, and some bytes more, so that journals and segments grow.
+/// Bytes of a record beside its value, so that journals and segments grow.
+fn padding(value: u64) -> usize {
+    if value >> 32 < u64::from(FIRST_LARGE_PRODUCER) {
+        return usize::try_from(value * 97 % 1200).unwrap_or(0);
+    }
+    if value.is_multiple_of(OVERSIZED_IN) { OVERSIZED } else { LARGE }
+}
+
 fn record(value: u64) -> ProducerRecord {
     let mut bytes = value.to_be_bytes().to_vec();
-    bytes.resize(bytes.len() + usize::try_from(value * 97 % 1200).unwrap_or(0), 0x5a);
+    bytes.resize(bytes.len() + padding(value), 0x5a);
     ProducerRecord::new(TOPIC).value(bytes)
 }
 
@@ -234,6 +254,34 @@ impl LogClient for WaymarkClient {
         read.map_err(failed)?.map_err(failed)
     }
 
+    async fn log_start(&mut self, partition: u32) -> io::Result<u64> {
+        let at = (TOPIC, number(partition));
+        let admin = self.client().await.map_err(failed)?.admin();
+        let listed = admin.list_offsets([at], OffsetSpec::Earliest).await.map_err(failed)?;
+        Ok(unsigned(listed.first().and_then(|listed| listed.offset).unwrap_or(0)))
+    }
+
+    async fn read_gone(&mut self, partition: u32, offset: u64) -> io::Result<Vec<(u64, u64)>> {
+        let at = (TOPIC, number(partition));
+        let config = ConsumerConfig::default().auto_commit(false).group_id(NO_GROUP);
+        let client = self.client().await.map_err(failed)?;
+        let consumer = client.consumer(config.auto_offset_reset(OffsetReset::None));
+        let consumer = consumer.map_err(failed)?;
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        let read = async {
+            consumer.assign_from([at], StartAt::Offset(offset)).await?;
+            consumer.poll(OPERATION).await
+        };
+        match read.await {
+            Ok(records) if records.is_empty() => Err(failed("neither a record nor a refusal")),
+            Ok(records) => {
+                Ok(records.iter().map(|it| (unsigned(it.offset), value_of(it))).collect())
+            }
+            Err(Error::NoOffset { .. }) => Ok(Vec::new()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     async fn seek(&mut self, partition: u32, offset: u64) -> io::Result<()> {
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
         let follower = self.follower().await.map_err(failed)?;
@@ -267,6 +315,16 @@ impl LogClient for WaymarkClient {
         let moves = [LeaderMove { at, to_node: Some(number(to)) }];
         let moved = admin.transfer_leaders(moves).await.map_err(failed)?;
         moved.into_iter().collect::<Result<Vec<()>, Error>>().map(drop).map_err(failed)
+    }
+
+    async fn limit_logs(&mut self, bytes: Option<u32>) -> io::Result<()> {
+        let admin = self.client().await.map_err(failed)?.admin();
+        let key = "retention.bytes".to_owned();
+        let change = match bytes {
+            Some(bytes) => ConfigChange::Set(key, bytes.to_string()),
+            None => ConfigChange::Delete(key),
+        };
+        admin.alter_configs(TOPIC, [change], None).await.map_err(failed)
     }
 
     async fn create_topic(&mut self, topic: u32, partitions: u32) -> io::Result<()> {
@@ -304,7 +362,7 @@ impl LogClient for WaymarkClient {
         let verdicts = admin.verify_replicas([TOPIC]).await.map_err(failed)?;
         let verdict = verdicts.iter().find(|it| it.at.partition == number(partition));
         let verdict = verdict.ok_or_else(|| failed("the partition was not compared"))?;
-        if verdict.range != (0, i64::try_from(end).unwrap_or(i64::MAX)) {
+        if verdict.range.1 != i64::try_from(end).unwrap_or(i64::MAX) {
             return Err(failed(format!("a replica is behind: {:?}", verdict.range)));
         }
         let replicas = verdict.replicas.iter().map(|replica| {

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{advance, sleep};
 use waymark_node::config::Config;
 use waymark_node::consensus::{Consensus, Shard};
 use waymark_node::env::{Env, Random};
@@ -26,14 +27,17 @@ use waymark_proto::ids::{PartitionId, ShardId, TopicId, TopicPartition};
 use self::client::WaymarkClient;
 use self::member::Member;
 use self::operator::Operator;
-use crate::disk::{Crash, Faults, SimDisk};
+use crate::disk::{Crash, Faults, Point, SimDisk};
 use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
+use crate::net::relay::CallFaults;
 use crate::net::{SimClock, SimDial, incoming};
-use crate::subject::{DiskCondition, Life, LogClient, Seat, Sight, Subject};
+use crate::subject::{DiskCondition, End, Life, LogClient, Seat, Sight, Subject, host};
 
 /// Where a node listens on its simulated host.
 const CLIENT_PORT: u16 = 7001;
 const PEER_PORT: u16 = 7101;
+/// Clients are not told apart where calls go wrong.
+const CLIENTS: &str = "client";
 /// The topic of the workload.
 const TOPIC: &str = "load";
 /// More than there are shards, so that some share one.
@@ -46,6 +50,8 @@ const SLOW: Range<Duration> = Duration::from_millis(300)..Duration::from_secs(2)
 
 /// Between two starts of a node that finds no room to start in.
 const START_AGAIN: Duration = Duration::from_millis(500);
+/// How often a write fails where some do.
+const SOME: f64 = 0.02;
 
 /// Wall clocks are wrong by up to this; no promise depends on them.
 const CLOCK_ERROR_MS: i64 = 60_000;
@@ -56,8 +62,14 @@ struct Machine {
     disk: SimDisk,
     sync_latency: Range<Duration>,
     clock: SimClock,
-    /// Its disk fails, so that its node has to stop (S4).
+    /// Its disk fails now, so that its node may have to stop (S4).
+    fails: AtomicBool,
+    /// … or has failed in this life of its node.
     doomed: AtomicBool,
+    /// The node's life is over, and that is no fault of its own.
+    ended: AtomicBool,
+    /// How far the node's timers are to jump; taken by the life that runs.
+    skip: watch::Sender<Duration>,
     /// Set by each start, taken by each power cut: nothing of a dead node may be kept alive.
     replicas: Mutex<Option<Consensus>>,
     /// Starts so far.
@@ -70,9 +82,11 @@ impl Machine {
         let slowest = Duration::from_micros(random.random_range(1_000..25_000));
         let sync_latency = Duration::from_micros(200)..slowest;
         let clock = SimClock::wrong_by(random.random_range(-CLOCK_ERROR_MS..=CLOCK_ERROR_MS));
-        let (doomed, replicas) = (AtomicBool::new(false), Mutex::default());
+        let (fails, doomed, ended) = Default::default();
+        let (skip, replicas) = (watch::channel(Duration::ZERO).0, Mutex::default());
         let lives = AtomicU32::new(0);
-        let machine = Self { disk, sync_latency, clock, doomed, replicas, lives };
+        let machine =
+            Self { disk, sync_latency, clock, fails, doomed, ended, skip, replicas, lives };
         machine.set_disk(DiskCondition::Healthy);
         machine
     }
@@ -80,8 +94,9 @@ impl Machine {
     fn set_disk(&self, condition: DiskCondition) {
         let sync_latency = self.sync_latency.clone();
         let healthy = Faults { sync_latency, ..Faults::default() };
-        let fails = matches!(condition, DiskCondition::SyncsFail | DiskCondition::WritesFail);
-        self.doomed.store(fails, Ordering::SeqCst);
+        let fails = condition.may_end_a_node();
+        self.fails.store(fails, Ordering::SeqCst);
+        self.doomed.fetch_or(fails, Ordering::SeqCst);
         self.disk.set_faults(match condition {
             DiskCondition::Healthy => healthy,
             DiskCondition::Slow => Faults { sync_latency: SLOW, ..healthy },
@@ -90,7 +105,33 @@ impl Machine {
             }
             DiskCondition::WritesFail => Faults { write_errors: 1.0, ..healthy },
             DiskCondition::SyncsFail => Faults { sync_errors: 1.0, ..healthy },
+            DiskCondition::SomeWritesFail => Faults { write_errors: SOME, ..healthy },
+            DiskCondition::ShortWrites => Faults { short_writes: SOME, ..healthy },
+            DiskCondition::ReadsFail { percent } => {
+                Faults { read_errors: f64::from(percent) / 100.0, ..healthy }
+            }
+            DiskCondition::Stalled { ms } => {
+                Faults { journal_stall: Duration::from_millis(ms.into()), ..healthy }
+            }
         });
+    }
+
+    /// The handle of a life that begins.
+    fn begin_life(&self) -> SimDisk {
+        self.doomed.store(self.fails.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.ended.store(false, Ordering::SeqCst);
+        if self.disk.sprung().is_some() {
+            self.disk.set_trap(None);
+        }
+        self.disk.attach()
+    }
+
+    /// Lets the timers of the life that runs jump when they are told to.
+    async fn skip_when_told(mut told: watch::Receiver<Duration>) {
+        while told.changed().await.is_ok() {
+            let by = *told.borrow_and_update();
+            advance(by).await;
+        }
     }
 
     async fn run(&self, config: &Config, env: Env, doors: Doors) -> Result<(), NodeError> {
@@ -148,6 +189,8 @@ impl Machine {
 pub struct Waymark {
     seed: u64,
     machines: Vec<Arc<Machine>>,
+    /// What goes wrong with calls; `None`: nothing ever does, and connections have nothing in between.
+    calls: Option<CallFaults>,
 }
 
 impl Waymark {
@@ -156,7 +199,17 @@ impl Waymark {
     pub fn new(nodes: u32, seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let machines = (0..nodes).map(|_| Arc::new(Machine::new(&mut random))).collect();
-        Self { seed, machines }
+        Self { seed, machines, calls: None }
+    }
+
+    /// Calls can go wrong.
+    #[must_use]
+    pub fn with_faulty_calls(self) -> Self {
+        Self { calls: Some(CallFaults::new(self.seed)), ..self }
+    }
+
+    fn dial(&self, from: &str) -> SimDial {
+        SimDial::new(from, PEER_PORT, self.calls.clone())
     }
 
     /// The node that leads in the latest term.
@@ -168,7 +221,7 @@ impl Waymark {
 
     fn new_client(&self, seed: u64) -> WaymarkClient {
         let nodes = u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes");
-        WaymarkClient::new(nodes, seed)
+        WaymarkClient::new(nodes, seed, self.dial(CLIENTS))
     }
 
     fn machine(&self, node: u32) -> &Arc<Machine> {
@@ -184,13 +237,17 @@ impl Subject for Waymark {
     fn start(&self, seat: Seat) -> Life {
         let machine = Arc::clone(self.machine(seat.node));
         let config = settings::of(&seat, self.seed);
+        let dial = self.dial(&host(seat.node));
+        // Not later: until then the life before seems to have ended just now.
+        let disk = machine.begin_life();
         Box::pin(async move {
+            tokio::spawn(Machine::skip_when_told(machine.skip.subscribe()));
             let env = Env {
                 clock: Arc::new(machine.clock.clone()),
                 random: Arc::new(Random::seeded(seat.seed)),
-                disk: Arc::new(machine.disk.attach()),
+                disk: Arc::new(disk.clone()),
                 tables: Arc::new(MemoryTables::default()),
-                dial: Arc::new(SimDial),
+                dial: Arc::new(dial),
             };
             let ended = loop {
                 let doors = Doors {
@@ -207,9 +264,10 @@ impl Subject for Waymark {
                     ended => break ended,
                 }
             };
-            if machine.doomed.load(Ordering::SeqCst) {
+            if machine.doomed.load(Ordering::SeqCst) || disk.is_off() {
                 tracing::info!(node = seat.node, ?ended, "a node with a failing disk stopped");
                 machine.replicas().take();
+                machine.ended.store(true, Ordering::SeqCst);
                 pending().await
             }
             Ok(ended?)
@@ -264,6 +322,30 @@ impl Subject for Waymark {
 
     fn set_disk(&self, node: u32, condition: DiskCondition) {
         self.machine(node).set_disk(condition);
+    }
+
+    fn may_end(&self, node: u32) -> bool {
+        self.machine(node).doomed.load(Ordering::SeqCst)
+    }
+
+    fn ended(&self, node: u32) -> Option<End> {
+        let machine = self.machine(node);
+        let stopped = || machine.ended.load(Ordering::SeqCst).then_some(End::Stopped);
+        machine.disk.sprung().map(End::Trapped).or_else(stopped)
+    }
+
+    fn set_trap(&self, node: u32, at: Option<(Point, u32)>) {
+        self.machine(node).disk.set_trap(at);
+    }
+
+    fn skip_time(&self, node: u32, by: Duration) {
+        self.machine(node).skip.send_replace(by);
+    }
+
+    fn set_calls(&self, node: u32, percent: u8) {
+        if let Some(faults) = &self.calls {
+            faults.set(&host(node), percent);
+        }
     }
 
     fn shift_clock(&self, node: u32, by_ms: i64) {

@@ -54,6 +54,8 @@ call_timeout = "1 s"
 [broker]
 entry_bytes = "16 KiB"
 entries_in_flight = {entries}
+pending_bytes = "1 MiB"
+retention_interval = "500 ms"
 [cluster]
 shards_per_node = {shards}
 "#

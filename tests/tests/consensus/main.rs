@@ -7,6 +7,7 @@
     reason = "the guard keeps planted bugs out for the whole test"
 )]
 
+mod blind_disk;
 mod cluster;
 mod formation;
 mod machine;

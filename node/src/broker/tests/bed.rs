@@ -126,6 +126,17 @@ pub(in crate::broker) fn from(partition: i32, offset: i64) -> ReadAt {
     }
 }
 
+/// A node between two lives.
+#[derive(Debug)]
+pub(in crate::broker) struct Down(Arc<MemoryDisk>);
+
+impl Down {
+    /// The next life; it may not serve yet.
+    pub(in crate::broker) async fn start(self) -> Bed {
+        Bed::open(self.0, limits()).await
+    }
+}
+
 impl Bed {
     /// A node that leads a topic of four partitions.
     pub(in crate::broker) async fn start() -> Self {
@@ -206,15 +217,20 @@ impl Bed {
 
     /// The same disk under a new life, and so under a new leadership.
     pub(in crate::broker) async fn restart(self) -> Self {
+        let bed = self.stop().await.start().await;
+        bed.ready().await;
+        bed
+    }
+
+    /// Its life ends in order.
+    pub(in crate::broker) async fn stop(self) -> Down {
         let Self { broker, disk, clock: _, consensus, journal, store, _upkeep } = self;
         drop((broker, _upkeep));
         consensus.shutdown().await;
         store.shutdown().await;
         journal.shutdown().await;
         drop((consensus, journal, store));
-        let bed = Self::open(disk, limits()).await;
-        bed.ready().await;
-        bed
+        Down(disk)
     }
 
     async fn ready(&self) {

@@ -1,5 +1,5 @@
-//! A disk in memory that forgets nothing, with a gate in front of the journal's writes and syncs of the others that fail on
-//! demand.
+//! A disk in memory that forgets nothing, with a gate in front of the journal's writes and syncs and reads of the others that
+//! fail on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -25,6 +25,8 @@ pub(in crate::broker) struct MemoryDisk {
     sick: Arc<AtomicBool>,
     /// Bytes that are free, whatever is written.
     free: AtomicU64,
+    /// Segments and checkpoints cannot be read.
+    blind: Arc<AtomicBool>,
 }
 
 impl MemoryDisk {
@@ -33,8 +35,14 @@ impl MemoryDisk {
             files: Mutex::default(),
             stalled: watch::channel(false).0,
             sick: Arc::default(),
+            blind: Arc::default(),
             free: AtomicU64::new(TOTAL),
         }
+    }
+
+    /// Segments and checkpoints cannot be read, or can again.
+    pub(in crate::broker) fn fail_reads(&self, fail: bool) {
+        self.blind.store(fail, Ordering::Relaxed);
     }
 
     /// Lets the journal's writes hang, or go on.
@@ -70,7 +78,9 @@ impl Disk for MemoryDisk {
         }
         let content = Arc::clone(files.entry(path.to_owned()).or_default());
         let gate = path.starts_with("journal/").then(|| self.stalled.subscribe());
-        Ok(Arc::new(MemoryFile { content, gate, sick: Arc::clone(&self.sick) }))
+        let sick = Arc::clone(&self.sick);
+        let blind = path.starts_with("shards/").then(|| Arc::clone(&self.blind));
+        Ok(Arc::new(MemoryFile { content, gate, sick, blind }))
     }
 
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -121,6 +131,8 @@ struct MemoryFile {
     /// The journal's files only.
     gate: Option<watch::Receiver<bool>>,
     sick: Arc<AtomicBool>,
+    /// Files of replicas only.
+    blind: Option<Arc<AtomicBool>>,
 }
 
 impl MemoryFile {
@@ -150,6 +162,9 @@ impl DiskFile for MemoryFile {
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        if self.blind.as_ref().is_some_and(|blind| blind.load(Ordering::Relaxed)) {
+            return Err(io::Error::other("a blind disk"));
+        }
         let content = self.content();
         let from = usize::try_from(offset).expect("a small file").min(content.len());
         let to = (from + len).min(content.len());

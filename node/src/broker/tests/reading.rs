@@ -1,10 +1,11 @@
 //! What a reader is shown.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
-use waymark_proto::failure::FailureCode;
+use tokio::time::{Instant, sleep, timeout};
+use waymark_proto::failure::{FailureCode, RetryClass};
 
 use super::bed::{Bed, PATIENCE, at, batch, from, to};
 use super::clean;
@@ -86,4 +87,61 @@ async fn ends_are_found_by_name_and_by_time() {
     assert_eq!(find(Spot::AtTime(0)).await, Some(0));
     assert_eq!(find(Spot::AtTime(i64::MAX)).await, None);
     assert_eq!(find(Spot::MaxTimestamp).await, Some(0));
+}
+
+/// What a reader is told to do while the disk cannot read what it asks for, and whether it is given it afterwards.
+async fn told_by_a_blind_disk() -> (RetryClass, bool) {
+    let bed = Bed::start().await;
+    bed.append(to(0, batch(3, None))).await.expect("appended");
+    // Until it stands in its segment and nowhere else.
+    sleep(Duration::from_secs(1)).await;
+    bed.disk.fail_reads(true);
+    let failure = bed.read(from(0, 0)).await.expect_err("it cannot be read");
+    bed.disk.fail_reads(false);
+    (failure.code.retry(), bed.read(from(0, 0)).await.is_ok_and(|read| read.next_offset == 3))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_disk_cannot_read_now_is_asked_for_again() {
+    let _clean = clean();
+    assert_eq!(told_by_a_blind_disk().await, (RetryClass::Reroute, true));
+}
+
+#[cfg(feature = "mutants")]
+#[tokio::test(start_paused = true)]
+async fn a_blind_disk_catches_a_failed_read_that_ends_its_reader() {
+    let _planted = crate::mutants::plant("unread-is-a-bug");
+    assert_ne!(told_by_a_blind_disk().await.0, RetryClass::Reroute);
+}
+
+/// Whether a node starts whose disk cannot be read for the first seconds.
+async fn starts_on_a_disk_that_wakes_up() -> bool {
+    let bed = Bed::start().await;
+    bed.append(to(0, batch(3, None))).await.expect("appended");
+    let (disk, down) = (Arc::clone(&bed.disk), bed.stop().await);
+    disk.fail_reads(true);
+    let wakes = async {
+        sleep(Duration::from_secs(3)).await;
+        disk.fail_reads(false);
+    };
+    let (bed, ()) = tokio::join!(down.start(), wakes);
+    let read = async {
+        while bed.read(from(0, 0)).await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, read).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_waits_for_a_disk_that_cannot_be_read_yet() {
+    let _clean = clean();
+    assert!(starts_on_a_disk_that_wakes_up().await);
+}
+
+#[cfg(feature = "mutants")]
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_wakes_up_catches_a_replica_without_patience() {
+    let _planted = crate::mutants::plant("open-without-patience");
+    assert!(!starts_on_a_disk_that_wakes_up().await);
 }

@@ -83,7 +83,7 @@ impl Shelf {
     }
 
     /// Refuses what would have to rely on a sync after one has failed.
-    pub(super) fn trusted(&self) -> Result<(), StoreError> {
+    pub(in crate::storage) fn trusted(&self) -> Result<(), StoreError> {
         if self.sync_failed.is_cancelled() {
             let source = io::Error::other("an earlier sync failed: the node has to be restarted");
             return Err(StoreError::Io { path: "data directory".to_owned(), source });

@@ -1,5 +1,7 @@
-//! Owns the simulated world's side of the seams of dialling and of the wall clock: the one place that knows its sockets. It
-//! injects no faults; the cluster does, link by link.
+//! Owns the simulated world's side of the seams of dialling and of the wall clock: the one place that knows its sockets. What
+//! goes wrong with links is the cluster's business, and with single calls the relay's.
+
+pub mod relay;
 
 use std::io;
 use std::sync::Arc;
@@ -7,20 +9,45 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::Stream;
 use futures::stream::try_unfold;
+use tokio::io::duplex;
 use turmoil::net::{TcpListener, TcpStream};
-use waymark_proto::transport::{BoxedIo, Connecting, Dial};
+use waymark_proto::transport::{BoxedIo, Connecting, Dial, Purpose};
+
+use self::relay::{CallFaults, Relay};
+
+/// Bytes on their way between a connection and its relay.
+const PIPE: usize = 1 << 20;
 
 /// Dials `host:port` on the simulated network; a host is named as the cluster names it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SimDial;
+#[derive(Debug, Clone)]
+pub struct SimDial {
+    from: String,
+    /// Connections to this port are between nodes, which ping as nodes do.
+    peer_port: u16,
+    /// What goes wrong with calls; `None`: nothing stands in between.
+    calls: Option<CallFaults>,
+}
+
+impl SimDial {
+    pub(crate) fn new(from: &str, peer_port: u16, calls: Option<CallFaults>) -> Self {
+        Self { from: from.to_owned(), peer_port, calls }
+    }
+}
 
 impl Dial for SimDial {
     fn connect(&self, address: &str) -> Connecting {
         let address = address.to_owned();
+        let (host, port) = address.rsplit_once(':').unwrap_or_default();
+        let relay = self.calls.clone().map(|calls| Relay::new(calls, &self.from, host));
+        let between_nodes = port.parse() == Ok(self.peer_port);
         Box::pin(async move {
             let stream = TcpStream::connect(address.as_str()).await?;
             let remote = stream.peer_addr().ok();
-            Ok(BoxedIo::new(stream, remote))
+            let Some(relay) = relay else { return Ok(BoxedIo::new(stream, remote)) };
+            let (near, far) = duplex(PIPE);
+            let purpose = if between_nodes { Purpose::Peer } else { Purpose::Client };
+            tokio::spawn(relay.run(far, stream, purpose));
+            Ok(BoxedIo::new(near, remote))
         })
     }
 }
