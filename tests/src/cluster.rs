@@ -16,7 +16,7 @@ use turmoil::Sim;
 
 use crate::det;
 use crate::links::{Cause, Links, Wrong};
-use crate::subject::{DiskCondition, Seat, Subject, host};
+use crate::subject::{DiskCondition, Rot, Seat, Subject, host};
 
 /// Longest simulated life of a run: a profile that is not done by then hangs.
 const DURATION: Duration = Duration::from_secs(600);
@@ -264,6 +264,14 @@ impl Cluster {
     fn heal_host(&mut self, host: &str) {
         for cause in self.broken.remove(host).unwrap_or_default() {
             self.mend(cause);
+        }
+    }
+
+    /// Something on a node's disk rots, in several places, if there is anything that may.
+    pub fn rot(&mut self, node: u32, what: Rot) {
+        for _ in 0..self.draw(1, 4) {
+            let seed = self.random.random();
+            self.subject.rot(node, what, seed);
         }
     }
 

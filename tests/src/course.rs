@@ -18,6 +18,9 @@ use crate::subject::Subject;
 use crate::tally::Tally;
 use crate::workload::{Load, Pace, Preparation, settle};
 
+/// All damage is known once everything was read, and repaired this much later.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(30);
+
 /// What a run came to.
 #[derive(Debug)]
 pub struct Verdict {
@@ -58,6 +61,9 @@ pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Ver
     cluster.run_for(Duration::from_secs(2))?;
     load.stop(&mut cluster)?;
     settle(&mut cluster, subject, &history)?;
+    if !cluster.run_until(REPAIRED_WITHIN, || subject.open_damage() == 0)? {
+        return Err(Broken(format!("{REPAIRED_WITHIN:?} after all was read, damage is left")));
+    }
     let reached = tale.map_or(Ok(true), |tale| tale.end(&mut cluster))?;
     let violations = judge(&history.snapshot());
     if !reached && violations.is_empty() {

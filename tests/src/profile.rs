@@ -40,13 +40,15 @@ pub enum Profile {
     GroupReset,
     /// Members join, leave, die and are cut off while any faults happen to nodes.
     GroupChaos,
+    /// Records, and what a restart begins with, rot on the disks of nodes, one node at a time.
+    Rot,
     /// Faults of several classes at once, drawn by the seed, for as long as the plan says.
     Swarm,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
@@ -58,6 +60,7 @@ impl Profile {
         Self::GroupMembersLost,
         Self::GroupReset,
         Self::GroupChaos,
+        Self::Rot,
         Self::Swarm,
     ];
 
@@ -76,6 +79,7 @@ impl Profile {
             Self::GroupMembersLost => "group-members-lost",
             Self::GroupReset => "group-reset",
             Self::GroupChaos => "group-chaos",
+            Self::Rot => "rot",
             Self::Swarm => "swarm",
         }
     }
@@ -88,6 +92,7 @@ impl Profile {
             | Self::PowerLossAll
             | Self::Birth
             | Self::Chaos
+            | Self::Rot
             | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
@@ -124,6 +129,10 @@ impl Profile {
             Self::Chaos => {
                 let faults = &Fault::ALL;
                 (NONE, Series { count: 8, faults, longest_pause_ms: 2_000 })
+            }
+            Self::Rot => {
+                let faults = &[Fault::Rot, Fault::RotAtRest];
+                (NONE, Series { count: 6, faults, longest_pause_ms: 2_000 })
             }
         }
     }

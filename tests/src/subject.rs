@@ -136,6 +136,15 @@ pub enum DiskCondition {
     SyncsFail,
 }
 
+/// What rots on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rot {
+    /// Bytes of a file of records.
+    Records,
+    /// Bytes of what a restart begins with.
+    Checkpoint,
+}
+
 /// Nodes under test, with what survives their crashes: disks, and nothing else.
 pub trait Subject: Send + Sync + Debug + 'static {
     /// Partitions that a workload may use: 0 to this, exclusive.
@@ -159,6 +168,11 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn lose_unsynced(&self, node: u32, seed: u64);
     /// How a node's disk behaves from now on. A node whose disk fails may end without breaking the run.
     fn set_disk(&self, node: u32, condition: DiskCondition);
+    /// Something at rest on a node's disk rots: bits flip, or a file loses its end. Never the journal, and never what may rot
+    /// on another node too: two sound copies of everything are left. `false`: there was nothing that may.
+    fn rot(&self, node: u32, what: Rot, seed: u64) -> bool;
+    /// Damage that nodes know of and have not repaired.
+    fn open_damage(&self) -> usize;
     /// A node's wall clock jumps by so many milliseconds.
     fn shift_clock(&self, node: u32, by_ms: i64);
 }

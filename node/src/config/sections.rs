@@ -88,6 +88,11 @@ section! {
         open_files: u32 = 1024, between(16, 1_000_000);
         /// Bytes of a segment between two entries of its index: a read scans at most this much to find its offset.
         index_interval_bytes: Size = Size::kib(4), between(Size::kib(1), Size::mib(1));
+        /// Bytes per second at which segments that nobody reads are read and verified, so that damage is found and repaired
+        /// while other nodes still have the bytes. 0: never. The default is a thousandth of what a disk gives.
+        scrub_bytes_per_second: Size = Size::mib(4), between(Size(0), Size::gib(1));
+        /// Everything is read once in this time, or as often as the rate above allows.
+        scrub_interval: Duration = secs(86_400), between(ms(100), secs(365 * 86_400));
     }
 }
 
