@@ -13,6 +13,7 @@ pub const STATES: &[&str] = &[
     "segment-roll",
     "checkpoint",
     "manifest-install",
+    "repair-from-peer",
     "leader-handed-over",
     "lease-expired",
     "duplicate-refused",

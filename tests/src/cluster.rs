@@ -17,7 +17,7 @@ use turmoil::Sim;
 use crate::det;
 use crate::links::{Cause, Links, Wrong};
 use crate::oracle::Violation;
-use crate::subject::{DiskCondition, Seat, Subject, host};
+use crate::subject::{DiskCondition, Rot, Seat, Subject, host};
 use crate::view::View;
 
 /// Longest simulated life of a run: a profile that is not done by then hangs.
@@ -278,6 +278,14 @@ impl Cluster {
     fn heal_host(&mut self, host: &str) {
         for cause in self.broken.remove(host).unwrap_or_default() {
             self.mend(cause);
+        }
+    }
+
+    /// Something on a node's disk rots, in several places, if there is anything that may.
+    pub fn rot(&mut self, node: u32, what: Rot) {
+        for _ in 0..self.draw(1, 4) {
+            let seed = self.random.random();
+            self.subject.rot(node, what, seed);
         }
     }
 

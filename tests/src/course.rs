@@ -20,6 +20,9 @@ use crate::subject::Subject;
 use crate::tally::Tally;
 use crate::workload::{Load, Pace, Preparation, settle};
 
+/// All damage is known once everything was read, and repaired this much later.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(30);
+
 /// What a run came to.
 #[derive(Debug)]
 pub struct Verdict {
@@ -90,6 +93,9 @@ fn play(
     cluster.run_for(Duration::from_secs(2))?;
     load.stop(cluster)?;
     settle(cluster, subject, history)?;
+    if !cluster.run_until(REPAIRED_WITHIN, || subject.open_damage() == 0)? {
+        return Err(Broken(format!("{REPAIRED_WITHIN:?} after all was read, damage is left")));
+    }
     tale.map_or(Ok(true), |tale| tale.end(cluster))
 }
 

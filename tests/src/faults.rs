@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cluster::{Broken, Cluster};
 use crate::group_history::GroupEvent;
 use crate::history::History;
-use crate::subject::{DiskCondition, Subject};
+use crate::subject::{DiskCondition, Rot, Subject};
 use crate::workload::SETTLE;
 
 /// A power loss of all waits so long for an acknowledgement, which there is not while a cluster recovers.
@@ -34,10 +34,14 @@ pub(crate) enum Fault {
     PowerLoss,
     /// All machines lose power in one tick.
     PowerLossAll,
+    /// Records at rest rot on the disk of a node that runs.
+    Rot,
+    /// A process dies; before its next life begins, records rot on its disk, or what a restart begins with.
+    RotAtRest,
 }
 
 impl Fault {
-    /// All of them.
+    /// Those that any story may draw.
     pub(crate) const ALL: [Self; 9] = [
         Self::LeaderAlone,
         Self::LeaderDeposed,
@@ -99,6 +103,14 @@ impl Fault {
             Self::Crash => cluster.crash(node),
             Self::PowerLoss => cluster.power_loss(&[node]),
             Self::PowerLossAll => cluster.power_loss(&cluster.nodes().collect::<Vec<u32>>()),
+            Self::Rot => cluster.rot(node, Rot::Records),
+            Self::RotAtRest => {
+                cluster.crash(node);
+                cluster.rot(node, Rot::Records);
+                if cluster.draw(0, 2) == 0 {
+                    cluster.rot(node, Rot::Checkpoint);
+                }
+            }
         }
     }
 
@@ -114,7 +126,8 @@ impl Fault {
                 cluster.set_disk(node, DiskCondition::Healthy);
                 cluster.restart(&[node]);
             }
-            Self::Crash | Self::PowerLoss => cluster.restart(&[node]),
+            Self::Crash | Self::PowerLoss | Self::RotAtRest => cluster.restart(&[node]),
+            Self::Rot => {}
             Self::PowerLossAll => cluster.restart(&cluster.nodes().collect::<Vec<u32>>()),
         }
     }

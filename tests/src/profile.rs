@@ -42,13 +42,15 @@ pub enum Profile {
     GroupChaos,
     /// Disks run full under load, one and then a majority, and have room again.
     DiskFull,
+    /// Records, and what a restart begins with, rot on the disks of nodes, one node at a time.
+    Rot,
     /// Faults of several classes at once, drawn by the seed, for as long as the plan says.
     Swarm,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
@@ -61,6 +63,7 @@ impl Profile {
         Self::GroupReset,
         Self::GroupChaos,
         Self::DiskFull,
+        Self::Rot,
         Self::Swarm,
     ];
 
@@ -80,6 +83,7 @@ impl Profile {
             Self::GroupReset => "group-reset",
             Self::GroupChaos => "group-chaos",
             Self::DiskFull => "disk-full",
+            Self::Rot => "rot",
             Self::Swarm => "swarm",
         }
     }
@@ -93,6 +97,7 @@ impl Profile {
             | Self::Birth
             | Self::Chaos
             | Self::DiskFull
+            | Self::Rot
             | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
@@ -130,6 +135,10 @@ impl Profile {
             Self::Chaos => {
                 let faults = &Fault::ALL;
                 (NONE, Series { count: 8, faults, longest_pause_ms: 2_000 })
+            }
+            Self::Rot => {
+                let faults = &[Fault::Rot, Fault::RotAtRest];
+                (NONE, Series { count: 6, faults, longest_pause_ms: 2_000 })
             }
         }
     }

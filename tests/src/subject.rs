@@ -228,6 +228,15 @@ impl Debug for Sight {
     }
 }
 
+/// What rots on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rot {
+    /// Bytes of a file of records.
+    Records,
+    /// Bytes of what a restart begins with.
+    Checkpoint,
+}
+
 /// Nodes under test, with what survives their crashes: disks, and nothing else.
 pub trait Subject: Send + Sync + Debug + 'static {
     /// Partitions that a workload may use: 0 to this, exclusive.
@@ -265,6 +274,11 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn skip_time(&self, node: u32, by: Duration);
     /// Calls to and from a node are lost, late or repeated, with this chance of a hundred; 0: all is well again.
     fn set_calls(&self, node: u32, percent: u8);
+    /// Something at rest on a node's disk rots: bits flip, or a file loses its end. Never the journal, and never what may rot
+    /// on another node too: two sound copies of everything are left. `false`: there was nothing that may.
+    fn rot(&self, node: u32, what: Rot, seed: u64) -> bool;
+    /// Damage that nodes know of and have not repaired.
+    fn open_damage(&self) -> usize;
     /// A node's wall clock jumps by so many milliseconds.
     fn shift_clock(&self, node: u32, by_ms: i64);
 }

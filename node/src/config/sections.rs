@@ -96,6 +96,11 @@ section! {
         /// … and below which it refuses the entries of other nodes as well, so that its own votes and checkpoints still
         /// find room; replicas here then fall behind until space returns. At most `reserve_bytes`. 0: no reserve.
         last_reserve_bytes: Size = Size::mib(512), between(Size(0), Size::gib(16 * 1024));
+        /// Bytes per second at which segments that nobody reads are read and verified, so that damage is found and repaired
+        /// while other nodes still have the bytes. 0: never. The default is a thousandth of what a disk gives.
+        scrub_bytes_per_second: Size = Size::mib(4), between(Size(0), Size::gib(1));
+        /// Everything is read once in this time, or as often as the rate above allows.
+        scrub_interval: Duration = secs(86_400), between(ms(100), secs(365 * 86_400));
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
 //! | `numbers`, `log_stand` | where each replica and its log stand, for whoever watches the node |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
+//! | `mend` | the repair of damaged segments from peers |
 //! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
 
 use std::sync::{Arc, PoisonError};
@@ -43,6 +44,7 @@ mod log_stand;
 pub mod machine;
 mod member;
 pub mod membership;
+mod mend;
 pub mod network;
 mod numbers;
 mod opening;
@@ -376,6 +378,7 @@ async fn run(member: &Arc<Member>) {
         formed,
         journal,
         formation::leave_foreign_cluster(member),
+        mend::mend(member),
         balancer::balance(member),
         balancer::watch_journal(member),
         balancer::reclaim_journal(member),

@@ -41,6 +41,8 @@ pub(super) fn store(config: &Config) -> StoreOptions {
         pending_bytes: store.pending_bytes.in_memory(),
         open_files: in_memory(store.open_files),
         index_interval_bytes: store.index_interval_bytes.in_memory(),
+        scrub_bytes_per_second: store.scrub_bytes_per_second.0,
+        scrub_interval: store.scrub_interval,
     }
 }
 

@@ -23,6 +23,11 @@ impl OpenReplicas {
         self.lock().push(Arc::downgrade(replica));
     }
 
+    /// Those that are open now, without keeping them so.
+    pub(super) fn open_now(&self) -> Vec<Weak<Replica>> {
+        self.alive().iter().map(Arc::downgrade).collect()
+    }
+
     fn alive(&self) -> Vec<Arc<Replica>> {
         let mut open = self.lock();
         open.retain(|replica| replica.strong_count() > 0);

@@ -12,11 +12,15 @@ use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId, TopicPartition};
 
 use super::disk::Disk;
 use super::raft_record::LogId;
+use super::scrubber::scrub_all;
 use super::segment::{Replica, Shelf};
 use super::segment_writer::{OpenReplicas, behind_apply};
 use super::tables::TableEngine;
 use crate::metrics::{Counter, Histogram};
 use crate::state::{Row, StampedBatch};
+
+pub use super::damaged_range::DamagedRange;
+pub use super::segment::{Rebuild, Rebuilt};
 
 /// Sizes and limits.
 #[derive(Debug, Clone)]
@@ -33,6 +37,10 @@ pub struct StoreOptions {
     pub open_files: usize,
     /// Bytes between two entries of a segment's offset index.
     pub index_interval_bytes: usize,
+    /// Bytes per second that a scrub of all replicas reads; 0: there is none.
+    pub scrub_bytes_per_second: u64,
+    /// Between the beginnings of two scrubs.
+    pub scrub_interval: Duration,
 }
 
 /// Why the store says no.
@@ -141,6 +149,12 @@ pub struct StoreNumbers {
     pub checkpoints: Histogram,
     /// Checkpoints that failed; the one before stays in force.
     pub failed_checkpoints: Counter,
+    /// Damaged ranges that were found.
+    pub damaged_ranges: Counter,
+    /// Segments that were put together anew.
+    pub repaired_segments: Counter,
+    /// Bytes that scrubs have read.
+    pub scrubbed_bytes: Counter,
 }
 
 /// Segments, tables and checkpoints of all replicas of a node.
@@ -172,13 +186,16 @@ impl Store {
             stopping: CancellationToken::new(),
         };
         tokio::spawn(behind_apply(&store.shelf, store.replicas.clone(), store.stopping.clone()));
+        tokio::spawn(scrub_all(&store.shelf.options, &store.replicas, store.stopping.clone()));
         Ok(store)
     }
     /// Recovers one replica (S5): loads its checkpoint, refills its tables, cuts its segments back to the checkpoint's
     /// positions and removes what the checkpoint does not name.
     ///
+    /// A damaged segment is no error: it is known as such and waits for its repair.
+    ///
     /// # Errors
-    /// When the checkpoint or a segment below it is damaged.
+    /// When the disk refuses; [`StoreError::Damaged`] when the checkpoint is damaged.
     pub async fn open_shard(&self, key: ReplicaKey) -> Result<ShardStore, StoreError> {
         let replica = Arc::new(Replica::open(Arc::clone(&self.shelf), key).await?);
         self.replicas.add(&replica);
@@ -193,6 +210,10 @@ impl Store {
     #[must_use]
     pub fn sync_failed(&self) -> bool {
         self.shelf.trusted().is_err()
+    }
+    /// Resolves when damage was found since the last time; for one who waits.
+    pub async fn until_damaged(&self) {
+        self.shelf.damage.notified().await;
     }
     /// What it counted since it was opened.
     #[must_use]
@@ -209,7 +230,7 @@ impl Store {
 /// Segments, tables and checkpoint of one replica. A clone is the same store.
 #[derive(Debug, Clone)]
 pub struct ShardStore {
-    replica: Arc<Replica>,
+    pub(super) replica: Arc<Replica>,
 }
 
 impl ShardStore {
@@ -342,10 +363,10 @@ impl ShardStore {
     pub async fn write_pulled(&self, range: &MissingRange, data: Bytes) -> Result<(), StoreError> {
         self.replica.write_pulled(range, data).await
     }
-    /// Serves a follower's pull: bytes of a segment file, fewer at its end, whole frames not needed.
+    /// Serves a follower's pull: bytes of a segment file, fewer at its end, whole frames not needed. Verifies what it gives.
     ///
     /// # Errors
-    /// When the segment is gone.
+    /// When the segment is gone, or damaged there.
     pub async fn read_segment(
         &self,
         at: TopicPartition,

@@ -9,6 +9,7 @@
 mod content;
 mod handles;
 mod points;
+mod rot;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -202,23 +203,6 @@ impl SimDisk {
             set_names(&mut state.durable_names, step);
         }
         state.drop_lost_names();
-    }
-
-    /// Flips bits of durable bytes, as rot does: nobody is told.
-    ///
-    /// # Panics
-    /// When there is no such file, or the range is empty.
-    pub fn rot(&self, path: &str, range: Range<u64>, bits: usize) {
-        let mut state = self.lock();
-        let number = state.names.get(path).and_then(Node::inode).expect("a file to rot");
-        for _ in 0..bits {
-            let (offset, bit) =
-                (state.rng.random_range(range.clone()), state.rng.random_range(0..8));
-            let inode = state.inodes.get_mut(&number).expect("names point to inodes");
-            let byte = inode.durable.read(offset, 1).first().copied().unwrap_or(0) ^ (1 << bit);
-            inode.durable.write(offset, &[byte]);
-            inode.view.write(offset, &[byte]);
-        }
     }
 
     /// Bytes of all files together.

@@ -4,6 +4,7 @@
 mod client;
 mod member;
 mod operator;
+mod rot;
 mod settings;
 
 use std::future::pending;
@@ -31,7 +32,7 @@ use crate::disk::{Crash, Faults, Point, SimDisk};
 use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
 use crate::net::relay::CallFaults;
 use crate::net::{SimClock, SimDial, incoming};
-use crate::subject::{DiskCondition, End, Life, LogClient, Seat, Sight, Subject, host};
+use crate::subject::{DiskCondition, End, Life, LogClient, Rot, Seat, Sight, Subject, host};
 
 /// Where a node listens on its simulated host.
 const CLIENT_PORT: u16 = 7001;
@@ -346,6 +347,17 @@ impl Subject for Waymark {
         if let Some(faults) = &self.calls {
             faults.set(&host(node), percent);
         }
+    }
+
+    fn rot(&self, node: u32, what: Rot, seed: u64) -> bool {
+        let nodes = u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes");
+        rot::rot(&self.machine(node).disk, (node, nodes), what, seed)
+    }
+
+    fn open_damage(&self) -> usize {
+        let replicas = self.machines.iter().filter_map(|machine| machine.replicas().clone());
+        let shards = replicas.flat_map(|it| it.shards());
+        shards.map(|shard| shard.store().damaged().len()).sum()
     }
 
     fn shift_clock(&self, node: u32, by_ms: i64) {

@@ -19,6 +19,7 @@ pub(super) fn of(seat: &Seat, seed: u64) -> Config {
     let write_ms = random.random_range(5..100);
     let shards = random.random_range(1..=2);
     let entries = random.random_range(1..=8);
+    let scrub_ms = random.random_range(200..2_000);
     let node = seat.node;
     let mut text = format!(
         r#"
@@ -39,6 +40,8 @@ open_files = 16
 index_interval_bytes = "1 KiB"
 reserve_bytes = "16 MiB"
 last_reserve_bytes = "4 MiB"
+scrub_bytes_per_second = "64 MiB"
+scrub_interval = "{scrub_ms} ms"
 [consensus]
 heartbeat = "50 ms"
 election_min = "150 ms"

@@ -99,6 +99,8 @@ pub(crate) fn store_options() -> StoreOptions {
         pending_bytes: 16 << 20,
         open_files: 64,
         index_interval_bytes: 4096,
+        scrub_bytes_per_second: 0,
+        scrub_interval: Duration::from_secs(1),
     }
 }
 

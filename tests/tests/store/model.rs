@@ -232,6 +232,8 @@ pub(crate) fn options() -> StoreOptions {
         pending_bytes: 4000,
         open_files: 4,
         index_interval_bytes: 300,
+        scrub_bytes_per_second: 0,
+        scrub_interval: Duration::from_secs(1),
     }
 }
 

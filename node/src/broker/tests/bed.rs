@@ -185,6 +185,8 @@ impl Bed {
             pending_bytes: 4 << 20,
             open_files: 16,
             index_interval_bytes: 4096,
+            scrub_bytes_per_second: 0,
+            scrub_interval: Duration::from_secs(1),
         };
         let tables = Arc::clone(&env.tables);
         let store = Store::open(Arc::clone(&env.disk), tables, options).await.expect("a store");

@@ -40,6 +40,7 @@ mod mux;
 mod outcome;
 mod positions;
 mod pull;
+mod range;
 mod service;
 mod source;
 mod stream;

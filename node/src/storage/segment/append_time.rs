@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use waymark_proto::ids::TopicPartition;
 
-use super::check::astray;
 use super::frame::{HEAD, Head};
 use super::reader::{Spot, Stretch, left, look};
 use super::replica::Replica;
-use crate::storage::disk::{DiskFile, OpenMode};
+use super::walk::{Flaw, astray};
+use crate::storage::disk::DiskFile;
 use crate::storage::shard_store::StoreError;
 
 /// Bytes of the first look into a file: a step of the offset index and the frame after it.
@@ -35,7 +35,13 @@ impl Replica {
             // The log start may have passed it meanwhile, and its file is gone.
             self.spot(at, offset)?;
         }
-        found
+        found.map_err(|error| match error {
+            StoreError::Damaged { offset: position, what, .. } => {
+                let flaw = Flaw { position, end: None, offset: None, what };
+                self.met((at, stretch.base), flaw)
+            }
+            error => error,
+        })
     }
 
     /// The append time of the last frame that begins at or before the offset.
@@ -46,7 +52,7 @@ impl Replica {
         offset: i64,
     ) -> Result<Option<i64>, StoreError> {
         let path = self.path(at, stretch.base);
-        let file = self.file(at, stretch.base, OpenMode::Read).await?;
+        let file = self.file_of_written((at, stretch.base)).await?;
         let mut window = Window { file, path, from: 0, bytes: bytes::Bytes::new(), asked: 0 };
         let (mut position, mut found) = (stretch.from, None);
         while position < stretch.to {

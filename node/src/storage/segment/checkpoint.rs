@@ -8,9 +8,11 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use waymark_proto::ids::{ReplicaKey, TopicPartition};
 
+use super::damage::ASIDE;
 use super::manifest::{self, FileExtent, Files, Manifest, Rows};
 use super::partition::{Partition, Segment};
 use super::replica::{Doomed, Known, Replica, Shelf, io_error};
+use super::walk::Flaw;
 use crate::mutants;
 use crate::state::Row;
 use crate::state::rows::PartitionExtent;
@@ -34,6 +36,7 @@ impl Replica {
             key,
             known: std::sync::Mutex::default(),
             io: tokio::sync::Mutex::new(()),
+            publishing: tokio::sync::Mutex::new(()),
             syncing: Arc::default(),
             holds: std::sync::atomic::AtomicUsize::new(0),
         };
@@ -43,17 +46,17 @@ impl Replica {
             None => (None, Rows::new(), Files::new()),
         };
         replica.refill(&rows)?;
-        replica.cut_back(&files).await?;
         {
             let mut known = replica.known();
             known.partitions = believed(&files);
             known.checkpoint = checkpoint;
         }
+        replica.cut_back(&files).await?;
         replica.check_newest(&files).await?;
         Ok(replica)
     }
 
-    fn checkpoint_path(&self) -> String {
+    pub(super) fn checkpoint_path(&self) -> String {
         format!("{}/checkpoint", self.folder())
     }
 
@@ -93,7 +96,7 @@ impl Replica {
             files.keys().map(|at| (self.partition_folder(*at), *at)).collect();
         for name in disk.list(&folder).await.map_err(io_error(&folder))? {
             let path = format!("{folder}/{name}");
-            if name == "checkpoint" {
+            if name == "checkpoint" || name == ASIDE {
                 continue;
             }
             let Some(at) = folders.get(&path) else {
@@ -123,9 +126,11 @@ impl Replica {
     async fn cut_file(&self, at: TopicPartition, extent: &FileExtent) -> Result<(), StoreError> {
         let path = self.path(at, extent.base);
         let disk = &self.shelf.disk;
-        let damaged = |offset: u64, found: &str| {
+        let damaged = |position: u64, found: &str| {
             let what = format!("the checkpoint names {} bytes, {found}", extent.bytes);
-            Err(StoreError::Damaged { path: path.clone(), offset, what })
+            let offset = Some(extent.base);
+            self.note_damage((at, extent.base), Flaw { position, end: None, offset, what });
+            Ok(())
         };
         // To read: a file that is missing must not be there afterwards, or nobody can tell that it was.
         let file = match disk.open(&path, OpenMode::Read).await {
@@ -194,21 +199,9 @@ impl Replica {
 
     /// From here on a restart believes this checkpoint.
     pub(super) async fn publish(&self, encoded: Bytes) -> Result<Checkpoint, StoreError> {
-        let (folder, path) = (self.folder(), self.checkpoint_path());
-        let fresh = format!("{path}.new");
-        let disk = &self.shelf.disk;
-        let write = async {
-            disk.create_dir(&folder).await?;
-            let file = disk.open(&fresh, OpenMode::Write).await?;
-            file.set_len(0).await?;
-            file.write_at(0, vec![manifest::to_file(&encoded)]).await?;
-            self.shelf.synced(file.sync().await)?;
-            disk.rename(&fresh, &path).await?;
-            self.shelf.synced(disk.sync_dir(&folder).await)?;
-            self.shelf.synced(disk.sync_dir("shards").await)?;
-            self.shelf.synced(disk.sync_dir("").await)
-        };
-        write.await.map_err(io_error(&path))?;
+        let _turn = self.publishing.lock().await;
+        self.publish_in_turn(&encoded).await?;
+        let path = self.checkpoint_path();
         let damaged = |error: manifest::Unreadable| StoreError::Damaged {
             path: path.clone(),
             offset: 0,
@@ -217,6 +210,25 @@ impl Replica {
         let checkpoint = manifest::decode(encoded).map_err(damaged)?.checkpoint;
         self.known().checkpoint = Some(checkpoint.clone());
         Ok(checkpoint)
+    }
+
+    /// As `publish`, for one who holds `publishing`.
+    pub(super) async fn publish_in_turn(&self, encoded: &Bytes) -> Result<(), StoreError> {
+        let (folder, path) = (self.folder(), self.checkpoint_path());
+        let fresh = format!("{path}.new");
+        let disk = &self.shelf.disk;
+        let write = async {
+            disk.create_dir(&folder).await?;
+            let file = disk.open(&fresh, OpenMode::Write).await?;
+            file.set_len(0).await?;
+            file.write_at(0, vec![manifest::to_file(encoded)]).await?;
+            self.shelf.synced(file.sync().await)?;
+            disk.rename(&fresh, &path).await?;
+            self.shelf.synced(disk.sync_dir(&folder).await)?;
+            self.shelf.synced(disk.sync_dir("shards").await)?;
+            self.shelf.synced(disk.sync_dir("").await)
+        };
+        write.await.map_err(io_error(&path))
     }
 
     /// Takes what the newest checkpoint does not name out of sight, and removes it unless a pull holds it (S7).

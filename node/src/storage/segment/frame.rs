@@ -70,9 +70,9 @@ fn is_whole(stamp: &[u8], body: &[u8]) -> bool {
 
 /// What stands at a position of a segment.
 #[derive(Debug)]
-pub(super) enum Decoded<'a> {
+pub(super) enum Decoded {
     /// A frame.
-    Whole(Stored<'a>),
+    Whole(Stored),
     /// A frame of so many bytes begins here; these are fewer.
     Short(usize),
     /// Not what was written.
@@ -80,12 +80,10 @@ pub(super) enum Decoded<'a> {
 }
 
 /// A frame read back, its checksum good.
-#[derive(Debug)]
-pub(super) struct Stored<'a> {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored {
     /// Bytes of the frame.
     pub(super) len: usize,
-    /// The batch as stored.
-    pub(super) batch: &'a [u8],
     /// Where it stands.
     pub(super) place: Place,
 }
@@ -140,7 +138,7 @@ impl Head {
         let (len, crc) = (fields.get_u32_le(), fields.get_u32_le());
         let _index_and_term = fields.get_u128_le();
         let append_time_ms = fields.get_i64_le();
-        if checksum(head, stamp) != crc && !mutants::active("skip-read-crc") {
+        if checksum(head, stamp) != crc && !mutants::active("damage-is-served") {
             return Err("a checksum");
         }
         let len = FRAME_OVERHEAD as u64 + u64::from(len);
@@ -150,7 +148,7 @@ impl Head {
 }
 
 /// Reads the frame at the beginning of `bytes`.
-pub(super) fn decode(bytes: &[u8]) -> Decoded<'_> {
+pub(super) fn decode(bytes: &[u8]) -> Decoded {
     let Some((head, rest)) = bytes.split_at_checked(FRAME_OVERHEAD) else {
         return Decoded::Short(FRAME_OVERHEAD);
     };
@@ -159,14 +157,18 @@ pub(super) fn decode(bytes: &[u8]) -> Decoded<'_> {
     if len < SMALLEST_BATCH {
         return Decoded::Damaged("a length that no batch has");
     }
+    let Some(stamp) = rest.get(..STAMP_LEN) else { return Decoded::Short(HEAD) };
+    let unchecked = mutants::active("damage-is-served");
+    // Before the length is believed: it says how much is read next.
+    if checksum(head, stamp) != word(CRC_AT) && !unchecked {
+        return Decoded::Damaged("a checksum");
+    }
     let Some(batch) = rest.get(..len) else { return Decoded::Short(FRAME_OVERHEAD + len) };
-    let (stamp, body) = batch.split_at(STAMP_LEN);
-    let good = checksum(head, stamp) == word(CRC_AT) && is_whole(stamp, body);
-    if !good && !mutants::active("skip-read-crc") {
+    if !is_whole(stamp, &batch[STAMP_LEN..]) && !unchecked {
         return Decoded::Damaged("a checksum");
     }
     match Place::of(batch) {
-        Some(place) => Decoded::Whole(Stored { len: FRAME_OVERHEAD + len, batch, place }),
+        Some(place) => Decoded::Whole(Stored { len: FRAME_OVERHEAD + len, place }),
         None => Decoded::Damaged("offsets that cannot be"),
     }
 }
@@ -215,7 +217,8 @@ pub(super) mod tests {
         assert_eq!(written.len() as u64, Frame(batch(5, 3, 40)).len());
         let Decoded::Whole(stored) = decode(&written) else { panic!("not whole") };
         assert_eq!(stored.place, Place { base_offset: 5, next_offset: 8, max_timestamp: 50 });
-        assert_eq!(batch_len(stored.batch), Some(stored.batch.len()));
+        let batch = &written[FRAME_OVERHEAD..];
+        assert_eq!(batch_len(batch), Some(batch.len()));
         assert_eq!(stored.len, written.len());
     }
 
@@ -247,7 +250,14 @@ pub(super) mod tests {
     fn a_frame_that_is_cut_says_how_long_it_is() {
         let written = bytes(batch(5, 3, 40));
         assert!(matches!(decode(&written[..10]), Decoded::Short(32)));
+        assert!(matches!(decode(&written[..40]), Decoded::Short(HEAD)));
         let Decoded::Short(len) = decode(&written[..60]) else { panic!("not short") };
         assert_eq!(len, written.len());
+        let mut damaged = written[..60].to_vec();
+        damaged[2] ^= 1;
+        assert!(
+            matches!(decode(&damaged), Decoded::Damaged(_)),
+            "a length is not believed unchecked"
+        );
     }
 }

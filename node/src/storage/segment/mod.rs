@@ -9,14 +9,20 @@
 //! | `reader` | batches by offset, by time, as a digest |
 //! | `append_time` | when a record was appended |
 //! | `manifest` | bytes of a checkpoint |
+//! | `walk` | the way from frame to frame, each one verified |
 //! | `check` | a whole run of frames, at start and after a pull |
+//! | `damage` | what is damaged, and what of it is kept aside |
+//! | `repair` | a segment put together anew |
+//! | `scrub` | looking for damage that nobody has met |
 //! | `checkpoint` | making a cut durable, recovery, removing files |
 //! | `sync` | what is durable of them, ahead of the checkpoint and for it |
 //! | `pull` | what a follower lacks, and taking it over |
+//! | `source` | what a follower is given |
 
 mod append_time;
 mod check;
 mod checkpoint;
+mod damage;
 mod frame;
 #[cfg(test)]
 mod fuzz;
@@ -24,7 +30,13 @@ mod manifest;
 mod partition;
 mod pull;
 mod reader;
+mod repair;
 mod replica;
+mod scrub;
+mod source;
 mod sync;
+mod walk;
 
+pub use repair::{Rebuild, Rebuilt};
 pub(super) use replica::{Replica, Shelf};
+pub(super) use scrub::{Pace, scrub};

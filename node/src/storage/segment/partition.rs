@@ -81,6 +81,25 @@ impl Segment {
         mark(&mut self.marks, (offset, position), interval);
     }
 
+    /// The offset after the last record in the file.
+    pub(super) fn written_next(&self) -> i64 {
+        self.pending.front().map_or(self.next, |frame| frame.0.base_offset)
+    }
+
+    /// Where a batch is known to begin, at or before a byte: its position and its first offset.
+    pub(super) fn begin_at_or_before(&self, position: u64) -> (u64, i64) {
+        let after = self.marks.partition_point(|mark| mark.position <= position);
+        let mark = after.checked_sub(1).and_then(|at| self.marks.get(at));
+        mark.map_or((0, self.base), |mark| (mark.position, mark.offset))
+    }
+
+    /// Where the next batch is known to begin after a byte, or where the file ends.
+    pub(super) fn begin_after(&self, position: u64) -> (u64, i64) {
+        let after = self.marks.partition_point(|mark| mark.position <= position);
+        let mark = self.marks.get(after);
+        mark.map_or((self.written, self.written_next()), |mark| (mark.position, mark.offset))
+    }
+
     /// Where a batch begins, at or before the one that holds an offset: its first offset and its position.
     pub(super) fn begin_before(&self, offset: i64) -> (i64, u64) {
         let after = self.marks.partition_point(|mark| mark.offset <= offset);

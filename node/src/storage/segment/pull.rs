@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use bytes::{Buf, Bytes};
 use waymark_proto::ids::TopicPartition;
 
-use super::check::Run;
 use super::checkpoint::believed;
 use super::manifest::{self, FileExtent, Files, Manifest};
 use super::replica::{Doomed, Replica, io_error};
+use super::walk::Run;
 use crate::mutants;
 use crate::storage::disk::OpenMode;
 use crate::storage::shard_store::{Checkpoint, MissingRange, StoreError};
@@ -69,7 +69,7 @@ impl Replica {
     }
 
     /// Bytes of a segment that the log brought and that stand in its file.
-    fn written(&self, at: TopicPartition, base: i64) -> u64 {
+    pub(super) fn written(&self, at: TopicPartition, base: i64) -> u64 {
         let known = self.known();
         let segment = known.partitions.get(&at).and_then(|it| it.segment(base));
         segment.map_or(0, |it| it.written)
@@ -84,9 +84,9 @@ impl Replica {
         let pulled = self.known().pulled.get(&(at, extent.base)).copied();
         let Some(pulled) = pulled.filter(|it| it.checked < extent.bytes) else { return Ok(true) };
         let first = (pulled.from == 0).then_some(extent.base);
-        let run = Run { from: pulled.from, to: extent.bytes, first, next: extent.next };
+        let run = Run { from: pulled.from, to: extent.bytes, first };
         let good = mutants::active("install-without-verify")
-            || self.flaw_in((at, extent.base), run).await?.is_none();
+            || self.flaw_in((at, extent.base), run, extent.next).await?.is_none();
         let mut known = self.known();
         if let Some(entry) = known.pulled.get_mut(&(at, extent.base)) {
             if good {
@@ -133,23 +133,13 @@ impl Replica {
         Ok(())
     }
 
-    pub(in crate::storage) async fn read_segment(
-        &self,
-        at: TopicPartition,
-        base: i64,
-        from: u64,
-        most: usize,
-    ) -> Result<Bytes, StoreError> {
-        let path = self.path(at, base);
-        let file = self.file(at, base, OpenMode::Read).await?;
-        file.read_at(from, most).await.map_err(io_error(&path))
-    }
-
     pub(in crate::storage) async fn install(
         &self,
         encoded: Bytes,
     ) -> Result<Checkpoint, StoreError> {
         let manifest = self.open_manifest(&encoded)?;
+        // First the turn: a repair that ends takes what was pulled behind its segment away.
+        let _turn = self.io.lock().await;
         if let Some(lacking) = self.missing(&encoded).await?.first() {
             return Err(StoreError::Damaged {
                 path: self.path(lacking.at, lacking.base_offset),
@@ -157,7 +147,6 @@ impl Replica {
                 what: "the manifest was not pulled to its end".to_owned(),
             });
         }
-        let _turn = self.io.lock().await;
         self.shelf.trusted()?;
         self.write_in_turn(1).await?;
         {

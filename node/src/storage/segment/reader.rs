@@ -1,14 +1,16 @@
 //! Owns reading: whole batches from an offset on, every frame's checksum checked before its batch is given out (G6). Never
 //! changes a file.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use waymark_proto::ids::TopicPartition;
 
-use super::check::astray;
-use super::frame::{Decoded, Frame, Place, batch_len, decode};
+use super::frame::{Frame, Place, batch_len};
 use super::replica::{Replica, io_error};
+use super::walk::{Flaw, Run, Step, Walk};
+use crate::state::FRAME_OVERHEAD;
 use crate::storage::disk::{DiskFile, OpenMode};
 use crate::storage::shard_store::{ReadBatches, StoreError};
 
@@ -89,9 +91,10 @@ impl Replica {
                     }
                     let goes_on = outcome?;
                     if goes_on && gathered.next == before {
-                        let path = self.path(at, stretch.base);
                         let what = format!("offset {before} is not where it must be");
-                        return Err(StoreError::Damaged { path, offset: stretch.from, what });
+                        let (position, offset) = (stretch.from, Some(stretch.offset));
+                        let flaw = Flaw { position, end: None, offset, what };
+                        return Err(self.met((at, stretch.base), flaw));
                     }
                     goes_on
                 }
@@ -125,51 +128,39 @@ impl Replica {
     async fn read_file(
         &self,
         at: TopicPartition,
-        Stretch { base, offset: mut expected, from, to }: Stretch,
+        Stretch { base, offset, from, to }: Stretch,
         gathered: &mut Gathered,
     ) -> Result<bool, StoreError> {
-        let path = self.path(at, base);
-        let file = self.file(at, base, OpenMode::Read).await?;
-        let damaged =
-            |offset: u64, what: String| StoreError::Damaged { path: path.clone(), offset, what };
-        let mut position = from;
-        let mut least = LOOK;
-        while position < to {
+        let key = (at, base);
+        let file = self.file_of_written(key).await?;
+        let mut walk = Walk::new(file, Run { from, to, first: Some(offset) }, LOOK);
+        loop {
             let room = gathered.most.saturating_sub(gathered.bytes.len()).min(STEP);
-            let asked = left(position, to).min(room.max(least));
-            let bytes = look(&file, &path, position, asked).await?;
-            let mut used = 0;
-            loop {
-                let here = position + used as u64;
-                match decode(&bytes[used..]) {
-                    Decoded::Whole(stored) => {
-                        let found = stored.place.base_offset;
-                        if found != expected {
-                            return Err(damaged(here, astray(found, expected)));
-                        }
-                        self.saw((at, base), found, here);
-                        expected = stored.place.next_offset;
-                        if !gathered.take(stored.place, &[stored.batch]) {
-                            return Ok(false);
-                        }
-                        used += stored.len;
+            walk.look_for(room.max(LOOK));
+            match walk.step().await.map_err(io_error(&self.path(at, base)))? {
+                Step::Frame(frame) => {
+                    self.saw(key, frame.place.base_offset, frame.position);
+                    if !gathered.take(frame.place, &[&frame.bytes[FRAME_OVERHEAD..]]) {
+                        return Ok(false);
                     }
-                    Decoded::Short(need) if here < to && need > left(here, to) => {
-                        return Err(damaged(here, "it ends inside a frame".to_owned()));
-                    }
-                    Decoded::Short(need) => {
-                        least = need.max(LOOK);
-                        break;
-                    }
-                    Decoded::Damaged(what) => return Err(damaged(here, what.to_owned())),
                 }
+                Step::Flaw(flaw) => return Err(self.met(key, flaw)),
+                Step::End => return Ok(true),
             }
-            if used == 0 && bytes.len() < asked {
-                return Err(damaged(position, "it is shorter than what was written".to_owned()));
-            }
-            position += used as u64;
         }
-        Ok(true)
+    }
+
+    /// The file of a segment of which something was written: it must be there.
+    pub(super) async fn file_of_written(
+        &self,
+        (at, base): (TopicPartition, i64),
+    ) -> Result<Arc<dyn DiskFile>, StoreError> {
+        match self.file(at, base, OpenMode::Read).await {
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                Err(self.missing_file((at, base)))
+            }
+            file => file,
+        }
     }
 
     pub(super) fn saw(&self, (at, base): (TopicPartition, i64), offset: i64, position: u64) {

@@ -13,10 +13,11 @@ use waymark_proto::ids::{ReplicaKey, TopicPartition};
 use super::frame::pieces;
 use super::partition::{Partition, Segment};
 use super::pull::Pulled;
+use super::source::Begin;
 use crate::state::StampedBatch;
 use crate::storage::disk::{Disk, DiskFile, OpenMode};
 use crate::storage::shard_store::{
-    Checkpoint, SegmentInfo, StoreError, StoreNumbers, StoreOptions,
+    Checkpoint, DamagedRange, SegmentInfo, StoreError, StoreNumbers, StoreOptions,
 };
 use crate::storage::tables::TableEngine;
 
@@ -40,6 +41,8 @@ pub(in crate::storage) struct Shelf {
     pub(in crate::storage) enough: Arc<Notify>,
     /// Told when a segment has a long run of unsynced bytes.
     pub(in crate::storage) unsynced: Arc<Notify>,
+    /// Told when damage was found.
+    pub(in crate::storage) damage: Arc<Notify>,
     /// Files kept open.
     open: AtomicUsize,
     /// Bytes of segments that may still be read through while replicas open.
@@ -66,6 +69,7 @@ impl Shelf {
             room: Notify::new(),
             enough: Arc::default(),
             unsynced: Arc::default(),
+            damage: Arc::default(),
             open: AtomicUsize::new(0),
             check_at_start: AtomicU64::new(CHECK_AT_START),
             sync_failed: CancellationToken::new(),
@@ -109,6 +113,10 @@ pub(super) struct Known {
     pub(super) partitions: BTreeMap<TopicPartition, Partition>,
     /// What a follower's pull has brought and no checkpoint names yet.
     pub(super) pulled: BTreeMap<(TopicPartition, i64), Pulled>,
+    /// Damage that was met and not repaired yet, by segment, as it was met.
+    pub(super) damaged: BTreeMap<(TopicPartition, i64), Vec<DamagedRange>>,
+    /// How far files were given to those who pull.
+    pub(super) given: BTreeMap<(TopicPartition, i64), Begin>,
     /// Folders in which a name is new since the last checkpoint.
     pub(super) new_names: BTreeSet<String>,
     /// Files that nothing names any more, kept while a pull holds them (S7).
@@ -132,6 +140,8 @@ pub(in crate::storage) struct Replica {
     /// Held by whoever writes, cuts or removes files. Only an install holds it across a sync of many bytes: apply has to
     /// wait for it anyway.
     pub(super) io: tokio::sync::Mutex<()>,
+    /// Held by whoever writes the checkpoint's file until it is known.
+    pub(super) publishing: tokio::sync::Mutex<()>,
     /// Held by a sync of segments until its outcome is noted.
     pub(super) syncing: Arc<tokio::sync::Mutex<()>>,
     /// Pulls that read the newest checkpoint's files.
@@ -312,6 +322,15 @@ impl Replica {
             self.keep_open(at, base, &file);
         }
         Ok(file)
+    }
+
+    /// The next who needs the file opens it by its name.
+    pub(super) fn let_go(&self, at: TopicPartition, base: i64) {
+        let mut known = self.known();
+        let segment = known.partitions.get_mut(&at).and_then(|it| it.segment_mut(base));
+        if segment.is_some_and(|it| it.file.take().is_some()) {
+            self.shelf.open.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn keep_open(&self, at: TopicPartition, base: i64, file: &Arc<dyn DiskFile>) {
