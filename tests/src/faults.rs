@@ -34,10 +34,14 @@ pub(crate) enum Fault {
     PowerLoss,
     /// All machines lose power in one tick.
     PowerLossAll,
+    /// Bits of a node's journal flip while it is down.
+    JournalRots,
+    /// … of this node's and another one's, in places that hold different entries.
+    TwoJournalsRot,
 }
 
 impl Fault {
-    /// All of them.
+    /// All but rot, which strikes in a story of its own.
     pub(crate) const ALL: [Self; 9] = [
         Self::LeaderAlone,
         Self::LeaderDeposed,
@@ -99,6 +103,8 @@ impl Fault {
             Self::Crash => cluster.crash(node),
             Self::PowerLoss => cluster.power_loss(&[node]),
             Self::PowerLossAll => cluster.power_loss(&cluster.nodes().collect::<Vec<u32>>()),
+            Self::JournalRots => rot(cluster, &[node]),
+            Self::TwoJournalsRot => rot(cluster, &[node, next_to(cluster, node)]),
         }
     }
 
@@ -114,10 +120,21 @@ impl Fault {
                 cluster.set_disk(node, DiskCondition::Healthy);
                 cluster.restart(&[node]);
             }
-            Self::Crash | Self::PowerLoss => cluster.restart(&[node]),
+            Self::Crash | Self::PowerLoss | Self::JournalRots => cluster.restart(&[node]),
+            Self::TwoJournalsRot => cluster.restart(&[node, next_to(cluster, node)]),
             Self::PowerLossAll => cluster.restart(&cluster.nodes().collect::<Vec<u32>>()),
         }
     }
+}
+
+fn rot(cluster: &mut Cluster, nodes: &[u32]) {
+    nodes.iter().for_each(|node| cluster.crash(*node));
+    let hit = cluster.rot_journals(nodes);
+    tracing::info!(hit, ?nodes, "journals rotted");
+}
+
+fn next_to(cluster: &Cluster, node: u32) -> u32 {
+    if cluster.nodes().contains(&(node + 1)) { node + 1 } else { 1 }
 }
 
 fn any(cluster: &mut Cluster) -> u32 {

@@ -10,11 +10,11 @@ use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId, TopicPartition};
 
 use super::member::Member;
 use super::network::{
-    HelloAnswer, Inspection, Look, OffsetStand, PeerHost, Question, ReplicaDoor, SegmentFiles,
-    Survey, Vitals,
+    Given, HelloAnswer, Inspection, Look, OffsetStand, PeerHost, Question, ReplicaDoor,
+    SegmentFiles, Survey, Vitals, Wanted,
 };
 use super::shard::Shard;
-use super::{Committed, Heard, ProposeError, positions, standing};
+use super::{Committed, Heard, ProposeError, mend, positions, standing};
 
 /// This node, as its peers see it.
 #[derive(Debug, Clone)]
@@ -73,6 +73,10 @@ impl PeerHost for Host {
     async fn read_index(&self, shard: ShardId, deadline: Instant) -> Result<u64, ProposeError> {
         let replica = self.0.shard(shard).ok_or(ProposeError::NotHere(shard))?;
         replica.read_index(deadline).await
+    }
+
+    async fn entries(&self, wanted: Wanted) -> Given {
+        mend::give(&self.0, wanted).await
     }
 
     fn vitals(&self) -> Vitals {

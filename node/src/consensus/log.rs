@@ -12,6 +12,7 @@ use openraft::{EntryPayload, OptionalSend, RaftTypeConfig};
 use tokio::time::sleep;
 
 use super::membership::{decode_membership, encode_membership};
+use super::mend::Mender;
 use super::types::{
     C, Entry, LogId, Payload, Vote, from_raft_log_id, from_raft_vote, to_raft_log_id, to_raft_vote,
 };
@@ -29,13 +30,21 @@ pub struct RaftLog {
     log: ShardLog,
     /// Most payload bytes of one read for replication or apply; one entry always fits.
     read_bytes: usize,
+    /// Who can get an entry that is unreadable here.
+    mender: Option<Mender>,
 }
 
 impl RaftLog {
     /// The log over a replica's part of the journal.
     #[must_use]
     pub fn new(log: ShardLog, read_bytes: usize) -> Self {
-        Self { log, read_bytes: read_bytes.max(1) }
+        Self { log, read_bytes: read_bytes.max(1), mender: None }
+    }
+
+    /// A log whose unreadable entries are fetched from peers before a read returns (S11).
+    #[must_use]
+    pub(super) fn mended_by(self, mender: Mender) -> Self {
+        Self { mender: Some(mender), ..self }
     }
 
     /// At least one entry of `from..to` if there is one; they follow each other.
@@ -49,7 +58,16 @@ impl RaftLog {
                     attempt += 1;
                     sleep(READ_PAUSE).await;
                 }
-                Err(error) => return Err(io::Error::other(error)),
+                Err(error) => {
+                    let renewed = match &self.mender {
+                        Some(mender) => mender.renew(from, to).await,
+                        None => false,
+                    };
+                    if !renewed {
+                        return Err(io::Error::other(error));
+                    }
+                    attempt = 1;
+                }
             }
         };
         let gap = records.windows(2).find(|pair| pair[0].id.index + 1 != pair[1].id.index);

@@ -10,6 +10,7 @@
 //! | `leadership`, `checkpointer` | what runs beside each replica |
 //! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
+//! | `mend` | what damage to the journal leaves of a replica, and getting back what it took (S11) |
 //! | `numbers` | where each replica stands, for whoever watches the node |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
 //! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
@@ -42,6 +43,7 @@ pub mod log;
 pub mod machine;
 mod member;
 pub mod membership;
+mod mend;
 pub mod network;
 mod numbers;
 mod positions;
@@ -375,6 +377,7 @@ async fn run(member: &Arc<Member>) {
         balancer::balance(member),
         balancer::watch_journal(member),
         balancer::reclaim_journal(member),
+        mend::watch(member),
     );
 }
 

@@ -197,7 +197,10 @@ fn simulate(
 ) -> Result<(Verdict, Fingerprint), Broken> {
     let hash = TraceHash::new(level, trace.as_deref(), tally);
     let hash = hash.map_err(|error| Broken(format!("the trace cannot be written: {error}")))?;
-    let subject: Arc<dyn Subject> = Arc::new(Waymark::new(NODES, plan.seed));
+    let nodes = Waymark::new(NODES, plan.seed);
+    let keeps_logs = plan.profile == Profile::JournalRot;
+    let nodes = if keeps_logs { nodes.keeping_logs() } else { nodes };
+    let subject: Arc<dyn Subject> = Arc::new(nodes);
     let verdict = tracing::subscriber::with_default(hash.clone(), || run(plan, &subject, tally));
     // Also of a run that broke: the trace is written up to there.
     let fingerprint = hash.fingerprint();

@@ -4,6 +4,7 @@
 mod client;
 mod member;
 mod operator;
+mod rot;
 mod settings;
 
 use std::future::pending;
@@ -111,6 +112,8 @@ impl Machine {
 #[derive(Debug)]
 pub struct Waymark {
     seed: u64,
+    /// Logs are kept below checkpoints for as long as a run lasts.
+    keeps_logs: bool,
     machines: Vec<Arc<Machine>>,
 }
 
@@ -120,7 +123,13 @@ impl Waymark {
     pub fn new(nodes: u32, seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let machines = (0..nodes).map(|_| Arc::new(Machine::new(&mut random))).collect();
-        Self { seed, machines }
+        Self { seed, keeps_logs: false, machines }
+    }
+
+    /// Nodes that keep their logs below checkpoints, so that peers have what damage takes.
+    #[must_use]
+    pub fn keeping_logs(self) -> Self {
+        Self { keeps_logs: true, ..self }
     }
 
     /// The node that leads in the latest term.
@@ -147,7 +156,7 @@ impl Subject for Waymark {
 
     fn start(&self, seat: Seat) -> Life {
         let machine = Arc::clone(self.machine(seat.node));
-        let config = settings::of(&seat, self.seed);
+        let config = settings::of(&seat, self.seed, self.keeps_logs);
         Box::pin(async move {
             let env = Env {
                 clock: Arc::new(machine.clock.clone()),
@@ -203,6 +212,12 @@ impl Subject for Waymark {
     fn lose_unsynced(&self, node: u32, seed: u64) {
         let mode = SmallRng::seed_from_u64(seed).random_range(0..LOSSES.len());
         self.machine(node).disk.crash(LOSSES[mode]);
+    }
+
+    fn rot_journals(&self, nodes: &[u32], seed: u64) -> usize {
+        let disks: Vec<SimDisk> = self.machines.iter().map(|it| it.disk.clone()).collect();
+        let victims: Vec<usize> = nodes.iter().map(|node| *node as usize - 1).collect();
+        rot::rot_journals(&disks, &victims, seed)
     }
 
     fn set_disk(&self, node: u32, condition: DiskCondition) {

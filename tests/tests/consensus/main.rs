@@ -9,6 +9,7 @@
 
 mod cluster;
 mod formation;
+mod journal_damage;
 mod machine;
 mod replication;
 mod stalled_disk;

@@ -31,6 +31,7 @@ use super::{Committed, ConfiguredNode, ProposeError};
 mod append;
 mod client;
 pub mod door;
+mod entries;
 mod heartbeat;
 mod inspect;
 mod link;
@@ -152,6 +153,7 @@ pub struct Vitals {
     pub has_room: bool,
 }
 
+pub use entries::{Given, Wanted};
 pub use inspect::{Inspection, Look};
 pub use positions::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use survey::{LedShard, Question, Stand, Survey};
@@ -197,6 +199,11 @@ pub trait PeerHost: Send + Sync + 'static {
     async fn read_index(&self, shard: ShardId, deadline: Instant) -> Result<u64, ProposeError> {
         let _ = deadline;
         Err(ProposeError::NotHere(shard))
+    }
+    /// Entries of this node's log of a shard, as they were read and verified.
+    async fn entries(&self, wanted: Wanted) -> Given {
+        let _ = wanted;
+        Given::default()
     }
     /// What this node tells with heartbeats.
     fn vitals(&self) -> Vitals {

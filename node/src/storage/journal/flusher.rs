@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout};
-use waymark_proto::ids::ReplicaKey;
 
 use super::files::{JournalFile, Pool};
 use super::flush::{Draft, Stamp};
@@ -17,7 +16,6 @@ use super::state::Place;
 use super::{FlushCallback, JournalError, JournalOptions};
 use crate::mutants;
 use crate::storage::disk::{AlignedBuf, Disk};
-use crate::storage::raft_record::Vote;
 
 /// What one flush takes from the queue.
 #[derive(Default)]
@@ -26,6 +24,8 @@ struct Batch {
     /// Of `frames`, how many came from the queue, and their bytes.
     fresh: usize,
     fresh_bytes: usize,
+    /// Of `frames`, how many do not only repeat what the flush before said; the rest come last.
+    firsts: usize,
     done: Vec<FlushCallback>,
 }
 
@@ -51,8 +51,9 @@ pub(super) struct Flusher {
     at: u64,
     /// Of the next flush. `file` here is the highest file number used.
     stamp: Stamp,
-    /// First-time votes of the last flush, to be repeated in the next one (S3).
-    repeat_votes: Vec<(ReplicaKey, Vote)>,
+    /// Votes and doubts that the last flush did not only repeat itself, carried ones included: they are repeated in the next
+    /// one (S3), so that one lost flush loses none.
+    repeated: Vec<Frame>,
     /// The last flush said something, so an empty one must close it when nothing comes (S2).
     unclosed: bool,
 }
@@ -88,10 +89,10 @@ impl Flusher {
             file: None,
             at: 0,
             stamp,
-            repeat_votes: Vec::new(),
+            repeated: Vec::new(),
             unclosed: false,
         };
-        let mut batch = Batch { frames: repeat, ..Batch::default() };
+        let mut batch = Batch { firsts: repeat.len(), frames: repeat, ..Batch::default() };
         flusher.write(&mut batch).await?;
         for file in doubtful {
             flusher.pool.put_back(file).await;
@@ -163,13 +164,6 @@ impl Flusher {
         batch.fresh = batch.frames.len();
         self.taken += batch.fresh as u64;
         self.carrier.confirm(self.taken);
-        if batch.fresh > 0 || self.unclosed {
-            let known = |(key, _): &(ReplicaKey, Vote)| state.logs.replicas.contains_key(key);
-            let votes = self.repeat_votes.drain(..).filter(known);
-            let carried = votes.map(|(key, vote)| (key, Fact::Vote(vote)));
-            let frames = carried.map(|(key, fact)| Frame { key, carried: true, fact });
-            batch.frames.extend(frames);
-        }
         let room = self.options.flush_bytes.saturating_sub(batch.fresh_bytes);
         let carried = self.carrier.carry(&state, room);
         if carried.is_empty() {
@@ -177,6 +171,12 @@ impl Flusher {
             self.carrier.choose(&state, self.options.file_bytes);
         }
         batch.frames.extend(carried);
+        batch.firsts = batch.frames.len();
+        let raises = self.carrier.raises_oldest(self.stamp.oldest_live);
+        if batch.firsts > 0 || self.unclosed || raises {
+            let known = |frame: &Frame| state.logs.replicas.contains_key(&frame.key);
+            batch.frames.extend(self.repeated.drain(..).filter(known));
+        }
         batch
     }
 
@@ -244,7 +244,8 @@ impl Flusher {
     async fn note(&mut self, batch: &mut Batch, draft: &Draft, flush_at: Place) {
         let released = {
             let mut state = self.shared.lock();
-            settle(&mut state.logs, &batch.frames, &draft.starts, flush_at);
+            let frames = (batch.frames.as_slice(), batch.firsts);
+            settle(&mut state.logs, frames, &draft.starts, flush_at);
             state.logs.evict();
             state.queued_bytes = state.queued_bytes.saturating_sub(batch.fresh_bytes);
             let kept = state.files.split_off(&self.stamp.oldest_live);
@@ -253,9 +254,11 @@ impl Flusher {
             self.carrier.choose(&state, self.options.file_bytes);
             released
         };
-        for frame in &batch.frames[..batch.fresh] {
-            if let Fact::Vote(vote) = &frame.fact {
-                self.repeat_votes.push((frame.key, *vote));
+        let firsts =
+            if mutants::active("carried-vote-stands-once") { batch.fresh } else { batch.firsts };
+        for Frame { key, fact, .. } in &batch.frames[..firsts] {
+            if let Fact::Vote(_) | Fact::Doubt(_) = fact {
+                self.repeated.push(Frame { key: *key, carried: true, fact: fact.clone() });
             }
         }
         for file in released.into_values() {
