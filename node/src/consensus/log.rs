@@ -49,7 +49,7 @@ impl RaftLog {
 
     /// At least one entry of `from..to` if there is one; they follow each other.
     async fn page(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
-        let mut attempt = 1;
+        let (mut attempt, mut passed) = (1, false);
         let records = loop {
             match self.log.read(from, to, self.read_bytes).await {
                 Ok(records) => break records,
@@ -61,11 +61,13 @@ impl RaftLog {
                 Err(error) => {
                     let renewed = match &self.mender {
                         Some(mender) => mender.renew(from, to).await,
-                        None => false,
+                        None => None,
                     };
-                    if !renewed {
+                    // All readable now: the trouble passed, which is believed once.
+                    if renewed.is_none_or(|count| count == 0 && passed) {
                         return Err(io::Error::other(error));
                     }
+                    passed |= renewed == Some(0);
                     attempt = 1;
                 }
             }

@@ -190,7 +190,9 @@ pub(super) async fn watch(member: &Member) {
     loop {
         sleep(LOOK_FOR_UNREADABLE).await;
         for (key, index) in member.parts.journal.take_unreadable() {
-            Mender::new(member, key).renew(index, index.saturating_add(1)).await;
+            if Mender::new(member, key).renew(index, index.saturating_add(1)).await.is_none() {
+                tracing::warn!(shard = %key.shard, index, "no peer gives an entry that is unreadable here");
+            }
         }
     }
 }
@@ -222,31 +224,31 @@ impl Mender {
         }
     }
 
-    /// Looks for entries of a range that cannot be read and has them written anew. Whether there were any, and all of them
-    /// are readable now.
-    pub(super) async fn renew(&self, from: u64, to: u64) -> bool {
+    /// Looks for the first entries of a range that cannot be read and has them written anew: how many there were, or `None`
+    /// when one is still unreadable.
+    pub(super) async fn renew(&self, from: u64, to: u64) -> Option<u64> {
         let until = Instant::now() + READ_PATIENCE;
-        let mut any = false;
+        let mut renewed = 0;
         for index in from..to {
             if self.log.read(index, index + 1, 1).await.is_ok() {
-                if any {
-                    return true;
+                if renewed > 0 {
+                    break;
                 }
                 continue;
             }
-            any = true;
             // Its id is certain, so it is its own anchor.
-            let Some(anchor) = self.log.id_at(index) else { return false };
+            let anchor = self.log.id_at(index)?;
             tracing::warn!(shard = %self.shard, index, "an entry is unreadable, fetching it from a peer");
             while self.fill(Hole { first: index, last: index, anchor }).await.is_err() {
                 if Instant::now() > until {
-                    return false;
+                    return None;
                 }
                 sleep(ASK_AGAIN).await;
             }
             tracing::info!(shard = %self.shard, index, "an unreadable entry was written anew");
+            renewed += 1;
         }
-        any
+        Some(renewed)
     }
 
     /// Fills a gap, part by part: an answer has a bounded size.

@@ -16,7 +16,7 @@ use waymark_node::storage::raft_record::LogEntry;
 use waymark_proto::ids::ReplicaKey;
 use waymark_tests::disk::{Crash, SimDisk};
 
-use super::{Model, ModelLog, SHARDS, Story, at_rest, key, play};
+use super::{Model, ModelLog, SHARDS, Story, at_rest, bytes_of, files_by_age, key, play};
 
 /// How a file is hurt.
 #[derive(Debug, Clone, Copy)]
@@ -69,30 +69,49 @@ async fn work(story: &mut Story, journal: &Journal) {
     }
 }
 
-async fn hurt(disk: &SimDisk, hurt: Hurt, rng: &mut StdRng) -> String {
+/// The newest file, and where its last flush starts: nothing tells of what was there once it is gone (S2).
+async fn last_flush(disk: &SimDisk) -> (String, u64) {
+    let newest = files_by_age(disk).await.pop().unwrap();
+    let bytes = bytes_of(disk).await.remove(&newest).unwrap();
+    let file = |at: usize| u64::from_le_bytes(bytes[at + 28..at + 36].try_into().unwrap());
+    let starts = (0..bytes.len()).step_by(4096);
+    let mut starts = starts.filter(|at| bytes[*at..].starts_with(b"WAYMARKJ"));
+    let last = starts.rfind(|at| file(*at) == file(0)).unwrap();
+    (newest, last as u64)
+}
+
+/// Hurts something before the last flush; `None` when there is nothing.
+async fn hurt(disk: &SimDisk, hurt: Hurt, rng: &mut StdRng) -> Option<String> {
+    let (newest, last) = last_flush(disk).await;
     let files = disk.files();
-    let (path, len) = files.choose(rng).unwrap();
+    let (path, len) = files.choose(rng)?;
+    let end = if *path == newest { last } else { *len };
     let attached = disk.attach();
     match hurt {
         Hurt::Bit => {
             let at = rng.random_range(0..*len);
             disk.rot(path, at..at + 1, 1);
-            return format!("bit at {at} of {path}");
+            Some(format!("bit at {at} of {path}"))
         }
         Hurt::Blocks(count) => {
             let at = rng.random_range(0..*len / 4096) * 4096;
-            let zeros = vec![0; usize::try_from(count * 4096).unwrap().min((len - at) as usize)];
+            if at >= end {
+                return None;
+            }
+            let zeros = (count * 4096).min(end - at);
+            let zeros = vec![0; usize::try_from(zeros).unwrap()];
             let file = attached.open(path, OpenMode::Write).await.unwrap();
             file.write_at(at, vec![zeros.into()]).await.unwrap();
             file.sync().await.unwrap();
-            return format!("{count} blocks at {at} of {path}");
+            Some(format!("{count} blocks at {at} of {path}"))
         }
+        Hurt::File if *path == newest => None,
         Hurt::File => {
             attached.remove(path).await.unwrap();
             attached.sync_dir("journal").await.unwrap();
+            Some(format!("all of {path}"))
         }
     }
-    format!("all of {path}")
 }
 
 /// Fills what a log lacks from what it held, as a peer would that has the entry which must follow.
@@ -191,9 +210,9 @@ async fn judge(journal: &Journal, model: &Model, said: &mut Said) -> Result<Vec<
 async fn hurt_once(seed: u64, kind: Hurt) -> Result<Said, String> {
     let (disk, options, model) = after_lives(seed).await;
     let mut rng = StdRng::seed_from_u64(seed);
-    let where_ = hurt(&disk, kind, &mut rng).await;
     let mut said = Said::default();
-    let failed = |what: String| format!("{where_}: {what}");
+    let Some(place) = hurt(&disk, kind, &mut rng).await else { return Ok(said) };
+    let failed = |what: String| format!("{place}: {what}");
     let mut before = None;
     let mut story = Story::new(seed + 1_000_000, false);
     story.options = JournalOptions { new_journal_id: 7, ..options.clone() };

@@ -13,6 +13,10 @@ use super::walk::{Sighting, Walk};
 /// A part of a file that is unreadable, or may be.
 pub(super) type Region<'a> = (&'a JournalFile, u64, u64);
 
+/// The lowest and highest index of each replica in lost flushes, the lower above the higher when they held no entry of it.
+/// `None` when one is gone with both of its headers: anything of any replica may have stood in it.
+pub(super) type Touched = Option<BTreeMap<ReplicaKey, (u64, u64)>>;
+
 /// Flushes that were durable once and cannot be read.
 #[derive(Debug)]
 pub(super) struct Lost {
@@ -21,9 +25,8 @@ pub(super) struct Lost {
     /// Where the damage begins.
     pub(super) offset: u64,
     pub(super) what: String,
-    /// The lowest and highest index of each replica in them, the lower above the higher when they held no entry of it.
-    /// `None` when one is gone with both of its headers: anything of any replica may have stood in it.
-    pub(super) touched: Option<BTreeMap<ReplicaKey, (u64, u64)>>,
+    /// Whose entries stood in them.
+    pub(super) touched: Touched,
     /// Only one flush is lost, and the one before it and the one after it are whole.
     pub(super) single: bool,
 }
@@ -82,7 +85,7 @@ pub(super) async fn between(
     ends: Ends<'_>,
     regions: &[Region<'_>],
     journal: u64,
-) -> Result<(Option<BTreeMap<ReplicaKey, (u64, u64)>>, bool), JournalError> {
+) -> Result<(Touched, bool), JournalError> {
     let survivors = survivors(regions, journal).await?;
     let mut touched = Some(BTreeMap::new());
     let mut flushes = 0;

@@ -155,7 +155,7 @@ impl Replay {
             log.purged = partial.purged;
             log.purged_file = partial.purged_file;
             log.doubt = partial.doubts(missing);
-            log.doubt_file = partial.doubt_file;
+            log.doubt_file = if log.doubt.is_some() { partial.doubt_file } else { NOWHERE };
         }
         if let Some(most) = self.forgot_up_to {
             let doubt = Doubt { vote: true, end: Some(most.into()) };
