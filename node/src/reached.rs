@@ -23,6 +23,9 @@ pub const STATES: &[&str] = &[
     "log-trimmed",
 ];
 
+/// Those that only damage to a journal leads to, which no storm does.
+pub const STATES_AFTER_DAMAGE: &[&str] = &["entries-fetched", "replica-doubtful"];
+
 /// Tells that a state was reached.
 macro_rules! reached {
     ($state:literal) => {

@@ -318,6 +318,12 @@ impl Cluster {
         }
     }
 
+    /// Bits of journals flip while their nodes are down. Returns how many were hit.
+    pub(crate) fn rot_journals(&mut self, nodes: &[u32]) -> usize {
+        let seed = self.random.random();
+        self.subject.rot_journals(nodes, seed)
+    }
+
     /// A machine whose process is down loses power.
     pub(crate) fn lose_unsynced(&mut self, node: u32) {
         let seed = self.random.random();

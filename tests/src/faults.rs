@@ -38,6 +38,10 @@ pub(crate) enum Fault {
     Rot,
     /// A process dies; before its next life begins, records rot on its disk, or what a restart begins with.
     RotAtRest,
+    /// Bits of a node's journal flip while it is down.
+    JournalRots,
+    /// … of this node's and another one's, in places that hold different entries.
+    TwoJournalsRot,
 }
 
 impl Fault {
@@ -111,6 +115,8 @@ impl Fault {
                     cluster.rot(node, Rot::Checkpoint);
                 }
             }
+            Self::JournalRots => rot(cluster, &[node]),
+            Self::TwoJournalsRot => rot(cluster, &[node, next_to(cluster, node)]),
         }
     }
 
@@ -126,11 +132,24 @@ impl Fault {
                 cluster.set_disk(node, DiskCondition::Healthy);
                 cluster.restart(&[node]);
             }
-            Self::Crash | Self::PowerLoss | Self::RotAtRest => cluster.restart(&[node]),
+            Self::Crash | Self::PowerLoss | Self::RotAtRest | Self::JournalRots => {
+                cluster.restart(&[node])
+            }
+            Self::TwoJournalsRot => cluster.restart(&[node, next_to(cluster, node)]),
             Self::Rot => {}
             Self::PowerLossAll => cluster.restart(&cluster.nodes().collect::<Vec<u32>>()),
         }
     }
+}
+
+fn rot(cluster: &mut Cluster, nodes: &[u32]) {
+    nodes.iter().for_each(|node| cluster.crash(*node));
+    let hit = cluster.rot_journals(nodes);
+    tracing::info!(hit, ?nodes, "journals rotted");
+}
+
+fn next_to(cluster: &Cluster, node: u32) -> u32 {
+    if cluster.nodes().contains(&(node + 1)) { node + 1 } else { 1 }
 }
 
 fn any(cluster: &mut Cluster) -> u32 {

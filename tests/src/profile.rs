@@ -28,6 +28,8 @@ pub enum Profile {
     Birth,
     /// Any faults, one after the other, also before the last one is over in its effects.
     Chaos,
+    /// Bits of journals flip while their nodes are down, under load: of one node, or of two in different places.
+    JournalRot,
     /// Members of a group join and leave as they should, and nothing else happens.
     GroupPlanned,
     /// The node that coordinates a group is cut off, and joined again.
@@ -50,12 +52,13 @@ pub enum Profile {
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
         Self::Birth,
         Self::Chaos,
+        Self::JournalRot,
         Self::GroupPlanned,
         Self::GroupCoordinatorCut,
         Self::GroupCoordinatorCrash,
@@ -76,6 +79,7 @@ impl Profile {
             Self::PowerLossAll => "power-loss-all",
             Self::Birth => "birth",
             Self::Chaos => "chaos",
+            Self::JournalRot => "journal-rot",
             Self::GroupPlanned => "group-planned",
             Self::GroupCoordinatorCut => "group-coordinator-cut",
             Self::GroupCoordinatorCrash => "group-coordinator-crash",
@@ -98,6 +102,7 @@ impl Profile {
             | Self::Chaos
             | Self::DiskFull
             | Self::Rot
+            | Self::JournalRot
             | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
@@ -131,6 +136,10 @@ impl Profile {
             Self::Birth => {
                 let faults = &[Fault::Crash, Fault::PowerLoss, Fault::PowerLossAll];
                 (Series { count: 6, faults, longest_pause_ms: 300 }, NONE)
+            }
+            Self::JournalRot => {
+                let faults = &[Fault::JournalRots, Fault::TwoJournalsRot];
+                (NONE, Series { count: 6, faults, longest_pause_ms: 3_000 })
             }
             Self::Chaos => {
                 let faults = &Fault::ALL;

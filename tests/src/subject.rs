@@ -262,6 +262,9 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn power_off(&self, node: u32);
     /// Decides which unsynced writes of a node that is off survive, torn and reordered; what was synced survives always.
     fn lose_unsynced(&self, node: u32, seed: u64);
+    /// Flips bits in the journals of nodes that are down: where something durable follows, which another node has, and so that
+    /// no vote and no end of a log is in doubt. Returns how many were hit.
+    fn rot_journals(&self, nodes: &[u32], seed: u64) -> usize;
     /// How a node's disk behaves from now on. A node whose disk has failed in its life may end without breaking the run.
     fn set_disk(&self, node: u32, condition: DiskCondition);
     /// Whether a node's disk has failed since the node was started.

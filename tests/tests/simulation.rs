@@ -85,6 +85,15 @@ fn promises_hold_while_disks_are_full_and_service_comes_back_with_their_room() {
 }
 
 #[test]
+fn what_rot_takes_of_journals_is_fetched_from_peers_and_nothing_is_lost() {
+    let fetched = (1..=SEEDS).map(|seed| {
+        let outcome = held(Plan::new(Profile::JournalRot, seed));
+        outcome.counts.get("entries-fetched").copied().unwrap_or(0)
+    });
+    assert!(fetched.sum::<u64>() > 0, "rot took nothing that had to be fetched");
+}
+
+#[test]
 fn promises_hold_through_storms() {
     for seed in 1..=SEEDS {
         held(Plan { seconds: 10, ..Plan::new(Profile::Swarm, seed) });

@@ -10,12 +10,12 @@ use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId, TopicPartition};
 
 use super::member::Member;
 use super::network::{
-    HelloAnswer, Inspection, Look, OffsetStand, PeerHost, Question, ReplicaDoor, SegmentFiles,
-    Survey, Vitals,
+    Given, HelloAnswer, Inspection, Look, OffsetStand, PeerHost, Question, ReplicaDoor,
+    SegmentFiles, Survey, Vitals, Wanted,
 };
 use super::room::Level;
 use super::shard::Shard;
-use super::{Committed, Heard, ProposeError, positions, standing};
+use super::{Committed, Heard, ProposeError, log_mend, positions, standing};
 
 /// This node, as its peers see it.
 #[derive(Debug, Clone)]
@@ -80,6 +80,10 @@ impl PeerHost for Host {
         let disk = self.0.disk.borrow().clone();
         let disk = disk.filter(|disk| disk.level == Level::Nothing)?;
         Some(format!("node {} has {disk}", self.0.node))
+    }
+
+    async fn entries(&self, wanted: Wanted) -> Given {
+        log_mend::give(&self.0, wanted).await
     }
 
     fn vitals(&self) -> Vitals {

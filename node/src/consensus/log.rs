@@ -11,6 +11,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend, RaftTypeConfig};
 use tokio::time::{Instant, sleep};
 
+use super::log_mend::Mender;
 use super::membership::{decode_membership, encode_membership};
 use super::types::{
     C, Entry, LogId, Payload, Vote, from_raft_log_id, from_raft_vote, to_raft_log_id, to_raft_vote,
@@ -34,18 +35,26 @@ pub struct RaftLog {
     log: ShardLog,
     /// Most payload bytes of one read for replication or apply; one entry always fits.
     read_bytes: usize,
+    /// Who can get an entry that is unreadable here.
+    mender: Option<Mender>,
 }
 
 impl RaftLog {
     /// The log over a replica's part of the journal.
     #[must_use]
     pub fn new(log: ShardLog, read_bytes: usize) -> Self {
-        Self { log, read_bytes: read_bytes.max(1) }
+        Self { log, read_bytes: read_bytes.max(1), mender: None }
+    }
+
+    /// A log whose unreadable entries are fetched from peers before a read returns (S11).
+    #[must_use]
+    pub(super) fn mended_by(self, mender: Mender) -> Self {
+        Self { mender: Some(mender), ..self }
     }
 
     /// At least one entry of `from..to` if there is one; they follow each other.
     async fn page(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
-        let mut attempt = 1;
+        let (mut attempt, mut passed) = (1, false);
         let until = Instant::now() + DISK_PATIENCE;
         let records = loop {
             let error = match self.log.read(from, to, self.read_bytes).await {
@@ -58,12 +67,22 @@ impl RaftLog {
                 }
                 _ => attempt < READ_ATTEMPTS,
             };
-            if !may_pass {
+            if may_pass {
+                tracing::warn!(from, to, %error, "log read failed, trying again");
+                sleep(READ_PAUSE * attempt.min(MOST_PAUSES)).await;
+                attempt += 1;
+                continue;
+            }
+            let renewed = match &self.mender {
+                Some(mender) => mender.renew(from, to).await,
+                None => None,
+            };
+            // All readable now: the trouble passed, which is believed once.
+            if renewed.is_none_or(|count| count == 0 && passed) {
                 return Err(io::Error::other(error));
             }
-            tracing::warn!(from, to, %error, "log read failed, trying again");
-            sleep(READ_PAUSE * attempt.min(MOST_PAUSES)).await;
-            attempt += 1;
+            passed |= renewed == Some(0);
+            attempt = 1;
         };
         let gap = records.windows(2).find(|pair| pair[0].id.index + 1 != pair[1].id.index);
         if let Some(pair) = gap {

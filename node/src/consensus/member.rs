@@ -106,7 +106,7 @@ impl Member {
 
     /// Nothing of any shard is on this disk.
     pub(super) fn is_empty(&self) -> bool {
-        self.parts.journal.keys().is_empty()
+        self.parts.journal.is_blank()
     }
 
     /// Persists and publishes the cluster; the same one again is fine.

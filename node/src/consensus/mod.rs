@@ -12,8 +12,9 @@
 //! | `room`, `records_gate` | how full the disks are, and whether a leader may take records (S19) |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
 //! | `numbers`, `log_stand` | where each replica and its log stand, for whoever watches the node |
+//! | `log_mend` | what damage to the journal leaves of a replica, and getting back what it took (S11) |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
-//! | `mend` | the repair of damaged segments from peers |
+//! | `segment_mend` | the repair of damaged segments from peers |
 //! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
 
 use std::sync::{Arc, PoisonError};
@@ -40,11 +41,11 @@ mod identity;
 mod keeper;
 mod leadership;
 pub mod log;
+mod log_mend;
 mod log_stand;
 pub mod machine;
 mod member;
 pub mod membership;
-mod mend;
 pub mod network;
 mod numbers;
 mod opening;
@@ -55,6 +56,7 @@ mod read_index;
 mod records_gate;
 mod room;
 mod runner;
+mod segment_mend;
 mod shard;
 mod shard_config;
 pub mod snapshot;
@@ -378,11 +380,12 @@ async fn run(member: &Arc<Member>) {
         formed,
         journal,
         formation::leave_foreign_cluster(member),
-        mend::mend(member),
+        segment_mend::mend(member),
         balancer::balance(member),
         balancer::watch_journal(member),
         balancer::reclaim_journal(member),
         room::watch(member),
+        log_mend::watch(member),
     );
 }
 

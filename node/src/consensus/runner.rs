@@ -16,6 +16,7 @@ use super::birth;
 use super::checkpointer::Checkpointer;
 use super::leadership;
 use super::log::RaftLog;
+use super::log_mend::{self, Mender, Standing};
 use super::machine::{Ground, Machine};
 use super::member::Member;
 use super::opening;
@@ -45,6 +46,12 @@ pub(super) async fn run(member: &Arc<Member>) {
         replication: u32::try_from(member.nodes.len()).unwrap_or(u32::MAX),
     };
     ensure(member, &catalog).await;
+    if member.shard(ShardId::CATALOG).is_none() {
+        // Its replica waits for peers or to be replaced; the others need not.
+        for entry in log_mend::known_replicas(member) {
+            ensure(member, &entry).await;
+        }
+    }
     let mut births = FuturesUnordered::new();
     let mut announcing: BTreeSet<ShardId> = BTreeSet::new();
     loop {
@@ -96,19 +103,38 @@ async fn ensure(member: &Arc<Member>, entry: &ShardEntry) {
             urged
         };
         let key = ReplicaKey { shard: entry.shard, incarnation: replica.incarnation };
-        let lived = member.parts.journal.keys().contains(&key);
-        match open(member, entry.shard, replica).await {
-            Ok(shard) => {
-                tokio::spawn(keep(Arc::clone(member), shard, urged));
-                if lived {
-                    tokio::spawn(birth::awaken(Arc::clone(member), entry.clone()));
-                }
+        match log_mend::standing(member, key, entry.born).await {
+            Ok(Standing::Fit) => begin(member, entry, replica, urged).await,
+            Ok(Standing::Doubtful) => return,
+            Ok(Standing::Lacking) => {
+                let (member, entry) = (Arc::clone(member), entry.clone());
+                tokio::spawn(async move {
+                    if log_mend::fill(&member, key).await {
+                        begin(&member, &entry, replica, urged).await;
+                    }
+                });
+                return;
             }
             Err(reason) => return member.fail(reason),
         }
     }
     if !entry.born && entry.initializer == member.node {
         birth::initialize(member, entry).await;
+    }
+}
+
+/// Starts a replica whose log is whole.
+async fn begin(member: &Arc<Member>, entry: &ShardEntry, replica: ReplicaId, urged: Arc<Notify>) {
+    let key = ReplicaKey { shard: entry.shard, incarnation: replica.incarnation };
+    let lived = member.parts.journal.keys().contains(&key);
+    match open(member, entry.shard, replica).await {
+        Ok(shard) => {
+            tokio::spawn(keep(Arc::clone(member), shard, urged));
+            if lived {
+                tokio::spawn(birth::awaken(Arc::clone(member), entry.clone()));
+            }
+        }
+        Err(reason) => member.fail(reason),
     }
 }
 
@@ -125,7 +151,8 @@ async fn open(member: &Member, shard: ShardId, replica: ReplicaId) -> Result<Sha
             "the journal was cut above the newest checkpoint, so the replica must be replaced",
         ));
     }
-    let log = RaftLog::new(journal.shard(key), member.options.append_bytes);
+    let log = RaftLog::new(journal.shard(key), member.options.append_bytes)
+        .mended_by(Mender::new(member, key));
     let ground = Ground {
         shard,
         replica,

@@ -204,6 +204,8 @@ fn simulate(
     let nodes = Waymark::new(NODES, plan.seed);
     let calls_fail = plan.classes().contains(&FaultClass::CallFaults);
     let nodes = if calls_fail { nodes.with_faulty_calls() } else { nodes };
+    let keeps_logs = plan.profile == Profile::JournalRot;
+    let nodes = if keeps_logs { nodes.keeping_logs() } else { nodes };
     let subject: Arc<dyn Subject> = Arc::new(nodes);
     let verdict = tracing::subscriber::with_default(hash.clone(), || run(plan, &subject, tally));
     // Also of a run that broke: the trace is written up to there.

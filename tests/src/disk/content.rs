@@ -81,7 +81,7 @@ pub(super) enum Change {
     SetLen(u64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Inode {
     pub(super) view: Content,
     pub(super) durable: Content,

@@ -144,6 +144,26 @@ impl SimDisk {
         Self { state: Arc::clone(&self.state), generation }
     }
 
+    /// A disk of its own with the same content, to try something on: healthy, and as quick as it can be.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = self.lock();
+        let copy = State {
+            names: state.names.clone(),
+            durable_names: state.durable_names.clone(),
+            name_changes: state.name_changes.clone(),
+            inodes: state.inodes.clone(),
+            next_inode: state.next_inode,
+            used: state.used,
+            generation: state.generation,
+            trap: Trap::default(),
+            calls_left: None,
+            faults: Faults::default(),
+            rng: state.rng.clone(),
+        };
+        Self { state: Arc::new(Mutex::new(copy)), generation: self.generation }
+    }
+
     /// From now on every call of every handle fails.
     pub fn power_off(&self) {
         let mut state = self.lock();

@@ -2,9 +2,10 @@
 //! survives a crash (the disks) and the view from above; what a node or a client does is the product's code.
 
 mod client;
+mod journal_rot;
 mod member;
 mod operator;
-mod rot;
+mod segment_rot;
 mod settings;
 
 use std::future::pending;
@@ -189,6 +190,8 @@ impl Machine {
 #[derive(Debug)]
 pub struct Waymark {
     seed: u64,
+    /// Logs are kept below checkpoints for as long as a run lasts.
+    keeps_logs: bool,
     machines: Vec<Arc<Machine>>,
     /// What goes wrong with calls; `None`: nothing ever does, and connections have nothing in between.
     calls: Option<CallFaults>,
@@ -200,7 +203,13 @@ impl Waymark {
     pub fn new(nodes: u32, seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let machines = (0..nodes).map(|_| Arc::new(Machine::new(&mut random))).collect();
-        Self { seed, machines, calls: None }
+        Self { seed, keeps_logs: false, machines, calls: None }
+    }
+
+    /// Nodes that keep their logs below checkpoints, so that peers have what damage takes.
+    #[must_use]
+    pub fn keeping_logs(self) -> Self {
+        Self { keeps_logs: true, ..self }
     }
 
     /// Calls can go wrong.
@@ -237,7 +246,7 @@ impl Subject for Waymark {
 
     fn start(&self, seat: Seat) -> Life {
         let machine = Arc::clone(self.machine(seat.node));
-        let config = settings::of(&seat, self.seed);
+        let config = settings::of(&seat, self.seed, self.keeps_logs);
         let dial = self.dial(&host(seat.node));
         // Not later: until then the life before seems to have ended just now.
         let disk = machine.begin_life();
@@ -321,6 +330,12 @@ impl Subject for Waymark {
         self.machine(node).disk.crash(LOSSES[mode]);
     }
 
+    fn rot_journals(&self, nodes: &[u32], seed: u64) -> usize {
+        let disks: Vec<SimDisk> = self.machines.iter().map(|it| it.disk.clone()).collect();
+        let victims: Vec<usize> = nodes.iter().map(|node| *node as usize - 1).collect();
+        journal_rot::rot_journals(&disks, &victims, seed)
+    }
+
     fn set_disk(&self, node: u32, condition: DiskCondition) {
         self.machine(node).set_disk(condition);
     }
@@ -351,7 +366,7 @@ impl Subject for Waymark {
 
     fn rot(&self, node: u32, what: Rot, seed: u64) -> bool {
         let nodes = u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes");
-        rot::rot(&self.machine(node).disk, (node, nodes), what, seed)
+        segment_rot::rot(&self.machine(node).disk, (node, nodes), what, seed)
     }
 
     fn open_damage(&self) -> usize {

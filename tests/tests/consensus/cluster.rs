@@ -119,6 +119,7 @@ pub(crate) fn options() -> ConsensusOptions {
 pub(crate) struct Node {
     pub(crate) consensus: Consensus,
     pub(crate) notes: Arc<Notes>,
+    pub(crate) journal: Journal,
     runtime: Option<Runtime>,
 }
 
@@ -204,17 +205,18 @@ impl Cluster {
                 tables,
                 dial: Arc::new(TcpDial),
             };
-            let parts = Parts { env, journal, store, observer };
+            let parts = Parts { env, journal: journal.clone(), store, observer };
             let consensus = Consensus::start(NodeId(node), nodes, options, parts).await?;
             let listener = tokio::net::TcpListener::bind(address).await.unwrap();
             let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
             let routes = server(Purpose::Peer).add_routes(consensus.peer_routes());
             tokio::spawn(routes.serve_with_incoming(incoming));
-            Ok(consensus)
+            Ok((consensus, journal))
         });
         match started {
-            Ok(consensus) => {
-                self.nodes.insert(node, Node { consensus, notes, runtime: Some(runtime) });
+            Ok((consensus, journal)) => {
+                let runtime = Some(runtime);
+                self.nodes.insert(node, Node { consensus, notes, journal, runtime });
                 Ok(())
             }
             Err(error) => {

@@ -10,6 +10,7 @@
 mod blind_disk;
 mod cluster;
 mod formation;
+mod journal_damage;
 mod machine;
 mod replication;
 mod stalled_disk;

@@ -31,6 +31,7 @@ use super::{Committed, ConfiguredNode, DiskRoom, Level, ProposeError};
 mod append;
 mod client;
 pub mod door;
+mod entries;
 #[cfg(test)]
 mod fuzz;
 mod heartbeat;
@@ -163,6 +164,7 @@ impl Vitals {
     }
 }
 
+pub use entries::{Given, Wanted};
 pub use inspect::{Inspection, Look};
 pub use positions::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use survey::{LedShard, Question, Stand, Survey};
@@ -212,6 +214,12 @@ pub trait PeerHost: Send + Sync + 'static {
     /// Why this node takes no entries of others just now (S19), and pulls nothing.
     fn refuses_entries(&self) -> Option<String> {
         None
+    }
+
+    /// Entries of this node's log of a shard, as they were read and verified.
+    async fn entries(&self, wanted: Wanted) -> Given {
+        let _ = wanted;
+        Given::default()
     }
     /// What this node tells with heartbeats.
     fn vitals(&self) -> Vitals {

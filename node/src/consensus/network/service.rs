@@ -23,7 +23,7 @@ use super::link::{Links, Shared};
 use super::pull::{Job, Progress, Pulls};
 use super::throttle::Throttle;
 use super::wire::{self, Malformed, Route};
-use super::{PeerHost, heartbeat, inspect, outcome, positions, source, survey};
+use super::{PeerHost, entries, heartbeat, inspect, outcome, positions, source, survey};
 use crate::consensus::ProposeError;
 use crate::consensus::membership::decode_stored_membership;
 use crate::consensus::types::C;
@@ -312,6 +312,15 @@ impl Peer for PeerService {
         let deadline = after(request.timeout_ms - request.timeout_ms / WAY_BACK);
         let stands = self.host.positions(asked, deadline).await;
         Ok(Response::new(positions::response(stands)))
+    }
+
+    async fn entries(
+        &self,
+        request: Request<peer::EntriesRequest>,
+    ) -> Result<Response<peer::EntriesResponse>, Status> {
+        self.shared.admit_member(request.metadata())?;
+        let wanted = entries::wanted(request.into_inner()).map_err(malformed)?;
+        Ok(Response::new(entries::response(self.host.entries(wanted).await)))
     }
 }
 

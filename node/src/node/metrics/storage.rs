@@ -17,6 +17,18 @@ static QUEUE: Family =
     gauge("journal_queue", "Bytes handed to the journal that are not on the disk yet.").bytes();
 static JOURNAL_SIZE: Family =
     gauge("journal_size", "Bytes of the journal files that a restart would need now.").bytes();
+static JOURNAL_DAMAGE: Family = counter(
+    "journal_damaged_parts",
+    "Damaged parts of the journal found when it was opened: flushes that could not be read.",
+);
+static MENDED: Family = counter(
+    "journal_mended_entries",
+    "Entries taken from other nodes, because damage made them unreadable here.",
+);
+static DOUBTFUL: Family = gauge(
+    "doubtful_replicas",
+    "Replicas that do not run, because damage took their vote or the end of their log.",
+);
 static WAITING: Family = gauge(
     "segments_waiting",
     "Committed bytes in memory that are in no segment yet. The journal has them on disk.",
@@ -36,6 +48,9 @@ pub(super) fn write(scrape: &Scrape, page: &mut Page<'_>) -> fmt::Result {
     page.histogram(&SYNC, &syncs)?;
     page.gauge(&QUEUE, wide(journal.queued_bytes()))?;
     page.gauge(&JOURNAL_SIZE, journal.disk_bytes())?;
+    page.counter(&JOURNAL_DAMAGE, journal.numbers().damaged.get())?;
+    page.counter(&MENDED, journal.numbers().mended.get())?;
+    page.gauge(&DOUBTFUL, wide(journal.doubtful().len()))?;
     page.gauge(&WAITING, wide(store.pending_bytes()))?;
     let checkpoints = store.numbers().checkpoints.read();
     page.counter(&CHECKPOINTS, checkpoints.count)?;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
-use waymark_proto::ids::ReplicaKey;
 
 use super::files::{JournalFile, Pool};
 use super::flush::{Draft, Stamp};
@@ -18,7 +17,6 @@ use super::state::Place;
 use super::{FlushCallback, JournalError, JournalOptions};
 use crate::mutants;
 use crate::storage::disk::{AlignedBuf, Disk};
-use crate::storage::raft_record::Vote;
 
 /// A full disk is asked again after this pause.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
@@ -30,6 +28,8 @@ struct Batch {
     /// Of `frames`, how many came from the queue, and their bytes.
     fresh: usize,
     fresh_bytes: usize,
+    /// Of `frames`, how many do not only repeat what the flush before said; the rest come last.
+    firsts: usize,
     done: Vec<FlushCallback>,
 }
 
@@ -55,8 +55,9 @@ pub(super) struct Flusher {
     at: u64,
     /// Of the next flush. `file` here is the highest file number used.
     stamp: Stamp,
-    /// First-time votes of the last flush, to be repeated in the next one (S3).
-    repeat_votes: Vec<(ReplicaKey, Vote)>,
+    /// Votes and doubts that the last flush did not only repeat itself, carried ones included: they are repeated in the next
+    /// one (S3), so that one lost flush loses none.
+    repeated: Vec<Frame>,
     /// It was started: a full disk is waited for.
     running: bool,
     /// The last flush said something, so an empty one must close it when nothing comes (S2).
@@ -94,11 +95,11 @@ impl Flusher {
             file: None,
             at: 0,
             stamp,
-            repeat_votes: Vec::new(),
+            repeated: Vec::new(),
             running: false,
             unclosed: false,
         };
-        let mut batch = Batch { frames: repeat, ..Batch::default() };
+        let mut batch = Batch { firsts: repeat.len(), frames: repeat, ..Batch::default() };
         flusher.write(&mut batch).await?;
         for file in doubtful {
             flusher.pool.put_back(file).await;
@@ -171,13 +172,6 @@ impl Flusher {
         batch.fresh = batch.frames.len();
         self.taken += batch.fresh as u64;
         self.carrier.confirm(self.taken);
-        if batch.fresh > 0 || self.unclosed {
-            let known = |(key, _): &(ReplicaKey, Vote)| state.logs.replicas.contains_key(key);
-            let votes = self.repeat_votes.drain(..).filter(known);
-            let carried = votes.map(|(key, vote)| (key, Fact::Vote(vote)));
-            let frames = carried.map(|(key, fact)| Frame { key, carried: true, fact });
-            batch.frames.extend(frames);
-        }
         let room = self.options.flush_bytes.saturating_sub(batch.fresh_bytes);
         let carried = self.carrier.carry(&state, room);
         if carried.is_empty() {
@@ -185,6 +179,12 @@ impl Flusher {
             self.carrier.choose(&state, self.options.file_bytes);
         }
         batch.frames.extend(carried);
+        batch.firsts = batch.frames.len();
+        let raises = self.carrier.raises_oldest(self.stamp.oldest_live);
+        if batch.firsts > 0 || self.unclosed || raises {
+            let known = |frame: &Frame| state.logs.replicas.contains_key(&frame.key);
+            batch.frames.extend(self.repeated.drain(..).filter(known));
+        }
         batch
     }
 
@@ -279,7 +279,8 @@ impl Flusher {
     async fn note(&mut self, batch: &mut Batch, draft: &Draft, flush_at: Place) {
         let released = {
             let mut state = self.shared.lock();
-            settle(&mut state.logs, &batch.frames, &draft.starts, flush_at);
+            let frames = (batch.frames.as_slice(), batch.firsts);
+            settle(&mut state.logs, frames, &draft.starts, flush_at);
             state.durable_to = (flush_at.file, self.at);
             state.logs.evict();
             state.queued_bytes = state.queued_bytes.saturating_sub(batch.fresh_bytes);
@@ -289,9 +290,11 @@ impl Flusher {
             self.carrier.choose(&state, self.options.file_bytes);
             released
         };
-        for frame in &batch.frames[..batch.fresh] {
-            if let Fact::Vote(vote) = &frame.fact {
-                self.repeat_votes.push((frame.key, *vote));
+        let firsts =
+            if mutants::active("carried-vote-stands-once") { batch.fresh } else { batch.firsts };
+        for Frame { key, fact, .. } in &batch.frames[..firsts] {
+            if let Fact::Vote(_) | Fact::Doubt(_) = fact {
+                self.repeated.push(Frame { key: *key, carried: true, fact: fact.clone() });
             }
         }
         for file in released.into_values() {

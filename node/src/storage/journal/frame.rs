@@ -23,6 +23,7 @@ const FACT_VOTE: u8 = 2;
 const FACT_TRUNCATE: u8 = 3;
 const FACT_PURGE: u8 = 4;
 const FACT_FORGET: u8 = 5;
+const FACT_DOUBT: u8 = 6;
 
 /// The fact stood in the journal before and is written again (S3): it never implies a truncation.
 const FLAG_CARRIED: u8 = 1;
@@ -30,6 +31,10 @@ const FLAG_CARRIED: u8 = 1;
 const FLAG_COMMITTED: u8 = 2;
 /// Of a truncation: nothing is left.
 const FLAG_TO_NOTHING: u8 = 4;
+/// Of a doubt: the vote may be a lesser one than was given.
+const FLAG_VOTE: u8 = 8;
+/// Of a doubt: the end of the log may be another one. The frame's index says up to where entries may be lost.
+const FLAG_END: u8 = 16;
 
 /// What one frame says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +49,25 @@ pub(super) enum Fact {
     Purge(LogId),
     /// The replica never existed.
     Forget,
+    /// Damage took something of this log (S11). Stands in the flush that supersedes what a recovery found, so that the
+    /// finding outlives the damaged bytes.
+    Doubt(Doubt),
+}
+
+/// What damage left in doubt of one replica. With nothing in doubt, entries inside of its log are missing and known to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Doubt {
+    /// A greater vote than the one found may have been given.
+    pub(super) vote: bool,
+    /// The log may end elsewhere; what was lost lies at or below this index.
+    pub(super) end: Option<u64>,
+}
+
+impl Doubt {
+    /// Whether the replica must not run under its id again.
+    pub(super) fn is_grave(&self) -> bool {
+        self.vote || self.end.is_some()
+    }
 }
 
 /// A fact about one replica.
@@ -69,7 +93,9 @@ impl Frame {
     fn payload(&self) -> &[u8] {
         match &self.fact {
             Fact::Entry(entry) => &entry.payload,
-            Fact::Vote(_) | Fact::Truncate(_) | Fact::Purge(_) | Fact::Forget => &[],
+            Fact::Vote(_) | Fact::Truncate(_) | Fact::Purge(_) | Fact::Forget | Fact::Doubt(_) => {
+                &[]
+            }
         }
     }
 
@@ -114,6 +140,12 @@ impl Frame {
             Fact::Truncate(Some(last)) => (FACT_TRUNCATE, 0, carried, *last),
             Fact::Purge(upto) => (FACT_PURGE, 0, carried, *upto),
             Fact::Forget => (FACT_FORGET, 0, carried, none),
+            Fact::Doubt(doubt) => {
+                let vote = if doubt.vote { FLAG_VOTE } else { 0 };
+                let end = if doubt.end.is_some() { FLAG_END } else { 0 };
+                let id = LogId { index: doubt.end.unwrap_or(0), ..none };
+                (FACT_DOUBT, 0, carried | vote | end, id)
+            }
         }
     }
 
@@ -145,6 +177,10 @@ impl Frame {
             FACT_TRUNCATE => Fact::Truncate((flags & FLAG_TO_NOTHING == 0).then_some(id)),
             FACT_PURGE => Fact::Purge(id),
             FACT_FORGET => Fact::Forget,
+            FACT_DOUBT => Fact::Doubt(Doubt {
+                vote: flags & FLAG_VOTE != 0,
+                end: (flags & FLAG_END != 0).then_some(id.index),
+            }),
             _ => return None,
         };
         let key = ReplicaKey { shard: ShardId(u32_at(head, 12)), incarnation: u32_at(head, 16) };
@@ -217,6 +253,8 @@ pub(super) mod tests {
             prop::option::of(log_id()).prop_map(Fact::Truncate),
             log_id().prop_map(Fact::Purge),
             Just(Fact::Forget),
+            (any::<bool>(), prop::option::of(any::<u64>()))
+                .prop_map(|(vote, end)| Fact::Doubt(Doubt { vote, end })),
         ]
     }
 

@@ -4,7 +4,7 @@
 //! The header stands at the first byte of a flush, followed by its list of shards; the same list and the same header
 //! close the flush, ending with its last byte, so that either of the two survives damage to the other.
 
-use waymark_proto::ids::ReplicaKey;
+use waymark_proto::ids::{ReplicaKey, ShardId};
 
 use super::frame::{u32_at, u64_at};
 use crate::storage::disk::BLOCK;
@@ -41,7 +41,7 @@ pub(super) struct ShardRange {
 }
 
 /// What a flush says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct FlushHeader {
     /// Drawn once per data directory: flushes of another journal never count.
     pub(super) journal: u64,
@@ -166,6 +166,18 @@ pub(super) fn encode_ranges(ranges: &[ShardRange]) -> Vec<u8> {
     out
 }
 
+/// The list of shards that a header vouches for; `None` when the bytes are not that list.
+pub(super) fn decode_ranges(header: &FlushHeader, bytes: &[u8]) -> Option<Vec<ShardRange>> {
+    let whole = bytes.len() == header.range_count as usize * RANGE
+        && crc32c::crc32c(bytes) == header.ranges_crc;
+    let row = |row: &[u8]| ShardRange {
+        key: ReplicaKey { shard: ShardId(u32_at(row, 0)), incarnation: u32_at(row, 4) },
+        first: u64_at(row, 8),
+        last: u64_at(row, 16),
+    };
+    whole.then(|| bytes.chunks_exact(RANGE).map(row).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -199,6 +211,28 @@ mod tests {
             // Two bytes behind the version are not used, but the checksum covers them too.
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(FlushHeader::decode(&bytes), None);
+        }
+
+        #[test]
+        fn a_list_of_shards_reads_back_unless_a_bit_is_flipped(
+            rows in prop::collection::vec(any::<[u32; 6]>(), 1..9), at in any::<prop::sample::Index>(),
+        ) {
+            let row = |it: &[u32; 6]| ShardRange {
+                key: ReplicaKey { shard: ShardId(it[0]), incarnation: it[1] },
+                first: u64::from(it[2]) << 7 | u64::from(it[3]),
+                last: u64::from(it[4]) << 9 | u64::from(it[5]),
+            };
+            let ranges: Vec<_> = rows.iter().map(row).collect();
+            let mut bytes = encode_ranges(&ranges);
+            let header = FlushHeader {
+                range_count: u32::try_from(ranges.len()).unwrap(),
+                ranges_crc: crc32c::crc32c(&bytes),
+                ..FlushHeader::default()
+            };
+            prop_assert_eq!(decode_ranges(&header, &bytes), Some(ranges));
+            let bit = at.index(bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(decode_ranges(&header, &bytes), None);
         }
 
         #[test]

@@ -12,7 +12,8 @@
 //! | `frame`, `header`, `flush` | bytes |
 //! | `state`, `queue` | memory, under the one lock |
 //! | `flusher`, `recycle`, `files` | writing, carrying forward, the pool of files |
-//! | `walk`, `recovery`, `replay` | what a restart believes |
+//! | `walk`, `chain`, `lost`, `recovery` | what a restart believes, over damage |
+//! | `replay`, `partial` | what that makes of each log, and what damage leaves in doubt (S11) |
 //! | `expected` | which journal a restart may take for its own |
 //! | `read`, `shard_log` | what callers see |
 //! | `numbers` | what the journal counts of itself |
@@ -20,6 +21,7 @@
 //! Damage to the last flush that nothing follows cannot be told from a torn write and is cut like one (S2); the empty
 //! flush written after an idle moment keeps that window short.
 
+mod chain;
 mod expected;
 mod files;
 mod flush;
@@ -28,7 +30,9 @@ mod frame;
 #[cfg(test)]
 mod fuzz;
 mod header;
+mod lost;
 mod numbers;
+mod partial;
 mod queue;
 mod read;
 mod recovery;
@@ -50,9 +54,13 @@ use waymark_proto::ids::ReplicaKey;
 pub use self::expected::Expected;
 use self::flusher::Flusher;
 use self::frame::HEAD;
+pub use self::lost::Damage;
+use self::lost::Lost;
 pub use self::numbers::JournalNumbers;
 use self::queue::Shared;
 pub use self::shard_log::ShardLog;
+pub use self::state::Hole;
+use self::state::{Logs, NODE};
 use super::disk::{BLOCK, Disk};
 
 /// The journal's folder.
@@ -216,6 +224,22 @@ impl JournalError {
     }
 }
 
+/// Why a replica must not run; of one that the journal does not know, because all that it knew may be lost.
+fn doubt_of(logs: &Logs, key: ReplicaKey) -> Option<String> {
+    let Some(log) = logs.replicas.get(&key) else {
+        let forgot_up_to = logs.replicas.get(&NODE)?.doubt?.end?;
+        let forgotten = u64::from(key.incarnation) <= forgot_up_to;
+        return forgotten.then(|| "damage took flushes that may have held all of it".to_owned());
+    };
+    let doubt = log.doubt?;
+    match (doubt.vote, doubt.end) {
+        (true, Some(_)) => Some("damage took its last vote and the end of its log".to_owned()),
+        (true, None) => Some("damage took its last vote".to_owned()),
+        (false, Some(end)) => Some(format!("damage took the end of its log, up to index {end}")),
+        (false, None) => None,
+    }
+}
+
 /// What all handles share. The flusher ends when the last one is dropped, after what is queued.
 #[derive(Debug)]
 struct Handle {
@@ -223,6 +247,7 @@ struct Handle {
     /// Most bytes of a frame.
     entry_limit: usize,
     id: u64,
+    damage: Vec<Damage>,
 }
 
 impl Handle {
@@ -248,8 +273,9 @@ impl Journal {
     /// Recovers (S1, S2) and starts the flusher.
     ///
     /// # Errors
-    /// When the disk refuses, a flush that others follow is damaged, or the journal is not the expected one, or of a newer
-    /// version. Nothing was written then, unless it was the disk that refused.
+    /// When the disk refuses, no flush is readable at all, or the journal is not the expected one, or of a newer version.
+    /// Nothing was written then, unless it was the disk that refused. Other damage is no error: see [`Journal::doubtful`]
+    /// and [`ShardLog::holes`].
     pub async fn open(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<Self, JournalError> {
         let options = options.within_bounds();
         let expected = options.expected;
@@ -263,10 +289,12 @@ impl Journal {
         expected.check(&recovered)?;
         let id = recovered.journal.unwrap_or(options.new_journal_id);
         let entry_limit = usize::try_from(options.file_bytes / 4).unwrap_or(usize::MAX) - HEAD;
+        let damage: Vec<Damage> = recovered.lost.iter().map(Lost::tell).collect();
         let flusher = Flusher::start(disk, options, recovered).await?;
         let shared = Arc::clone(&flusher.shared);
+        shared.numbers.damaged.add(damage.len() as u64);
         tokio::spawn(flusher.run());
-        Ok(Self { handle: Arc::new(Handle { shared, entry_limit, id }) })
+        Ok(Self { handle: Arc::new(Handle { shared, entry_limit, id, damage }) })
     }
 
     /// Drawn when it was born: no other journal has it.
@@ -308,7 +336,35 @@ impl Journal {
     /// Keys of all replicas that the journal knows anything of, sorted.
     #[must_use]
     pub fn keys(&self) -> Vec<ReplicaKey> {
-        self.handle.shared.lock().logs.replicas.keys().copied().collect()
+        let state = self.handle.shared.lock();
+        state.logs.replicas.keys().copied().filter(|key| *key != NODE).collect()
+    }
+
+    /// Nothing of any replica is in it, and none was lost.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.handle.shared.lock().logs.replicas.is_empty()
+    }
+
+    /// What was found to be damaged when it was opened, oldest first.
+    #[must_use]
+    pub fn damage(&self) -> &[Damage] {
+        &self.handle.damage
+    }
+
+    /// Replicas of which damage took the vote or the end of the log, and why: they must not run under their ids again
+    /// (S11 c). Sorted; the same after every restart until they are forgotten.
+    #[must_use]
+    pub fn doubtful(&self) -> Vec<(ReplicaKey, String)> {
+        let logs = &self.handle.shared.lock().logs;
+        let all = logs.replicas.keys().filter(|key| **key != NODE);
+        all.filter_map(|key| Some((*key, doubt_of(logs, *key)?))).collect()
+    }
+
+    /// Takes the entries that could not be read when their file was recycled: it stays until they are mended or purged.
+    #[must_use]
+    pub fn take_unreadable(&self) -> Vec<(ReplicaKey, u64)> {
+        std::mem::take(&mut self.handle.shared.lock().unreadable).into_iter().collect()
     }
 
     /// Forgets a replica for ever. Later writes of it are refused.

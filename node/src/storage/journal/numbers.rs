@@ -11,6 +11,10 @@ pub struct JournalNumbers {
     pub syncs: Histogram,
     /// Bytes of all flushes, with headers and padding.
     pub bytes: Counter,
+    /// Damaged parts found when the journal was opened: each is one flush or several that stood side by side.
+    pub damaged: Counter,
+    /// Entries that were taken from peers, because they were missing or unreadable here.
+    pub mended: Counter,
 }
 
 impl JournalNumbers {

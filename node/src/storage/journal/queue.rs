@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) durable_to: (u64, u64),
     /// Replicas forgotten since the start: nothing may bring one back.
     forgotten: BTreeSet<ReplicaKey>,
+    /// Entries that recycling could not read: whoever can mend them is to be asked.
+    pub(super) unreadable: BTreeSet<(ReplicaKey, u64)>,
     /// Why nothing more is accepted.
     closed: Option<String>,
     /// The flusher ends once the queue is empty.
@@ -70,6 +72,7 @@ impl Shared {
             files,
             durable_to: (NOWHERE, 0),
             forgotten: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             closed: None,
             stopping: false,
         };
@@ -145,6 +148,14 @@ impl State {
     /// Queues a fact that is written for the first time.
     pub(super) fn push(&mut self, key: ReplicaKey, fact: Fact) {
         let frame = Frame { key, carried: false, fact };
+        self.queued_bytes += frame.encoded_len();
+        self.queued_frames += 1;
+        self.queue.push_back(Queued::Frame(frame));
+    }
+
+    /// Queues a fact that stood in the journal before, or belongs to what did.
+    pub(super) fn push_carried(&mut self, key: ReplicaKey, fact: Fact) {
+        let frame = Frame { key, carried: true, fact };
         self.queued_bytes += frame.encoded_len();
         self.queued_frames += 1;
         self.queue.push_back(Queued::Frame(frame));

@@ -46,11 +46,21 @@ pub(super) async fn read(
     range: (u64, u64),
     max_bytes: usize,
 ) -> Result<Vec<LogEntry>, JournalError> {
+    read_under(shared, key, range, (max_bytes, None)).await.map(|(_, entries)| entries)
+}
+
+/// Reads entries up to the first one that is missing, and the id of another entry, all of one moment.
+pub(super) async fn read_under(
+    shared: &Shared,
+    key: ReplicaKey,
+    range: (u64, u64),
+    (max_bytes, anchor): (usize, Option<u64>),
+) -> Result<(Option<LogId>, Vec<LogEntry>), JournalError> {
     let mut moved = None;
     for _ in 0..ATTEMPTS {
-        let planned = plan(shared, key, range, max_bytes);
+        let (anchored, planned) = plan(shared, key, range, (max_bytes, anchor));
         match fetch(key, planned).await? {
-            Ok(entries) => return Ok(entries),
+            Ok(entries) => return Ok((anchored, entries)),
             Err((id, place, file)) => {
                 let state = shared.lock();
                 let row = state.logs.replicas.get(&key).and_then(|log| log.row(id.index));
@@ -66,13 +76,23 @@ pub(super) async fn read(
 }
 
 /// What to return and where to find it, as of now.
-fn plan(shared: &Shared, key: ReplicaKey, range: (u64, u64), max_bytes: usize) -> Vec<Planned> {
+fn plan(
+    shared: &Shared,
+    key: ReplicaKey,
+    range: (u64, u64),
+    (max_bytes, anchor): (usize, Option<u64>),
+) -> (Option<LogId>, Vec<Planned>) {
     let state = shared.lock();
-    let Some(log) = state.logs.replicas.get(&key) else { return Vec::new() };
+    let Some(log) = state.logs.replicas.get(&key) else { return (None, Vec::new()) };
+    let anchored = anchor.and_then(|index| log.id_at(index));
     let mut planned = Vec::new();
     let mut bytes = 0;
     for index in range.0.max(log.first())..range.1.min(log.end()) {
-        let (Some(row), Some(id)) = (log.row(index), log.id_at(index)) else { break };
+        let Some(row) = log.row(index) else { break };
+        if anchor.is_some() && row.is_missing() {
+            break;
+        }
+        let id = row.id(index);
         bytes += row.len as usize;
         if bytes > max_bytes && !planned.is_empty() {
             break;
@@ -87,7 +107,7 @@ fn plan(shared: &Shared, key: ReplicaKey, range: (u64, u64), max_bytes: usize) -
             place,
         });
     }
-    planned
+    (anchored, planned)
 }
 
 /// The entries, or the first one whose frame does not verify.

@@ -104,7 +104,10 @@ impl Carrier {
                     Ok(_) | Err(_) => {
                         tracing::error!(path = file.path, offset = at, shard = %key.shard, index = id.index,
                             "an entry that should be carried cannot be read, its file stays");
-                        self.stuck = Some((target, shared.lock().logs.live_in(target)));
+                        let mut state = shared.lock();
+                        state.unreadable.insert((key, id.index));
+                        self.stuck = Some((target, state.logs.live_in(target)));
+                        drop(state);
                         self.target = None;
                         self.ready.clear();
                         return;

@@ -1,5 +1,5 @@
 //! Owns the meaning of frames in their order: turns the flushes that recovery accepts into logs, and the last flush into
-//! the frames that write it again (S2, S3). It never reads a file.
+//! the frames that write it again (S2, S3). What a lost flush means for a log belongs to `partial`. It never reads a file.
 
 use std::collections::BTreeMap;
 
@@ -7,34 +7,21 @@ use bytes::Bytes;
 use waymark_proto::ids::ReplicaKey;
 
 use super::flush::Flush;
-use super::frame::{Fact, Frame};
-use super::state::{Logs, NOWHERE, Place};
-use crate::mutants;
-use crate::storage::raft_record::{EntryKind, LogEntry, LogId, Vote};
-
-/// An entry as replay has met it last.
-#[derive(Debug)]
-struct Found {
-    id: LogId,
-    kind: EntryKind,
-    len: u32,
-    place: Place,
-}
-
-/// A log while it is replayed. Entries may come in any order: carried ones come after entries that follow them.
-#[derive(Debug, Default)]
-struct Partial {
-    vote: Option<Vote>,
-    vote_file: u64,
-    purged: Option<LogId>,
-    purged_file: u64,
-    entries: BTreeMap<u64, Found>,
-}
+use super::frame::{Doubt, Fact, Frame};
+use super::lost::Lost;
+use super::partial::{ANYTHING, Partial, Spot};
+use super::state::{Logs, NODE, NOWHERE, Place};
+use crate::storage::raft_record::{EntryKind, LogEntry, LogId};
 
 /// All logs while they are replayed.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     logs: BTreeMap<ReplicaKey, Partial>,
+    /// Losses met so far.
+    losses: u32,
+    /// More flushes than one were lost, and not all of them are known: a replica of up to this incarnation that comes up
+    /// later may have had something in them.
+    forgot_up_to: Option<u32>,
 }
 
 impl Replay {
@@ -57,21 +44,61 @@ impl Replay {
             self.logs.remove(&frame.key);
             return Ok(());
         }
-        let log = self.logs.entry(frame.key).or_default();
-        match &frame.fact {
-            Fact::Entry(entry) => log.entry(entry, frame.carried, place).map_err(|what| {
-                let ReplicaKey { shard, incarnation } = frame.key;
-                format!("shard {shard} incarnation {incarnation}: {what}")
-            })?,
-            Fact::Vote(vote) => log.vote(*vote, place.file),
-            Fact::Truncate(last) => {
-                let from = last.map_or(0, |last| last.index.saturating_add(1));
-                log.entries.split_off(&from);
+        if frame.key == NODE {
+            // An earlier recovery's finding, after which what comes is new.
+            if let Fact::Doubt(doubt) = frame.fact {
+                self.forgot_up_to = None;
+                self.logs.entry(NODE).or_default().doubt(doubt, (place.file, self.losses));
             }
+            return Ok(());
+        }
+        let losses = self.losses;
+        let forgotten = self.forgot_up_to.is_some_and(|most| frame.key.incarnation <= most);
+        let log = self.logs.entry(frame.key).or_insert_with(|| {
+            let mut log = Partial::default();
+            if forgotten {
+                log.lose(ANYTHING, true, losses);
+            }
+            log
+        });
+        match &frame.fact {
+            Fact::Entry(entry) => {
+                log.entry(entry, frame.carried, (place, losses)).map_err(|what| {
+                    let ReplicaKey { shard, incarnation } = frame.key;
+                    format!("shard {shard} incarnation {incarnation}: {what}")
+                })?
+            }
+            Fact::Vote(vote) => log.vote(*vote, place.file),
+            Fact::Truncate(to) => log.truncate(*to),
             Fact::Purge(upto) => log.purge(*upto, place.file),
+            Fact::Doubt(doubt) => log.doubt(*doubt, (place.file, losses)),
             Fact::Forget => {}
         }
         Ok(())
+    }
+
+    /// Takes in that flushes were lost before the next one, which is `None` where the loss ends the journal. A vote of a
+    /// single lost flush is repeated in the next one (S3).
+    pub(super) fn lose(&mut self, lost: &Lost, next: Option<&Flush>) {
+        self.losses += 1;
+        let (losses, vote) = (self.losses, !lost.single || next.is_none());
+        let known = self.logs.keys().filter(|key| **key != NODE);
+        let newest = known.clone().map(|key| key.incarnation).max();
+        let named = match &lost.touched {
+            Some(touched) => touched.clone(),
+            None => {
+                let next = next.map(keys_of).unwrap_or_default();
+                let all = known.copied().chain(next).chain(vote.then_some(NODE));
+                all.map(|key| (key, ANYTHING)).collect()
+            }
+        };
+        for (key, range) in named {
+            if key == NODE {
+                self.forgot_up_to = self.forgot_up_to.max(newest.or(Some(0)));
+            } else {
+                self.logs.entry(key).or_default().lose(range, vote, losses);
+            }
+        }
     }
 
     /// The frames that write the last flush again, so that it may be lost: what is still true of it, truncations first.
@@ -107,17 +134,20 @@ impl Replay {
     /// What is wrong, when a log has a hole.
     pub(super) fn finish(self, cache_bytes: usize) -> Result<Logs, String> {
         let mut logs = Logs::new(cache_bytes);
-        for (key, partial) in self.logs {
-            let mut expected = partial.purged.map(|purged| purged.index + 1);
-            for (index, found) in &partial.entries {
-                if expected.is_some_and(|expected| expected != *index) {
-                    let ReplicaKey { shard, incarnation } = key;
-                    return Err(format!(
-                        "shard {shard} incarnation {incarnation} lacks entries before index {index}"
-                    ));
+        for (key, mut partial) in self.logs {
+            let spots = partial.spots().map_err(|what| {
+                let ReplicaKey { shard, incarnation } = key;
+                format!("shard {shard} incarnation {incarnation} {what}")
+            })?;
+            let mut missing = false;
+            for (index, spot) in spots {
+                match spot {
+                    Spot::Found(it) => logs.restore(key, it.id, it.kind, (it.place, it.len)),
+                    Spot::Missing(id) => {
+                        missing = true;
+                        logs.restore_missing(key, index, id);
+                    }
                 }
-                logs.restore(key, found.id, found.kind, (found.place, found.len));
-                expected = Some(index + 1);
             }
             let log = logs.replicas.entry(key).or_default();
             log.vote = partial.vote;
@@ -125,47 +155,14 @@ impl Replay {
             log.vote_file = partial.vote_file;
             log.purged = partial.purged;
             log.purged_file = partial.purged_file;
+            log.doubt = partial.doubts(missing);
+            log.doubt_file = if log.doubt.is_some() { partial.doubt_file } else { NOWHERE };
+        }
+        if let Some(most) = self.forgot_up_to {
+            let doubt = Doubt { vote: true, end: Some(most.into()) };
+            logs.replicas.entry(NODE).or_default().doubt = Some(doubt);
         }
         Ok(logs)
-    }
-}
-
-impl Partial {
-    fn entry(&mut self, entry: &LogEntry, carried: bool, place: Place) -> Result<(), String> {
-        let LogId { index, .. } = entry.id;
-        if self.purged.is_some_and(|purged| index <= purged.index) {
-            return Ok(());
-        }
-        if let Some(known) = self.entries.get(&index)
-            && known.id != entry.id
-        {
-            return Err(format!("two entries of index {index} without a truncation between them"));
-        }
-        let last = self.entries.keys().next_back();
-        if !carried && last.is_some_and(|last| index <= *last) {
-            return Err(format!("entry {index} was appended behind entry {}", last.unwrap_or(&0)));
-        }
-        let len = u32::try_from(entry.payload.len()).map_err(|_| "an entry above 4 GiB")?;
-        let found = Found { id: entry.id, kind: entry.kind, len, place };
-        self.entries.insert(index, found);
-        Ok(())
-    }
-
-    fn vote(&mut self, vote: Vote, file: u64) {
-        let greater = self.vote.is_none_or(|known| known.rank() <= vote.rank());
-        if greater || mutants::active("last-vote-wins") {
-            self.vote = Some(vote);
-            self.vote_file = file;
-        }
-    }
-
-    fn purge(&mut self, upto: LogId, file: u64) {
-        if self.purged.is_some_and(|known| known.index > upto.index) {
-            return;
-        }
-        self.purged = Some(upto);
-        self.purged_file = file;
-        self.entries = self.entries.split_off(&upto.index.saturating_add(1));
     }
 }
 
@@ -179,7 +176,7 @@ fn keys_of(flush: &Flush) -> Vec<ReplicaKey> {
 fn truncates_to(frame: &Frame) -> Option<Option<LogId>> {
     match &frame.fact {
         Fact::Truncate(to) => Some(*to),
-        Fact::Entry(_) | Fact::Vote(_) | Fact::Purge(_) | Fact::Forget => None,
+        Fact::Entry(_) | Fact::Vote(_) | Fact::Purge(_) | Fact::Forget | Fact::Doubt(_) => None,
     }
 }
 
@@ -193,42 +190,52 @@ fn low_bits(at: u64) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// Frames that carry the marks which stand in a file: votes and purge marks of all replicas.
+/// Frames that carry the marks which stand in a file: votes, purge marks and doubts of all replicas.
 pub(super) fn marks_in(logs: &Logs, file: u64) -> Vec<Frame> {
     let mut frames = Vec::new();
     for (key, log) in logs.holders(file) {
         let vote = log.vote.filter(|_| log.vote_file == file).map(Fact::Vote);
         let purged = log.purged.filter(|_| log.purged_file == file).map(Fact::Purge);
-        let marks = [vote, purged].into_iter().flatten();
+        let doubt = log.doubt.filter(|_| log.doubt_file == file).map(Fact::Doubt);
+        let marks = [vote, purged, doubt].into_iter().flatten();
         frames.extend(marks.map(|fact| Frame { key, carried: true, fact }));
     }
     frames
 }
 
-/// Notes that a flush is durable: where its entries, votes and marks stand from now on.
-pub(super) fn settle(logs: &mut Logs, frames: &[Frame], starts: &[u32], flush_at: Place) {
-    for (frame, start) in frames.iter().zip(starts) {
+/// Frames that say what damage left in doubt.
+pub(super) fn doubts(logs: &Logs) -> Vec<Frame> {
+    let doubts = logs.replicas.iter().filter_map(|(key, log)| Some((*key, log.doubt?)));
+    doubts.map(|(key, doubt)| Frame { key, carried: true, fact: Fact::Doubt(doubt) }).collect()
+}
+
+/// Notes that a flush is durable: where its entries, votes and marks stand from now on. Frames from number `firsts` on only
+/// repeat those of the flush before, whose file stays the one that must not go.
+pub(super) fn settle(
+    logs: &mut Logs,
+    (frames, firsts): (&[Frame], usize),
+    starts: &[u32],
+    flush_at: Place,
+) {
+    for (frame, start) in frames.iter().take(firsts).zip(starts) {
         let place = Place { file: flush_at.file, at: flush_at.at + start };
+        if let Fact::Entry(entry) = &frame.fact {
+            logs.settle(frame.key, entry.id, place);
+            continue;
+        }
+        let Some(log) = logs.replicas.get_mut(&frame.key) else { continue };
         match &frame.fact {
-            Fact::Entry(entry) => logs.settle(frame.key, entry.id, place),
             Fact::Vote(vote) => {
-                if let Some(log) = logs.replicas.get_mut(&frame.key) {
-                    if log.durable_vote.is_none_or(|known| known.rank() < vote.rank()) {
-                        log.durable_vote = Some(*vote);
-                    }
-                    if log.vote.is_some_and(|known| known.rank() <= vote.rank()) {
-                        log.vote_file = place.file;
-                    }
+                if log.durable_vote.is_none_or(|known| known.rank() < vote.rank()) {
+                    log.durable_vote = Some(*vote);
+                }
+                if log.vote.is_some_and(|known| known.rank() <= vote.rank()) {
+                    log.vote_file = place.file;
                 }
             }
-            Fact::Purge(upto) => {
-                if let Some(log) = logs.replicas.get_mut(&frame.key)
-                    && log.purged == Some(*upto)
-                {
-                    log.purged_file = place.file;
-                }
-            }
-            Fact::Truncate(_) | Fact::Forget => {}
+            Fact::Purge(upto) if log.purged == Some(*upto) => log.purged_file = place.file,
+            Fact::Doubt(doubt) if log.doubt == Some(*doubt) => log.doubt_file = place.file,
+            _ => {}
         }
     }
     debug_assert_ne!(flush_at.file, NOWHERE);

@@ -8,8 +8,8 @@ use waymark_proto::ids::ReplicaKey;
 
 use super::frame::{Fact, HEAD};
 use super::queue::{Queued, State};
-use super::state::ReplicaLog;
-use super::{FlushCallback, Handle, JournalError, read};
+use super::state::{Hole, ReplicaLog};
+use super::{FlushCallback, Handle, JournalError, doubt_of, read};
 use crate::mutants;
 use crate::storage::raft_record::{LogEntry, LogId, Vote};
 
@@ -140,10 +140,11 @@ impl ShardLog {
         let queue = |state: &mut State| {
             state.check_open(Some(self.key))?;
             let log = state.logs.replicas.entry(self.key).or_default();
-            if log.vote.is_none_or(|known| known.rank() < vote.rank()) {
-                log.vote = Some(vote);
-            }
-            state.push(self.key, Fact::Vote(vote));
+            let known = log.vote.filter(|known| known.rank() >= vote.rank());
+            let greatest = known.unwrap_or(vote);
+            log.vote = Some(greatest);
+            // Never a lesser one, so that any vote found behind a lost flush is at least as great as those lost with it.
+            state.push(self.key, Fact::Vote(greatest));
             Ok(())
         };
         if mutants::active("vote-not-synced") {
@@ -180,6 +181,114 @@ impl ShardLog {
             state.push(self.key, Fact::Purge(upto));
             Ok(())
         })
+    }
+
+    /// Why this replica must not run under its id again; `None` for any other.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        doubt_of(&self.handle.shared.lock().logs, self.key)
+    }
+
+    /// Entries that damage took from the middle of the log, lowest first. Until they are mended, reads of them fail.
+    #[must_use]
+    pub fn holes(&self) -> Vec<Hole> {
+        self.look(|log| Some(log.holes())).unwrap_or_default()
+    }
+
+    /// For a peer: entries `from..to` as far as they are here, at most `max_bytes` of payload or one entry, and this log's
+    /// own entry at another index, all as of one moment.
+    ///
+    /// # Errors
+    /// On a damaged entry.
+    pub async fn read_for_peer(
+        &self,
+        (from, to): (u64, u64),
+        max_bytes: usize,
+        anchor: u64,
+    ) -> Result<(Option<LogId>, Vec<LogEntry>), JournalError> {
+        let limits = (max_bytes, Some(anchor));
+        read::read_under(&self.handle.shared, self.key, (from, to), limits).await
+    }
+
+    /// Nobody has what is missing up to here any more: the replica must be replaced. Durable on return.
+    ///
+    /// # Errors
+    /// When the journal has failed.
+    pub async fn give_up(&self, upto: u64) -> Result<(), JournalError> {
+        let given_up = self.handle.shared.wait_for(|state| {
+            state.check_open(Some(self.key))?;
+            let log = state.logs.replicas.entry(self.key).or_default();
+            let mut doubt = log.doubt.unwrap_or_default();
+            doubt.end = doubt.end.max(Some(upto));
+            log.doubt = Some(doubt);
+            state.push_carried(self.key, Fact::Doubt(doubt));
+            Ok(())
+        });
+        given_up.await
+    }
+
+    /// Puts entries where they are missing, or where these very ones are unreadable; never changes what a log says (S11).
+    /// Durable on return.
+    ///
+    /// # Errors
+    /// When an entry has no place here, or the journal has failed.
+    pub async fn mend(&self, entries: Vec<LogEntry>) -> Result<(), JournalError> {
+        let numbers = &self.handle.shared.numbers;
+        let count = entries.len() as u64;
+        let mended = self.handle.shared.wait_for(|state| {
+            state.check_open(Some(self.key))?;
+            for mut entry in entries {
+                if entry.payload.len() < COPY_BELOW {
+                    entry.payload = Bytes::copy_from_slice(&entry.payload);
+                }
+                if !state.logs.mend(self.key, &entry) {
+                    return Err(JournalError::Missing { key: self.key, from: entry.id.index });
+                }
+                state.push_carried(self.key, Fact::Entry(entry));
+            }
+            state.logs.evict();
+            state.logs.settle_doubt(self.key);
+            Ok(())
+        });
+        mended.await?;
+        numbers.mended.add(count);
+        Ok(())
+    }
+
+    /// A durable checkpoint covers everything up to here: what damage took at or below it is not needed (S11 a). Says
+    /// whether the log is fit to run, or to be mended, after that.
+    ///
+    /// # Errors
+    /// When the journal has failed.
+    pub async fn covered_by(&self, checkpoint: LogId) -> Result<bool, JournalError> {
+        let mut fit = true;
+        let covered = self.handle.shared.wait_for(|state| {
+            state.check_open(Some(self.key))?;
+            let Some(log) = state.logs.replicas.get_mut(&self.key) else { return Ok(()) };
+            let Some(doubt) = log.doubt else { return Ok(()) };
+            let end = doubt.end;
+            let covered =
+                end.is_none_or(|end| end <= checkpoint.index && log.goes_on_after(checkpoint));
+            fit = covered && !doubt.vote;
+            if !fit {
+                return Ok(());
+            }
+            let hole_covered = log.holes().first().is_some_and(|it| it.first <= checkpoint.index);
+            if let Some(doubt) = &mut log.doubt {
+                doubt.end = None;
+            }
+            if end.is_some() || hole_covered {
+                let upto = log.purged.filter(|known| known.index > checkpoint.index);
+                let upto = upto.unwrap_or(checkpoint);
+                log.purged = Some(upto);
+                state.logs.purge_to(self.key, upto.index);
+                state.push(self.key, Fact::Purge(upto));
+            }
+            state.logs.settle_doubt(self.key);
+            Ok(())
+        });
+        covered.await?;
+        Ok(fit)
     }
 
     /// Changes memory and queue together, then wakes the flusher.

@@ -1,12 +1,16 @@
 //! Owns what the journal knows in memory: each replica's log as places on disk, and the tail cache of payloads, bounded in
 //! bytes for the whole node. It never touches a file; what is on disk and what is here meet in `flusher` and `replay`.
 
+mod holes;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use waymark_proto::ids::{ReplicaId, ReplicaKey};
 
-use super::frame::HEAD;
+pub use self::holes::Hole;
+pub(super) use self::holes::NODE;
+use super::frame::{Doubt, HEAD};
 use crate::storage::raft_record::{EntryKind, LogEntry, LogId, Vote};
 
 /// Charged to the cache for every payload beside its bytes: the allocation, the row and the ticket.
@@ -22,7 +26,7 @@ pub(super) struct Place {
     pub(super) at: u32,
 }
 
-/// One entry of a log. Invariant: it has a payload or a place (an empty payload needs neither).
+/// One entry of a log. Invariant: it has a payload or a place, unless damage took it and it is missing (`is_missing`).
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) term: u64,
@@ -38,7 +42,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn id(&self, index: u64) -> LogId {
+    pub(super) fn id(&self, index: u64) -> LogId {
         LogId { term: self.term, leader: self.leader, index }
     }
 
@@ -67,6 +71,10 @@ pub(super) struct ReplicaLog {
     pub(super) purged: Option<LogId>,
     /// The newest file that holds a purge mark of this replica.
     pub(super) purged_file: u64,
+    /// What damage left in doubt, or that entries are missing; `None` for a sound log.
+    pub(super) doubt: Option<Doubt>,
+    /// The newest file that holds this doubt.
+    pub(super) doubt_file: u64,
     /// Index of the first row.
     first: u64,
     rows: VecDeque<Row>,
@@ -93,6 +101,7 @@ impl ReplicaLog {
 
     pub(super) fn id_at(&self, index: u64) -> Option<LogId> {
         match self.row(index) {
+            Some(row) if row.is_missing() && index + 1 != self.end() => None,
             Some(row) => Some(row.id(index)),
             None => self.purged.filter(|purged| purged.index == index),
         }
@@ -125,12 +134,13 @@ impl ReplicaLog {
 
     /// Whether anything that recovery would miss stands in this file alone.
     pub(super) fn holds(&self, file: u64) -> bool {
-        self.vote_file == file || self.purged_file == file || self.shares.contains_key(&file)
+        let marks = [self.vote_file, self.purged_file, self.doubt_file];
+        marks.contains(&file) || self.shares.contains_key(&file)
     }
 
     /// The oldest file that holds something of this replica.
     fn oldest_file(&self) -> Option<u64> {
-        let marks = [self.vote_file, self.purged_file];
+        let marks = [self.vote_file, self.purged_file, self.doubt_file];
         let marks = marks.into_iter().filter(|file| *file != NOWHERE);
         marks.chain(self.shares.keys().next().copied()).min()
     }

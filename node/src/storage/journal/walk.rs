@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::JournalError;
 use super::files::JournalFile;
 use super::flush::Flush;
-use super::header::{FlushHeader, HEADER, Link, VERSION};
+use super::header::{FlushHeader, HEADER, Link, RANGE, ShardRange, VERSION, decode_ranges};
 use crate::mutants;
 use crate::storage::disk::BLOCK;
 
@@ -32,6 +32,16 @@ impl Highest {
     }
 }
 
+/// A header met where no whole flush was asked for: the opening or the closing one of a flush.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sighting {
+    /// Where its flush starts.
+    pub(super) start: u64,
+    pub(super) header: FlushHeader,
+    /// Where its list of shards should stand.
+    ranges_at: u64,
+}
+
 /// A reader of one file with a window of bytes ahead.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
@@ -44,7 +54,12 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(file: &'a JournalFile) -> Self {
-        Self { file, at: 0, window: Bytes::new(), window_at: 0 }
+        Self::starting(file, 0)
+    }
+
+    /// A reader that starts inside the file.
+    pub(super) fn starting(file: &'a JournalFile, at: u64) -> Self {
+        Self { file, at, window: Bytes::new(), window_at: 0 }
     }
 
     /// The flush at the current position, when it is whole and belongs to this file and journal. Does not move.
@@ -85,21 +100,60 @@ impl<'a> Walk<'a> {
         Ok(Some(flush))
     }
 
-    /// Every header, opening or closing, from the current position to the end of the file, with the start of its flush.
-    pub(super) async fn headers_behind(&mut self) -> Result<Vec<(u64, FlushHeader)>, JournalError> {
+    /// The next whole flush anywhere behind the current position that was written after one which `last` does not know: what
+    /// stands between is damaged (S2). Moves behind it, and returns where it starts.
+    pub(super) async fn beyond(
+        &mut self,
+        last: &FlushHeader,
+    ) -> Result<Option<(u64, Flush)>, JournalError> {
+        if mutants::active("damage-is-torn") {
+            return Ok(None);
+        }
+        let was_at = self.at;
+        for Sighting { start, header, .. } in self.headers_behind().await? {
+            let later = header.journal == last.journal
+                && header.file == last.file
+                && header.base.number > last.number;
+            if !later || start < was_at {
+                continue;
+            }
+            self.at = start;
+            if let Some(flush) = self.whole_flush().await?
+                && flush.header == header
+            {
+                self.at = start + u64::from(header.total_len);
+                return Ok(Some((start, flush)));
+            }
+        }
+        self.at = was_at;
+        Ok(None)
+    }
+
+    /// The list of shards that stands beside a header, when it is whole.
+    pub(super) async fn ranges(
+        &mut self,
+        seen: &Sighting,
+    ) -> Result<Option<Vec<ShardRange>>, JournalError> {
+        let bytes = self.bytes(seen.ranges_at, seen.header.range_count as usize * RANGE).await?;
+        Ok(decode_ranges(&seen.header, &bytes))
+    }
+
+    /// Every header, opening or closing, from the current position to the end of the file.
+    pub(super) async fn headers_behind(&mut self) -> Result<Vec<Sighting>, JournalError> {
         let mut found = Vec::new();
         let mut at = self.at;
         while at < self.file.bytes {
             let block = self.bytes(at, BLOCK).await?;
             if let Some(header) = FlushHeader::decode(&block) {
-                found.push((at, header));
+                found.push(Sighting { start: at, header, ranges_at: at + HEADER as u64 });
             }
             let end = at + BLOCK as u64;
             if block.len() == BLOCK
                 && let Some(header) = FlushHeader::decode(&block[BLOCK - HEADER..])
                 && let Some(start) = end.checked_sub(u64::from(header.total_len))
             {
-                found.push((start, header));
+                let list = HEADER as u64 + u64::from(header.range_count) * RANGE as u64;
+                found.push(Sighting { start, header, ranges_at: end - list });
             }
             at = end;
         }

@@ -1,0 +1,166 @@
+//! Damage to the journal of one node of three (S11): what is certain is mended from peers before a replica runs or a read
+//! returns, what is not keeps the replica from running, and everything else serves.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use waymark_node::mutants;
+use waymark_proto::ids::ShardId;
+
+use crate::cluster::{Cluster, options};
+
+const SHARD: ShardId = ShardId(1);
+const BLOCK: usize = 4096;
+const KEYS: i32 = 60;
+
+/// The newest file of a node's journal that holds anything.
+fn journal_file(cluster: &Cluster, node: u32) -> PathBuf {
+    let folder = cluster.folder(node).join("journal");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let holds = |path: &PathBuf| flushes(&std::fs::read(path).unwrap()).len();
+    files.max_by_key(holds).unwrap()
+}
+
+/// Where flushes begin.
+fn flushes(bytes: &[u8]) -> Vec<usize> {
+    let blocks = (0..bytes.len()).step_by(BLOCK);
+    blocks.filter(|at| bytes[*at..].starts_with(b"WAYMARKJ")).collect()
+}
+
+/// A cluster with records in flushes of their own, and node 3 down.
+fn with_a_node_down() -> Cluster {
+    let mut cluster = Cluster::running(3, options());
+    for key in 0..KEYS {
+        cluster.commit(SHARD, key, 1).unwrap();
+    }
+    cluster.wait("node 3 has everything", |cluster| has_all(cluster, 3));
+    cluster.kill(3);
+    cluster
+}
+
+fn has_all(cluster: &Cluster, node: u32) -> bool {
+    (0..KEYS).all(|key| cluster.committed(node, SHARD, key) == Some(1))
+}
+
+/// Flips a bit of a payload in every third flush that has one, but the newest ones.
+fn rot_payloads(cluster: &Cluster) -> usize {
+    let path = journal_file(cluster, 3);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let starts = flushes(&bytes);
+    let payload = |start: &usize| {
+        let body = &bytes[*start..(*start + BLOCK).min(bytes.len())];
+        body.windows(64).position(|it| it == [b'x'; 64]).map(|at| start + at)
+    };
+    let payloads: Vec<usize> = starts.iter().filter_map(payload).collect();
+    let hurt: Vec<usize> = payloads.iter().rev().skip(6).step_by(3).copied().collect();
+    hurt.iter().for_each(|at| bytes[at + 30] ^= 4);
+    std::fs::write(&path, bytes).unwrap();
+    hurt.len()
+}
+
+#[test]
+fn entries_that_damage_took_are_fetched_before_the_replica_runs() {
+    let _sound = mutants::seclude();
+    let mut cluster = with_a_node_down();
+    let hurt = rot_payloads(&cluster);
+    assert!(hurt > 5, "{hurt} flushes hurt");
+    cluster.start(3).unwrap();
+    cluster.wait("node 3 has everything again", |cluster| has_all(cluster, 3));
+    let journal = cluster.nodes[&3].journal.clone();
+    assert_eq!(journal.damage().len(), hurt);
+    assert!(journal.numbers().mended.get() >= hurt as u64, "{:?}", journal.numbers());
+    assert_eq!(cluster.nodes[&3].consensus.troubles(), []);
+    // It votes and leads as ever.
+    cluster.kill(1);
+    cluster.wait("a leader without node 1", |cluster| cluster.leader(SHARD).is_some());
+    cluster.commit(SHARD, KEYS, 1).unwrap();
+    cluster.kill(3);
+    cluster.start(3).unwrap();
+    cluster.wait("what was mended stays", |cluster| has_all(cluster, 3));
+    assert_eq!(cluster.nodes[&3].journal.numbers().mended.get(), 0);
+}
+
+#[test]
+fn a_replica_waits_for_a_peer_that_has_what_it_lacks() {
+    let _sound = mutants::seclude();
+    let mut cluster = with_a_node_down();
+    rot_payloads(&cluster);
+    cluster.kill(1);
+    cluster.kill(2);
+    cluster.start(3).unwrap();
+    let waits = |cluster: &Cluster| {
+        let troubles = cluster.nodes[&3].consensus.troubles();
+        troubles.iter().any(|(shard, what)| *shard == SHARD && what.contains("waits for peers"))
+    };
+    cluster.wait("node 3 says what it waits for", waits);
+    assert!(cluster.nodes[&3].consensus.shard(SHARD).is_none(), "it runs with holes");
+    cluster.start(1).unwrap();
+    cluster.wait("node 3 has everything again", |cluster| has_all(cluster, 3));
+}
+
+/// Takes all flushes of node 3 after the tenth but the last, and says which of its replicas run all the same, after two
+/// starts.
+fn run_in_doubt() -> Vec<ShardId> {
+    let mut cluster = with_a_node_down();
+    let path = journal_file(&cluster, 3);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let starts = flushes(&bytes);
+    bytes[starts[10]..starts[starts.len() - 1]].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        cluster.start(3).unwrap();
+        let doubtful = |cluster: &Cluster| cluster.nodes[&3].journal.doubtful().len();
+        assert!(doubtful(&cluster) >= 2, "{:?}", cluster.nodes[&3].journal.doubtful());
+        for key in 0..5 {
+            cluster.commit(SHARD, key, 2).unwrap();
+        }
+        cluster.block_on(async { tokio::time::sleep(Duration::from_secs(1)).await });
+        running.extend(cluster.nodes[&3].consensus.shards().iter().map(|shard| shard.id()));
+        let troubles = cluster.nodes[&3].consensus.troubles();
+        assert_eq!(troubles.len(), doubtful(&cluster), "{troubles:?}");
+        cluster.kill(3);
+    }
+    running
+}
+
+#[test]
+fn a_replica_whose_vote_is_in_doubt_does_not_run_and_the_others_serve() {
+    let _sound = mutants::seclude();
+    assert_eq!(run_in_doubt(), []);
+}
+
+#[test]
+fn a_doubtful_replica_that_runs_is_found() {
+    let _planted = mutants::plant("doubtful-votes");
+    assert_ne!(run_in_doubt(), []);
+}
+
+#[test]
+fn a_read_that_meets_damage_fetches_the_entry_and_the_leader_leads_on() {
+    let _sound = mutants::seclude();
+    let mut cluster = Cluster::of(3, options());
+    cluster.journal.cache_bytes = 0;
+    for node in 1..=3 {
+        cluster.start(node).unwrap();
+    }
+    cluster.wait_until_born();
+    cluster.wait("node 1 leads", |cluster| cluster.leader(SHARD) == Some(1));
+    cluster.kill(3);
+    for key in 0..KEYS {
+        cluster.commit(SHARD, key, 1).unwrap();
+    }
+    let path = journal_file(&cluster, 1);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(64).rposition(|it| it == [b'x'; 64]).unwrap();
+    bytes[at] ^= 4;
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes[at..=at], at as u64).unwrap();
+    file.sync_all().unwrap();
+    let term = cluster.nodes[&1].consensus.shard(SHARD).unwrap().leadership().term;
+    cluster.start(3).unwrap();
+    cluster.wait("node 3 has everything", |cluster| has_all(cluster, 3));
+    assert_eq!(cluster.nodes[&1].journal.numbers().mended.get(), 1);
+    let now = cluster.nodes[&1].consensus.shard(SHARD).unwrap().leadership();
+    assert!(now.ready && now.term == term, "{now:?}, was of term {term}");
+}
