@@ -16,6 +16,8 @@ pub const STATES: &[&str] = &[
     "leader-handed-over",
     "lease-expired",
     "duplicate-refused",
+    "disk-admitted",
+    "replica-replaced",
 ];
 
 /// Tells that a state was reached.

@@ -42,9 +42,10 @@ pub fn repeats(plan: &Plan) -> bool {
 
 /// Two runs at the same time.
 fn both<T: Send>(of: [Option<&Path>; 2], run: impl Fn(Option<&Path>) -> T + Sync) -> [T; 2] {
+    let run = &run;
     std::thread::scope(|scope| {
-        of.map(|trace| scope.spawn(|| run(trace)))
-            .map(|run| run.join().expect("a run ends with an outcome"))
+        let running = of.map(|trace| scope.spawn(move || run(trace)));
+        running.map(|run| run.join().expect("a run ends with an outcome"))
     })
 }
 

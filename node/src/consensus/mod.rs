@@ -10,6 +10,7 @@
 //! | `leadership`, `checkpointer` | what runs beside each replica |
 //! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
+//! | `comeback`, `replacer` | new replicas for those that were lost: on the node that lost them, and at the shards' leaders (S10) |
 //! | `numbers` | where each replica stands, for whoever watches the node |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
 //! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
@@ -32,6 +33,7 @@ use crate::storage::shard_store::Store;
 mod balancer;
 mod birth;
 mod checkpointer;
+mod comeback;
 mod formation;
 mod growth;
 mod host;
@@ -48,6 +50,7 @@ mod positions;
 mod propose;
 mod pulse;
 mod read_index;
+mod replacer;
 mod runner;
 mod shard;
 mod shard_config;
@@ -58,9 +61,9 @@ pub mod types;
 pub use formation::recognise;
 pub use identity::Identity;
 pub use keeper::spread_pool;
-pub use network::{Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
+pub use network::{Catching, Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
 pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
-pub use numbers::ReplicaNumbers;
+pub use numbers::{ReplicaNumbers, WaitingBytes};
 pub use shard::{Done, Shard};
 
 use member::Member;
@@ -157,15 +160,6 @@ pub enum ProposeError {
     NotHere(ShardId),
 }
 
-/// Bytes that wait for the disks of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitingBytes {
-    /// Of entries that the journal has not synced.
-    pub journal: usize,
-    /// Of committed batches that are in no segment yet.
-    pub segments: usize,
-}
-
 /// An applied proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
@@ -199,7 +193,7 @@ impl Consensus {
     /// peers must reach [`Consensus::peer_routes`] for the rest, whose failures come out of [`Consensus::fatal`].
     ///
     /// # Errors
-    /// When the disk belongs to another cluster or node, or is empty although the cluster knows this node.
+    /// When the disk belongs to another cluster or node.
     pub async fn start(
         node: NodeId,
         nodes: Vec<ConfiguredNode>,
@@ -209,7 +203,7 @@ impl Consensus {
         let config = shard_config::raft_config(&options)?;
         let member = Arc::new(Member::new(node, nodes, options, parts, config));
         formation::recognise_disk(&member).await?;
-        formation::refuse_lost_disk(&member).await?;
+        member.doubt(comeback::doubtful(&member.parts.journal));
         let running = Arc::clone(&member);
         tokio::spawn(async move {
             let stopping = running.stopping.clone();
@@ -324,14 +318,6 @@ impl Consensus {
         heard.iter().map(|(node, heard)| (*node, *heard)).collect()
     }
 
-    /// Bytes of this node that its disks have not taken yet.
-    #[must_use]
-    pub fn waiting_bytes(&self) -> WaitingBytes {
-        let parts = &self.member.parts;
-        let (journal, segments) = (parts.journal.queued_bytes(), parts.store.pending_bytes());
-        WaitingBytes { journal, segments }
-    }
-
     /// Tells peers whether this node has room for more data (S19).
     pub fn set_has_room(&self, has_room: bool) {
         self.member.has_room.store(has_room, Ordering::Relaxed);
@@ -362,7 +348,11 @@ async fn run(member: &Arc<Member>) {
     let formed = async {
         match formation::form(member).await {
             Ok(()) => {
-                futures::join!(runner::run(member), keeper::complete_catalog(member));
+                futures::join!(
+                    runner::run(member),
+                    keeper::complete_catalog(member),
+                    comeback::replace_doubtful(member, false),
+                );
             }
             Err(error) => member.fail(error.0),
         }
@@ -372,6 +362,8 @@ async fn run(member: &Arc<Member>) {
         formed,
         journal,
         formation::leave_foreign_cluster(member),
+        comeback::watch_replaced(member),
+        replacer::replace(member),
         balancer::balance(member),
         balancer::watch_journal(member),
         balancer::reclaim_journal(member),

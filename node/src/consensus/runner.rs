@@ -1,5 +1,6 @@
-//! Owns which replicas run on this node: those that the local catalog places here. Starts them, bears the unborn ones that
-//! this node may initialize (S12), and restarts from disk what has died. Never moves a replica.
+//! Owns which replicas run on this node: those that the local catalog places here and the disk's own mark allows (S10).
+//! Starts them, bears the unborn ones that this node may initialize (S12), restarts from disk what has died, and ends what
+//! another one comes instead of. Never moves a replica.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -8,18 +9,19 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, stream};
 use openraft::errors::Fatal;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
-use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId};
+use waymark_proto::ids::{NodeId, ReplicaId, ReplicaKey, ShardId};
 
 use super::birth;
 use super::checkpointer::Checkpointer;
+use super::comeback;
 use super::leadership;
 use super::log::RaftLog;
 use super::machine::{Ground, Machine};
-use super::member::Member;
+use super::member::{Member, Started};
 use super::shard::Shard;
 use super::types::{Raft, RaftNode};
+use crate::state::catalog::Catalog;
 use crate::state::command::ShardEntry;
 
 /// Replicas started at the same time: each reads its checkpoint and the end of its log.
@@ -35,33 +37,27 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// Starts shard 0, then follows the catalog for ever.
 pub(super) async fn run(member: &Arc<Member>) {
-    let all = member.nodes.iter().map(|it| ReplicaId { node: it.node, incarnation: 0 }).collect();
-    let catalog = ShardEntry {
-        shard: ShardId::CATALOG,
-        replicas: all,
-        initializer: member.founder(),
-        born: false,
-        replication: u32::try_from(member.nodes.len()).unwrap_or(u32::MAX),
-    };
-    ensure(member, &catalog).await;
+    comeback::replace_doubtful(member, true).await;
+    ensure(member, &catalog_s_own(member)).await;
     let mut births = FuturesUnordered::new();
     let mut announcing: BTreeSet<ShardId> = BTreeSet::new();
     loop {
+        comeback::sweep(member).await;
         let Some(shard0) = member.shard(ShardId::CATALOG) else {
             sleep(LOOK_AGAIN).await;
             continue;
         };
-        let placed: Vec<ShardEntry> = shard0.read(|state| {
-            let all = state.catalog().into_iter().flat_map(|catalog| catalog.shards());
-            all.filter(|it| replica_here(member, it).is_some()).cloned().collect()
-        });
-        let start = |entry: ShardEntry| {
+        let (placed, disk) = shard0.read(|state| placed(state.catalog(), member.node));
+        if comeback::is_replaced(member, disk) {
+            return member.fail(comeback::replaced(member, disk));
+        }
+        let start = |placed: Placed| {
             let member = Arc::clone(member);
-            async move { ensure(&member, &entry).await }
+            async move { ensure(&member, &placed).await }
         };
         stream::iter(placed.clone()).for_each_concurrent(STARTS_AT_ONCE, start).await;
-        for entry in placed.iter().filter(|it| !it.born && it.initializer == member.node) {
-            if announcing.insert(entry.shard) {
+        for entry in placed.iter().map(|it| &it.entry) {
+            if !entry.born && entry.initializer == member.node && announcing.insert(entry.shard) {
                 births.push(birth::announce(member, entry.shard));
             }
         }
@@ -77,37 +73,94 @@ pub(super) async fn run(member: &Arc<Member>) {
     }
 }
 
-fn replica_here(member: &Member, entry: &ShardEntry) -> Option<ReplicaId> {
-    entry.replicas.iter().copied().find(|it| it.node == member.node)
+/// A shard with a replica on this node.
+#[derive(Debug, Clone)]
+struct Placed {
+    entry: ShardEntry,
+    replica: ReplicaId,
+    /// It comes instead of another one of this node.
+    is_new: bool,
+}
+
+/// Shard 0 is in no catalog of its own: the disk says which replica of it runs here.
+fn catalog_s_own(member: &Member) -> Placed {
+    let replica = |node| ReplicaId { node, incarnation: 0 };
+    let floor = member.floor(ShardId::CATALOG);
+    let entry = ShardEntry {
+        shard: ShardId::CATALOG,
+        replicas: member.nodes.iter().map(|it| replica(it.node)).collect(),
+        initializer: member.founder(),
+        born: false,
+        replication: u32::try_from(member.nodes.len()).unwrap_or(u32::MAX),
+    };
+    let replica = ReplicaId { node: member.node, incarnation: floor };
+    Placed { entry, replica, is_new: floor > 0 }
+}
+
+/// The shards with a replica here, and the newest disk of this node, as the catalog knows them.
+fn placed(catalog: Option<&Catalog>, node: NodeId) -> (Vec<Placed>, u32) {
+    let Some(catalog) = catalog else { return (Vec::new(), 0) };
+    let placed = catalog.shards().filter_map(|entry| {
+        let replica = catalog.replica_on(entry.shard, node)?;
+        let is_new = catalog.swap(entry.shard, node).is_some();
+        Some(Placed { entry: entry.clone(), replica, is_new })
+    });
+    (placed.collect(), catalog.disk_of(node))
 }
 
 /// Starts the replica unless it runs, and initializes it if that is this node's task.
-async fn ensure(member: &Arc<Member>, entry: &ShardEntry) {
-    let Some(replica) = replica_here(member, entry) else { return };
-    if member.shard(entry.shard).is_none() {
-        let urged = {
-            let mut started = member.started.lock().unwrap_or_else(PoisonError::into_inner);
-            if started.contains_key(&entry.shard) {
-                return;
+async fn ensure(member: &Arc<Member>, placed: &Placed) {
+    let Placed { entry, replica, is_new } = placed;
+    let (shard, replica) = (entry.shard, *replica);
+    if !may_run(member, shard, replica) {
+        return;
+    }
+    match member.started(shard) {
+        Some(running) if running.replica.incarnation < replica.incarnation => {
+            return running.stop.cancel();
+        }
+        // A catalog that is behind names an older one.
+        Some(running) if running.replica != replica => return,
+        Some(_) if member.shard(shard).is_none() => return,
+        Some(_) => {}
+        None => {
+            if *is_new && let Err(reason) = member.raise_floor(shard, replica.incarnation).await {
+                return member.fail(reason);
             }
-            let urged = Arc::new(Notify::new());
-            started.insert(entry.shard, Arc::clone(&urged));
-            urged
-        };
-        let key = ReplicaKey { shard: entry.shard, incarnation: replica.incarnation };
-        let lived = member.parts.journal.keys().contains(&key);
-        match open(member, entry.shard, replica).await {
-            Ok(shard) => {
-                tokio::spawn(keep(Arc::clone(member), shard, urged));
-                if lived {
-                    tokio::spawn(birth::awaken(Arc::clone(member), entry.clone()));
-                }
-            }
-            Err(reason) => return member.fail(reason),
+            let started = Started::new(replica);
+            member
+                .started
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(shard, started.clone());
+            start(member, entry, started).await;
         }
     }
-    if !entry.born && entry.initializer == member.node {
+    if !entry.born && entry.initializer == member.node && !is_new {
         birth::initialize(member, entry).await;
+    }
+}
+
+/// Not one of which this disk cannot know what it voted, whatever a catalog says that may be behind (S10).
+fn may_run(member: &Member, shard: ShardId, replica: ReplicaId) -> bool {
+    let doubted = member.doubtful().iter().any(|(key, _)| {
+        *key == ReplicaKey { shard, incarnation: replica.incarnation }
+    });
+    replica.incarnation >= member.floor(shard) && !doubted
+}
+
+async fn start(member: &Arc<Member>, entry: &ShardEntry, started: Started) {
+    let (shard, replica) = (entry.shard, started.replica);
+    let key = ReplicaKey { shard, incarnation: replica.incarnation };
+    let lived = member.parts.journal.keys().contains(&key);
+    match open(member, shard, replica).await {
+        Ok(shard) => {
+            tokio::spawn(keep(Arc::clone(member), shard, started));
+            if lived {
+                tokio::spawn(birth::awaken(Arc::clone(member), entry.clone()));
+            }
+        }
+        Err(reason) => member.fail(reason),
     }
 }
 
@@ -144,8 +197,9 @@ async fn open(member: &Member, shard: ShardId, replica: ReplicaId) -> Result<Sha
     Ok(shard)
 }
 
-/// Keeps one replica alive until the node stops: publishes its leadership, checkpoints it, restarts it.
-async fn keep(member: Arc<Member>, first: Shard, urged: Arc<Notify>) {
+/// Keeps one replica alive until the node stops, or another one comes instead: publishes its leadership, checkpoints it,
+/// restarts it.
+async fn keep(member: Arc<Member>, first: Shard, started: Started) {
     let (id, replica) = (first.id(), first.replica());
     let mut shard = first;
     let mut restarts = 0;
@@ -154,7 +208,8 @@ async fn keep(member: Arc<Member>, first: Shard, urged: Arc<Notify>) {
         let checkpointer = Checkpointer::new(shard.clone(), &member.options);
         let died = tokio::select! {
             () = member.stopping.cancelled() => return,
-            reason = checkpointer.run(&urged) => return member.fail(reason),
+            () = started.stop.cancelled() => return end(&member, &shard).await,
+            reason = checkpointer.run(&started.urged) => return member.fail(reason),
             died = leadership::publish(&shard) => died,
         };
         if member.stopping.is_cancelled() || matches!(died, Fatal::Stopped) {
@@ -174,4 +229,14 @@ async fn keep(member: Arc<Member>, first: Shard, urged: Arc<Notify>) {
             Err(reason) => return member.fail(reason),
         };
     }
+}
+
+/// Ends a replica that another one of this node comes instead of.
+async fn end(member: &Member, shard: &Shard) {
+    let (id, replica) = (shard.id(), shard.replica());
+    tracing::warn!(shard = %id, %replica, "this replica was replaced, it ends");
+    member.shards.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    let _ = shard.core.raft.shutdown().await;
+    member.started.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    member.catalog_changed.notify_one();
 }

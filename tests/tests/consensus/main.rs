@@ -10,5 +10,6 @@
 mod cluster;
 mod formation;
 mod machine;
+mod replacement;
 mod replication;
 mod stalled_disk;

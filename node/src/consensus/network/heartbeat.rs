@@ -147,6 +147,9 @@ async fn answer(host: &dyn PeerHost, from: NodeId, heartbeat: peer::Heartbeat) -
     if route.from.node != from {
         return Err(format!("replica {} is not on node {from}", route.from));
     }
+    if host.is_replaced(route.shard, route.from) {
+        return Err(route.replaced());
+    }
     let (previous, last) = (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
     let last = last.or(previous);
     if mutants::active("answer-heartbeats-at-the-door") {

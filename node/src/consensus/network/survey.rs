@@ -29,6 +29,21 @@ pub struct Survey {
     pub led: Vec<LedShard>,
     /// The partitions asked for that it leads.
     pub stands: Vec<Stand>,
+    /// Replicas that come instead of others, in the shards that it leads.
+    pub catching: Vec<Catching>,
+}
+
+/// How far a replica is that takes another one's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Catching {
+    /// Of which shard.
+    pub shard: ShardId,
+    /// On which node.
+    pub node: NodeId,
+    /// Entries that it has …
+    pub matched: u64,
+    /// … and that its leader has.
+    pub last: u64,
 }
 
 /// A shard, as its leader's node tells of it.
@@ -139,7 +154,18 @@ pub(super) fn response(survey: Survey, vitals: Vitals) -> peer::SurveyResponse {
         led: survey.led.into_iter().map(led).collect(),
         stands: survey.stands.into_iter().map(stand).collect(),
         vitals: Some(wire::vitals_to(vitals)),
+        catching: survey.catching.into_iter().map(catching_to).collect(),
     }
+}
+
+fn catching_to(it: Catching) -> peer::Catching {
+    let Catching { shard, node, matched, last } = it;
+    peer::Catching { shard: shard.0, node: node.0, matched, last }
+}
+
+fn catching_from(it: peer::Catching) -> Catching {
+    let peer::Catching { shard, node, matched, last } = it;
+    Catching { shard: ShardId(shard), node: NodeId(node), matched, last }
 }
 
 fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
@@ -163,6 +189,7 @@ fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
         version: answer.version,
         led: answer.led.into_iter().map(led).collect(),
         stands: answer.stands.into_iter().map(stand).collect::<Result<_, _>>()?,
+        catching: answer.catching.into_iter().map(catching_from).collect(),
     })
 }
 
@@ -188,7 +215,13 @@ mod tests {
         let at = TopicPartition { topic: TOPIC, partition: PartitionId(7) };
         let stand = Stand { at, leader_epoch: 2, log_start: 5, high_watermark: 9, bytes: 100 };
         let led = LedShard { shard: ShardId(4), term: 6, in_sync: vec![NodeId(1), NodeId(3)] };
-        let told = Survey { version: "1.2.3".to_owned(), led: vec![led], stands: vec![stand] };
+        let catching = Catching { shard: ShardId(4), node: NodeId(2), matched: 5, last: 8 };
+        let told = Survey {
+            version: "1.2.3".to_owned(),
+            led: vec![led],
+            stands: vec![stand],
+            catching: vec![catching],
+        };
         let vitals = Vitals { clock_ms: 1, has_room: true };
         assert_eq!(survey(response(told.clone(), vitals)), Ok(told));
     }

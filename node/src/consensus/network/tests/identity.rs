@@ -15,7 +15,7 @@ async fn an_empty_node_says_hello_and_takes_the_founder_s_cluster() {
     let nodes = Nodes::of_clusters(&NetworkOptions::default(), [None; 3]);
     let network = &nodes.node(1).network;
     let hello = network.hello(NodeId(2)).await.unwrap();
-    assert_eq!(hello, HelloAnswer { node: NodeId(2), cluster: None, empty: true });
+    assert_eq!(hello, HelloAnswer { node: NodeId(2), cluster: None, empty: true, callers_disk: 0 });
     network.set_cluster(CLUSTER);
     assert_eq!(network.offer_cluster(NodeId(2), CLUSTER).await.unwrap(), Ok(()));
     assert_eq!(network.offer_cluster(NodeId(2), CLUSTER).await.unwrap(), Ok(()), "again");

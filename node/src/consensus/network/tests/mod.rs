@@ -161,9 +161,10 @@ impl PeerHost for FakeHost {
         let files = self.files.lock().unwrap().clone()?;
         Some(files)
     }
-    fn identity(&self) -> HelloAnswer {
+    fn identity(&self, _: NodeId) -> HelloAnswer {
         let cluster = *self.cluster.lock().unwrap();
-        HelloAnswer { node: NodeId(self.node), cluster, empty: cluster.is_none() }
+        let empty = cluster.is_none();
+        HelloAnswer { node: NodeId(self.node), cluster, empty, callers_disk: 0 }
     }
     async fn accept_cluster(&self, cluster: ClusterId) -> Result<(), String> {
         let mut mine = self.cluster.lock().unwrap();
