@@ -10,6 +10,7 @@ use crate::cluster::{Broken, Cluster};
 use crate::context::around;
 use crate::group::Tale;
 use crate::history::History;
+use crate::lost_disks;
 use crate::oracle::{Violation, judge};
 use crate::plan::Plan;
 use crate::profile::{NODES, Profile};
@@ -52,6 +53,9 @@ pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Ver
         tale.insert(Tale::begin(&mut cluster, subject, &history)?).tell(&mut cluster, story)?;
     }
     under_load.strike(&mut cluster, subject, &history)?;
+    if profile == Profile::DiskReplaced {
+        lost_disks::tell(&mut cluster, subject, &history)?;
+    }
     if profile == Profile::Swarm {
         storm(plan, &mut cluster, subject, (&history, tally))?;
     }

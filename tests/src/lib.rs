@@ -22,6 +22,7 @@ pub mod group_history;
 pub mod history;
 pub mod invariants;
 mod links;
+mod lost_disks;
 pub mod meta;
 pub mod mutants;
 pub mod net;

@@ -40,13 +40,15 @@ pub enum Profile {
     GroupReset,
     /// Members join, leave, die and are cut off while any faults happen to nodes.
     GroupChaos,
+    /// A node loses its disk under load and comes back with an empty one, then the next node does.
+    DiskReplaced,
     /// Faults of several classes at once, drawn by the seed, for as long as the plan says.
     Swarm,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
@@ -58,6 +60,7 @@ impl Profile {
         Self::GroupMembersLost,
         Self::GroupReset,
         Self::GroupChaos,
+        Self::DiskReplaced,
         Self::Swarm,
     ];
 
@@ -76,6 +79,7 @@ impl Profile {
             Self::GroupMembersLost => "group-members-lost",
             Self::GroupReset => "group-reset",
             Self::GroupChaos => "group-chaos",
+            Self::DiskReplaced => "disk-replaced",
             Self::Swarm => "swarm",
         }
     }
@@ -88,6 +92,7 @@ impl Profile {
             | Self::PowerLossAll
             | Self::Birth
             | Self::Chaos
+            | Self::DiskReplaced
             | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
@@ -103,6 +108,7 @@ impl Profile {
         match self {
             Self::Calm
             | Self::Swarm
+            | Self::DiskReplaced
             | Self::GroupPlanned
             | Self::GroupCoordinatorCut
             | Self::GroupCoordinatorCrash

@@ -157,6 +157,10 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn power_off(&self, node: u32);
     /// Decides which unsynced writes of a node that is off survive, torn and reordered; what was synced survives always.
     fn lose_unsynced(&self, node: u32, seed: u64);
+    /// A node that is off has an empty disk from now on: what was on the other one is lost.
+    fn lose_disk(&self, node: u32);
+    /// Every node runs, and all replicas vote and have what their leaders have, or nearly; seen from above.
+    fn is_whole(&self) -> bool;
     /// How a node's disk behaves from now on. A node whose disk fails may end without breaking the run.
     fn set_disk(&self, node: u32, condition: DiskCondition);
     /// A node's wall clock jumps by so many milliseconds.

@@ -50,7 +50,8 @@ pub(super) async fn come_back(member: &Member, lost: &Lost) -> Result<(), StartE
     let incarnation = allotted(member, CatalogCommand::AdmitDisk { node, journal }).await?;
     member.join_as(cluster, incarnation).await.map_err(StartError)?;
     if member.disk() != incarnation {
-        let why = format!("node {node} was offered cluster {cluster} while its lost disk was replaced");
+        let why =
+            format!("node {node} was offered cluster {cluster} while its lost disk was replaced");
         return Err(StartError(why));
     }
     reached!("disk-admitted");
@@ -91,7 +92,9 @@ async fn allotted(member: &Member, command: CatalogCommand) -> Result<u32, Start
         let asked = propose::anywhere(member, ShardId::CATALOG, &command, deadline).await;
         match asked.map(|committed| committed.reply) {
             Ok(Reply::Incarnation(incarnation)) => return Ok(incarnation),
-            Ok(reply) => return Err(StartError(format!("the catalog refuses to {what}: {reply:?}"))),
+            Ok(reply) => {
+                return Err(StartError(format!("the catalog refuses to {what}: {reply:?}")));
+            }
             Err(error) => {
                 tracing::warn!(node = %member.node, %error, what, "the catalog does not answer yet");
             }
@@ -153,7 +156,8 @@ pub(super) async fn watch_replaced(member: &Member) {
 /// Removes what this disk still has of replicas that must not run here any more.
 pub(super) async fn sweep(member: &Member) {
     for key in member.parts.journal.keys() {
-        let runs = member.started(key.shard).is_some_and(|it| it.replica.incarnation == key.incarnation);
+        let runs =
+            member.started(key.shard).is_some_and(|it| it.replica.incarnation == key.incarnation);
         if runs || key.incarnation >= member.floor(key.shard) {
             continue;
         }

@@ -41,7 +41,8 @@ impl PeerHost for Host {
     fn identity(&self, caller: NodeId) -> HelloAnswer {
         let cluster = *self.0.cluster.borrow();
         let catalog = self.0.shard(ShardId::CATALOG);
-        let callers_disk = catalog.and_then(|it| it.read(|state| Some(state.catalog()?.disk_of(caller))));
+        let callers_disk =
+            catalog.and_then(|it| it.read(|state| Some(state.catalog()?.disk_of(caller))));
         HelloAnswer {
             node: self.0.node,
             cluster,

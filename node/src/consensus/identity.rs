@@ -91,10 +91,8 @@ impl Identity {
             Some(_) if plain => PLAIN_VERSION,
             Some(_) => FORMAT_VERSION,
         };
-        let floor = |(shard, least): (&ShardId, &u32)| StoredFloor {
-            shard: shard.0,
-            incarnation: *least,
-        };
+        let floor =
+            |(shard, least): (&ShardId, &u32)| StoredFloor { shard: shard.0, incarnation: *least };
         let stored = StoredIdentity {
             format_version,
             node: self.node.0,

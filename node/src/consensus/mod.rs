@@ -61,7 +61,9 @@ pub mod types;
 pub use formation::recognise;
 pub use identity::Identity;
 pub use keeper::spread_pool;
-pub use network::{Catching, Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
+pub use network::{
+    Catching, Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals,
+};
 pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use numbers::{ReplicaNumbers, WaitingBytes};
 pub use shard::{Done, Shard};

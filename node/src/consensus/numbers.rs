@@ -75,9 +75,9 @@ fn numbers(shard: &Shard) -> ReplicaNumbers {
     let metrics = shard.core.raft.metrics();
     let metrics = metrics.borrow_watched();
     let last = metrics.last_log_index.unwrap_or(0);
-    let lags = followers.into_iter().map(|(id, matched)| {
-        (id.node, last.saturating_sub(matched.unwrap_or(0)))
-    });
+    let lags = followers
+        .into_iter()
+        .map(|(id, matched)| (id.node, last.saturating_sub(matched.unwrap_or(0))));
     ReplicaNumbers {
         shard: shard.id(),
         term: metrics.current_term,

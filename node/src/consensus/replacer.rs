@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{ChangeMembers, EmptyNode, ServerState};
 use openraft::raft::Precondition;
+use openraft::{ChangeMembers, EmptyNode, ServerState};
 use tokio::time::{Instant, sleep, timeout};
 use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
 
@@ -52,6 +52,8 @@ struct Members {
     voters: BTreeSet<RaftNode>,
     all: BTreeSet<RaftNode>,
     is_joint: bool,
+    /// Committed, as applied here: nothing before it comes back.
+    is_settled: bool,
     at: Option<LogId>,
     last: u64,
     matched: BTreeMap<RaftNode, u64>,
@@ -144,8 +146,11 @@ async fn step(
     if others.iter().any(|it| it.0.incarnation > new.incarnation) {
         return Err("this node does not know the newest incarnation yet".to_owned());
     }
-    if shard.replica().node == new.node {
+    if shard.replica().node == new.node && shard.replica() != new {
         return Err("it leads itself, under an id that is to be replaced".to_owned());
+    }
+    if !members.is_settled {
+        return Err("the last change of its shard's members is not committed yet".to_owned());
     }
     if members.is_joint {
         return change(shard, members.voters.clone(), &members).await;
@@ -230,6 +235,7 @@ impl Members {
             voters: configs.last()?.clone(),
             all: stored.membership().nodes().map(|(id, _)| *id).collect(),
             is_joint: configs.len() > 1,
+            is_settled: shard.core.applied.look().membership.log_id() == stored.log_id(),
             at: *stored.log_id(),
             last: metrics.last_log_index.unwrap_or(0),
             matched: matched.filter_map(|(id, at)| Some((*id, at.as_ref()?.index))).collect(),
@@ -239,9 +245,7 @@ impl Members {
     /// Voters that have this entry and are not to be replaced; the leader, `own`, has it.
     fn sound(&self, own: ReplicaId, goal: u64, replaced: &BTreeSet<NodeId>) -> usize {
         let has = |id: &RaftNode| self.matched.get(id).is_some_and(|it| *it >= goal);
-        let sound = |id: &&RaftNode| {
-            id.0 == own || (has(id) && !replaced.contains(&id.0.node))
-        };
+        let sound = |id: &&RaftNode| id.0 == own || (has(id) && !replaced.contains(&id.0.node));
         self.voters.iter().filter(sound).count()
     }
 }

@@ -143,9 +143,10 @@ async fn ensure(member: &Arc<Member>, placed: &Placed) {
 
 /// Not one of which this disk cannot know what it voted, whatever a catalog says that may be behind (S10).
 fn may_run(member: &Member, shard: ShardId, replica: ReplicaId) -> bool {
-    let doubted = member.doubtful().iter().any(|(key, _)| {
-        *key == ReplicaKey { shard, incarnation: replica.incarnation }
-    });
+    let doubted = member
+        .doubtful()
+        .iter()
+        .any(|(key, _)| *key == ReplicaKey { shard, incarnation: replica.incarnation });
     replica.incarnation >= member.floor(shard) && !doubted
 }
 

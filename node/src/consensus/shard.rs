@@ -245,9 +245,8 @@ impl Shard {
     pub(super) fn is_replaced(&self, replica: ReplicaId) -> bool {
         let live = self.core.applied.look();
         let members = live.membership.membership();
-        let newer = |id: &RaftNode| {
-            id.0.node == replica.node && id.0.incarnation > replica.incarnation
-        };
+        let newer =
+            |id: &RaftNode| id.0.node == replica.node && id.0.incarnation > replica.incarnation;
         let mut ids = members.nodes().map(|(id, _)| *id);
         ids.any(|id| newer(&id)) && members.get_node(&RaftNode(replica)).is_none()
     }

@@ -180,6 +180,17 @@ impl SimDisk {
         state.drop_lost_names();
     }
 
+    /// Another disk in its place, empty, with the same faults. The handles of this life fail.
+    pub fn replace(&self) {
+        self.power_off();
+        let mut state = self.lock();
+        state.names.clear();
+        state.durable_names.clear();
+        state.name_changes.clear();
+        state.inodes.clear();
+        state.used = 0;
+    }
+
     /// Flips bits of durable bytes, as rot does: nobody is told.
     ///
     /// # Panics

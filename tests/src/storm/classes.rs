@@ -31,6 +31,8 @@ pub enum FaultClass {
     SlowDisk,
     /// Wall clocks jump, forward and back.
     ClockJump,
+    /// A machine comes back with an empty disk, one at a time and only when all replicas are whole.
+    DiskLost,
 }
 
 /// A class's line in the table.
@@ -43,7 +45,7 @@ struct Facts {
     lasts: (u64, u64),
 }
 
-const TABLE: [Facts; 12] = [
+const TABLE: [Facts; 13] = [
     facts(FaultClass::Partition, "F1", "partition", (50, 6_000)),
     facts(FaultClass::OneWay, "F2", "one-way", (50, 6_000)),
     facts(FaultClass::Hold, "F3", "hold", (20, 3_000)),
@@ -56,6 +58,7 @@ const TABLE: [Facts; 12] = [
     facts(FaultClass::SyncsFail, "F12b", "syncs-fail", (100, 2_000)),
     facts(FaultClass::SlowDisk, "F13", "slow-disk", (200, 6_000)),
     facts(FaultClass::ClockJump, "F14", "clock-jump", (1, 2)),
+    facts(FaultClass::DiskLost, "F10b", "disk-lost", (1, 5_000)),
 ];
 
 const fn facts(

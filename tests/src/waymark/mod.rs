@@ -5,6 +5,7 @@ mod client;
 mod member;
 mod operator;
 mod settings;
+mod whole;
 
 use std::future::pending;
 use std::ops::Range;
@@ -203,6 +204,15 @@ impl Subject for Waymark {
     fn lose_unsynced(&self, node: u32, seed: u64) {
         let mode = SmallRng::seed_from_u64(seed).random_range(0..LOSSES.len());
         self.machine(node).disk.crash(LOSSES[mode]);
+    }
+
+    fn lose_disk(&self, node: u32) {
+        self.machine(node).disk.replace();
+    }
+
+    fn is_whole(&self) -> bool {
+        let running = self.machines.iter().map(|machine| machine.replicas().clone());
+        running.collect::<Option<Vec<Consensus>>>().is_some_and(|nodes| whole::is_whole(&nodes))
     }
 
     fn set_disk(&self, node: u32, condition: DiskCondition) {

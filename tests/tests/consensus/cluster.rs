@@ -199,13 +199,8 @@ impl Cluster {
             let journal = Journal::open(disk.clone(), journal).await.unwrap();
             let tables = Arc::new(MemoryTables::default());
             let store = Store::open(disk.clone(), tables.clone(), store_options()).await.unwrap();
-            let env = Env {
-                clock: Arc::new(SystemClock),
-                random,
-                disk,
-                tables,
-                dial: Arc::new(TcpDial),
-            };
+            let env =
+                Env { clock: Arc::new(SystemClock), random, disk, tables, dial: Arc::new(TcpDial) };
             let parts = Parts { env, journal, store, observer };
             let consensus = Consensus::start(NodeId(node), nodes, options, parts).await?;
             let listener = tokio::net::TcpListener::bind(address).await.unwrap();

@@ -112,7 +112,10 @@ fn without_a_quorum_nothing_is_replaced() {
     cluster.block_on(tokio::time::sleep(A_WHILE));
     assert_eq!(catalog(&cluster, 1, |catalog| catalog.swaps().count()), Some(0));
     for lost in [2, 3] {
-        assert!(cluster.nodes[&lost].consensus.shards().is_empty(), "one disk cannot speak for two");
+        assert!(
+            cluster.nodes[&lost].consensus.shards().is_empty(),
+            "one disk cannot speak for two"
+        );
     }
 }
 

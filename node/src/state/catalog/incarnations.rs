@@ -115,9 +115,8 @@ impl Catalog {
         let held = held.filter(|it| it.node == node).map(|it| it.incarnation).max();
         let known = self.incarnations.get(&node).map_or(0, |known| known.greatest);
         let next = known.max(held.unwrap_or(0)).checked_add(1);
-        let next = next.ok_or_else(|| {
-            Refusal::Invalid(format!("node {node} has no incarnations left"))
-        })?;
+        let next =
+            next.ok_or_else(|| Refusal::Invalid(format!("node {node} has no incarnations left")))?;
         self.incarnations.entry(node).or_default().greatest = next;
         Ok(next)
     }

@@ -186,7 +186,10 @@ fn an_empty_disk_gets_an_incarnation_that_no_replica_of_its_node_ever_had() {
     assert_eq!(catalog.disk_of(NodeId(2)), 2);
     for shard in 0..=3 {
         assert_eq!(catalog.replica_on(ShardId(shard), NodeId(2)), Some(on(2, 2)));
-        assert_eq!(catalog.replica_on(ShardId(shard), NodeId(1)).map(|it| it.node), Some(NodeId(1)));
+        assert_eq!(
+            catalog.replica_on(ShardId(shard), NodeId(1)).map(|it| it.node),
+            Some(NodeId(1))
+        );
     }
     assert_eq!(catalog.swap(ShardId(0), NodeId(2)), Some(Swap { old: 0, new: 2 }));
     assert_eq!(catalog.swap(ShardId(3), NodeId(2)), Some(Swap { old: 1, new: 2 }));
@@ -214,8 +217,7 @@ fn a_swap_is_over_when_the_shard_says_so_and_only_then() {
 #[test]
 fn one_replica_is_replaced_alone_and_asking_again_changes_nothing() {
     let mut catalog = founded();
-    let replace =
-        |shard, old| CatalogCommand::ReplaceReplica { shard: ShardId(shard), old };
+    let replace = |shard, old| CatalogCommand::ReplaceReplica { shard: ShardId(shard), old };
     assert_eq!(catalog.apply(replace(2, on(3, 1))), Ok(Reply::Incarnation(2)));
     let before = catalog.clone();
     assert_eq!(catalog.apply(replace(2, on(3, 1))), Ok(Reply::Incarnation(2)));

@@ -197,7 +197,9 @@ impl fmt::Display for CatalogCommand {
             Self::AdmitDisk { node, journal } => {
                 write!(f, "admit the disk of node {node} with journal {journal:016x}")
             }
-            Self::ReplaceReplica { shard, old } => write!(f, "replace replica {old} of shard {shard}"),
+            Self::ReplaceReplica { shard, old } => {
+                write!(f, "replace replica {old} of shard {shard}")
+            }
             Self::ReplicaReplaced { shard, replica } => {
                 write!(f, "replica {replica} of shard {shard} has taken its place")
             }

@@ -141,6 +141,8 @@ struct FakeHost {
     /// Real replicas; they come before the pretended ones.
     rafts: Mutex<BTreeMap<u32, Arc<dyn ReplicaDoor>>>,
     files: Mutex<Option<Arc<FakeFiles>>>,
+    /// Another one of its node came instead.
+    replaced: Mutex<Option<ReplicaId>>,
     /// Calls that told vitals: one for each call with heartbeats, on both sides.
     heard: AtomicU64,
 }
@@ -156,6 +158,9 @@ impl PeerHost for FakeHost {
         }
         let found = self.replicas.lock().unwrap().get(&shard.0).cloned()?;
         Some(found)
+    }
+    fn is_replaced(&self, _: ShardId, replica: ReplicaId) -> bool {
+        *self.replaced.lock().unwrap() == Some(replica)
     }
     fn store(&self, _: ShardId) -> Option<Arc<dyn SegmentFiles>> {
         let files = self.files.lock().unwrap().clone()?;
