@@ -21,6 +21,8 @@ pub const STATES: &[&str] = &[
     "room-back",
     "overloaded",
     "log-trimmed",
+    "disk-admitted",
+    "replica-replaced",
 ];
 
 /// Those that only damage to a journal leads to, which no storm does.

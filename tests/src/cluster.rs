@@ -330,6 +330,11 @@ impl Cluster {
         self.subject.lose_unsynced(node, seed);
     }
 
+    /// The machine of a node that is down gets an empty disk.
+    pub(crate) fn lose_disk(&mut self, node: u32) {
+        self.subject.lose_disk(node);
+    }
+
     /// The next lives of nodes that died; who lost power has it again.
     pub fn restart(&mut self, nodes: &[u32]) {
         for node in nodes {

@@ -11,6 +11,7 @@ use crate::context::around;
 use crate::full_disks;
 use crate::group::Tale;
 use crate::history::History;
+use crate::lost_disks;
 use crate::oracle::{Violation, judge};
 use crate::plan::Plan;
 use crate::profile::{NODES, Profile};
@@ -86,6 +87,9 @@ fn play(
     under_load.strike(cluster, subject, history)?;
     if profile == Profile::DiskFull {
         full_disks::tell(cluster, subject, history)?;
+    }
+    if profile == Profile::DiskReplaced {
+        lost_disks::tell(cluster, subject, history)?;
     }
     if profile == Profile::Swarm {
         storm(plan, cluster, subject, (history, load.names(), tally))?;

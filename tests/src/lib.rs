@@ -25,6 +25,7 @@ pub mod history;
 pub mod invariants;
 mod links;
 pub mod log_lines;
+mod lost_disks;
 pub mod meta;
 pub mod mutants;
 pub mod net;

@@ -38,6 +38,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("full-disk-accepted", Profile::DiskFull, "broken", 1),
     mutant("damage-is-served", Profile::Rot, "", 1),
     mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
+    mutant("replaced-keeps-its-id", Profile::DiskReplaced, "G1", 1),
 ];
 
 const fn mutant(

@@ -46,13 +46,15 @@ pub enum Profile {
     DiskFull,
     /// Records, and what a restart begins with, rot on the disks of nodes, one node at a time.
     Rot,
+    /// A node loses its disk under load and comes back with an empty one, then the next node does.
+    DiskReplaced,
     /// Faults of several classes at once, drawn by the seed, for as long as the plan says.
     Swarm,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
@@ -67,6 +69,7 @@ impl Profile {
         Self::GroupChaos,
         Self::DiskFull,
         Self::Rot,
+        Self::DiskReplaced,
         Self::Swarm,
     ];
 
@@ -88,6 +91,7 @@ impl Profile {
             Self::GroupChaos => "group-chaos",
             Self::DiskFull => "disk-full",
             Self::Rot => "rot",
+            Self::DiskReplaced => "disk-replaced",
             Self::Swarm => "swarm",
         }
     }
@@ -103,6 +107,7 @@ impl Profile {
             | Self::DiskFull
             | Self::Rot
             | Self::JournalRot
+            | Self::DiskReplaced
             | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
@@ -119,6 +124,7 @@ impl Profile {
             Self::Calm
             | Self::DiskFull
             | Self::Swarm
+            | Self::DiskReplaced
             | Self::GroupPlanned
             | Self::GroupCoordinatorCut
             | Self::GroupCoordinatorCrash

@@ -262,6 +262,10 @@ pub trait Subject: Send + Sync + Debug + 'static {
     fn power_off(&self, node: u32);
     /// Decides which unsynced writes of a node that is off survive, torn and reordered; what was synced survives always.
     fn lose_unsynced(&self, node: u32, seed: u64);
+    /// A node that is off has an empty disk from now on: what was on the other one is lost.
+    fn lose_disk(&self, node: u32);
+    /// Every node runs, and all replicas vote and have what their leaders have, or nearly; seen from above.
+    fn is_whole(&self) -> bool;
     /// Flips bits in the journals of nodes that are down: where something durable follows, which another node has, and so that
     /// no vote and no end of a log is in doubt. Returns how many were hit.
     fn rot_journals(&self, nodes: &[u32], seed: u64) -> usize;

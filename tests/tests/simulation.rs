@@ -94,6 +94,11 @@ fn what_rot_takes_of_journals_is_fetched_from_peers_and_nothing_is_lost() {
 }
 
 #[test]
+fn promises_hold_when_disks_are_lost_one_after_the_other() {
+    promises_hold_through(Profile::DiskReplaced);
+}
+
+#[test]
 fn promises_hold_through_storms() {
     for seed in 1..=SEEDS {
         held(Plan { seconds: 10, ..Plan::new(Profile::Swarm, seed) });
@@ -133,6 +138,11 @@ fn a_groups_promises_hold_through_anything() {
 #[test]
 fn an_acknowledgement_before_the_sync_is_caught_by_a_power_loss() {
     is_caught("ack-before-fsync");
+}
+
+#[test]
+fn a_replica_that_votes_without_its_disk_is_caught() {
+    is_caught("replaced-keeps-its-id");
 }
 
 #[test]

@@ -20,11 +20,11 @@ const RECLAIM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Moves leaders back for ever.
 pub(super) async fn balance(member: &Member) {
-    let mut matched: BTreeMap<(ShardId, ReplicaId), u64> = BTreeMap::new();
+    let mut matched = Matched::new();
     loop {
         sleep(member.options.balance_interval).await;
         for shard in member.all_shards() {
-            watch_reversion(&shard, &mut matched);
+            watch_reversion(member, &shard, &mut matched);
             if !shard.leadership().ready {
                 continue;
             }
@@ -63,9 +63,9 @@ fn is_level(member: &Member, shard: &Shard, node: NodeId) -> bool {
     let metrics = shard.core.raft.metrics();
     let metrics = metrics.borrow_watched();
     let Some(replication) = &metrics.replication else { return false };
-    let Some((id, matched)) = replication.iter().find(|(id, _)| id.0.node == node) else {
-        return false;
-    };
+    let votes = |id: &RaftNode| metrics.membership_config.voter_ids().any(|voter| voter == *id);
+    let mut there = replication.iter().filter(|(id, _)| id.0.node == node && votes(id));
+    let Some((id, matched)) = there.next_back() else { return false };
     let last = metrics.last_log_index.unwrap_or(0);
     let close = matched.is_some_and(|it| it.index + 1000 >= last);
     close && hears(member, *id, &metrics)
@@ -76,12 +76,19 @@ fn hears(member: &Member, id: RaftNode, metrics: &RaftMetrics<C>) -> bool {
     acked.is_some_and(|at| at.elapsed() < member.options.heartbeat * 3)
 }
 
-/// The alarm of S10: a follower that has less than it acknowledged has lost data, and openraft only starts over.
-fn watch_reversion(shard: &Shard, matched: &mut BTreeMap<(ShardId, ReplicaId), u64>) {
+/// The last entry that a follower was seen to have, and in which term of its leader.
+type Matched = BTreeMap<(ShardId, ReplicaId), (u64, u64)>;
+
+/// The alarm of S10: a follower that has less than it acknowledged to the same leader has lost data, and openraft only
+/// starts over.
+fn watch_reversion(member: &Member, shard: &Shard, matched: &mut Matched) {
+    let term = shard.leadership().term;
     for (id, now) in shard.progress() {
         let Some(now) = now else { continue };
-        let before = matched.insert((shard.id(), id), now);
+        let before = matched.insert((shard.id(), id), (term, now));
+        let before = before.filter(|(then, _)| *then == term).map(|(_, index)| index);
         if before.is_some_and(|before| now < before) {
+            member.reversions.one();
             tracing::error!(
                 shard = %shard.id(), replica = %id, now, ?before,
                 "a replica has lost entries that it acknowledged"
@@ -127,8 +134,8 @@ pub(super) async fn reclaim_journal(member: &Arc<Member>) {
         }
         let started = member.started.lock().unwrap_or_else(PoisonError::into_inner);
         for key in member.parts.journal.oldest_holders() {
-            if let Some(urged) = started.get(&key.shard) {
-                urged.notify_one();
+            if let Some(started) = started.get(&key.shard) {
+                started.urged.notify_one();
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Owns how a cluster is founded and joined (S12). One node, the first of the list, may found, and only after all have
 //! answered that they are empty; a node whose disk is empty while its peers hold data has lost what it voted and never
-//! joins under its old id. Never starts a replica.
+//! joins under its old ids (`comeback`). Never starts a replica.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,6 +11,7 @@ use futures::future::join_all;
 use tokio::time::sleep;
 use waymark_proto::ids::{ClusterId, NodeId};
 
+use super::comeback;
 use super::identity::Identity;
 use super::member::Member;
 use super::network::{HelloAnswer, PeerError};
@@ -65,38 +66,36 @@ pub(super) async fn recognise_disk(member: &Member) -> Result<(), StartError> {
         Some(known) if known != journal && !mutants::active("lost-journal-is-born") => {
             return Err(refuse("its disk has the journal of another one".to_owned()));
         }
-        Some(_) => {}
+        Some(_) => member.recognised(identity),
         None => {
             let named = Identity { journal: Some(journal), ..identity };
             named
                 .save(disk)
                 .await
                 .map_err(|error| refuse(format!("it cannot persist: {error}")))?;
+            member.recognised(named);
         }
-    }
-    member.set_cluster(identity.cluster);
-    Ok(())
-}
-
-/// A single look at the peers, so that a node that lost its disk says so at once and not in the middle of its life.
-pub(super) async fn refuse_lost_disk(member: &Member) -> Result<(), StartError> {
-    if member.cluster.borrow().is_none() {
-        let answers = ask(member, member.peers()).await;
-        check_lost(member, &answers)?;
     }
     Ok(())
 }
 
 /// Returns once the cluster is known and persisted here and, on the founder, by all others too.
 pub(super) async fn form(member: &Member) -> Result<(), StartError> {
-    if member.is_founder() && member.is_empty() {
-        let cluster = found(member).await?;
-        return offer(member, cluster).await;
+    if member.is_founder() && member.is_empty() && member.disk() == 0 {
+        return match found(member).await? {
+            Found::Cluster(cluster) => offer(member, cluster).await,
+            Found::Lost(lost) => comeback::come_back(member, &lost).await,
+        };
+    }
+    if member.cluster.borrow().is_some() {
+        return comeback::refuse_replaced(member).await;
     }
     let mut known = member.cluster.subscribe();
     while known.borrow_and_update().is_none() {
         let answers = ask(member, member.peers()).await;
-        check_lost(member, &answers)?;
+        if let Some(lost) = lost(member, &answers) {
+            return comeback::come_back(member, &lost).await;
+        }
         tokio::select! {
             _ = known.changed() => {}
             () = sleep(ASK_PAUSE) => {}
@@ -105,16 +104,30 @@ pub(super) async fn form(member: &Member) -> Result<(), StartError> {
     Ok(())
 }
 
+/// What a founder finds out.
+enum Found {
+    Cluster(ClusterId),
+    Lost(Lost),
+}
+
+/// The disk of this node is empty, and this peer holds data of the cluster that lists it.
+pub(super) struct Lost {
+    pub(super) peer: NodeId,
+    pub(super) cluster: ClusterId,
+}
+
 /// Draws the cluster's id once every node has said that it is empty. An id that an earlier attempt has spread is taken
 /// up again: that attempt wrote nothing else.
-async fn found(member: &Member) -> Result<ClusterId, StartError> {
+async fn found(member: &Member) -> Result<Found, StartError> {
     let known = *member.cluster.borrow();
     if let Some(cluster) = known {
-        return Ok(cluster);
+        return Ok(Found::Cluster(cluster));
     }
     let spread = loop {
         let answers = ask(member, member.peers()).await;
-        check_lost(member, &answers)?;
+        if let Some(lost) = lost(member, &answers) {
+            return Ok(Found::Lost(lost));
+        }
         let heard: Vec<HelloAnswer> = answers.into_iter().filter_map(|(_, it)| it.ok()).collect();
         if heard.len() == member.peers().len() {
             break heard.iter().filter_map(|it| it.cluster).collect::<BTreeSet<_>>();
@@ -127,7 +140,7 @@ async fn found(member: &Member) -> Result<ClusterId, StartError> {
     let cluster = spread.first().copied();
     let cluster = cluster.unwrap_or_else(|| ClusterId(member.parts.env.random.next_id()));
     member.join(cluster).await.map_err(StartError)?;
-    Ok(cluster)
+    Ok(Found::Cluster(cluster))
 }
 
 /// All others must have persisted the cluster before anything is written in its name, so that an empty disk can never be
@@ -169,6 +182,9 @@ pub(super) async fn leave_foreign_cluster(member: &Member) {
         let mut with_us = 1;
         for (node, answer) in ask(member, peers.clone()).await {
             match answer {
+                Ok(it) if comeback::is_replaced(member, it.callers_disk) => {
+                    return member.fail(comeback::replaced(member, it.callers_disk));
+                }
                 Ok(it) if it.cluster == Some(ours) => with_us += 1,
                 Err(PeerError::Refused { cluster: Some(theirs), .. }) => {
                     tracing::error!(%node, %ours, %theirs, "a listed node belongs to another cluster");
@@ -190,9 +206,9 @@ pub(super) async fn leave_foreign_cluster(member: &Member) {
     }
 }
 
-type Answers = Vec<(NodeId, Result<HelloAnswer, PeerError>)>;
+pub(super) type Answers = Vec<(NodeId, Result<HelloAnswer, PeerError>)>;
 
-async fn ask(member: &Member, nodes: Vec<NodeId>) -> Answers {
+pub(super) async fn ask(member: &Member, nodes: Vec<NodeId>) -> Answers {
     let hello = |node: NodeId| {
         let network = member.network.clone();
         async move { (node, network.hello(node).await) }.boxed()
@@ -200,18 +216,11 @@ async fn ask(member: &Member, nodes: Vec<NodeId>) -> Answers {
     join_all(nodes.into_iter().map(hello)).await
 }
 
-fn check_lost(member: &Member, answers: &Answers) -> Result<(), StartError> {
-    let formed = answers.iter().find_map(|(node, answer)| {
+fn lost(member: &Member, answers: &Answers) -> Option<Lost> {
+    let (peer, cluster) = answers.iter().find_map(|(node, answer)| {
         let answer = answer.as_ref().ok()?;
-        Some((node, answer.cluster.filter(|_| !answer.empty)?))
-    });
-    match formed {
-        // The offer may have come while the peers were asked.
-        Some((peer, cluster)) if member.cluster.borrow().is_none() => Err(StartError(format!(
-            "node {} has an empty disk, but node {peer} holds data of cluster {cluster} that lists it: what it voted for \
-             and acknowledged is lost, so its replicas must be replaced",
-            member.node
-        ))),
-        _ => Ok(()),
-    }
+        Some((*node, answer.cluster.filter(|_| !answer.empty)?))
+    })?;
+    // The offer may have come while the peers were asked.
+    member.cluster.borrow().is_none().then_some(Lost { peer, cluster })
 }

@@ -16,6 +16,7 @@ use super::network::{
 use super::room::Level;
 use super::shard::Shard;
 use super::{Committed, Heard, ProposeError, log_mend, positions, standing};
+use crate::mutants;
 
 /// This node, as its peers see it.
 #[derive(Debug, Clone)]
@@ -33,9 +34,22 @@ impl PeerHost for Host {
         Some(Arc::new(shard.store().clone()))
     }
 
-    fn identity(&self) -> HelloAnswer {
+    fn is_replaced(&self, shard: ShardId, replica: ReplicaId) -> bool {
+        let here = self.0.shard(shard);
+        here.is_some_and(|it| it.is_replaced(replica)) && !mutants::active("old-disk-votes")
+    }
+
+    fn identity(&self, caller: NodeId) -> HelloAnswer {
         let cluster = *self.0.cluster.borrow();
-        HelloAnswer { node: self.0.node, cluster, empty: self.0.is_empty() }
+        let catalog = self.0.shard(ShardId::CATALOG);
+        let callers_disk =
+            catalog.and_then(|it| it.read(|state| Some(state.catalog()?.disk_of(caller))));
+        HelloAnswer {
+            node: self.0.node,
+            cluster,
+            empty: self.0.is_empty(),
+            callers_disk: callers_disk.unwrap_or(0),
+        }
     }
 
     async fn accept_cluster(&self, cluster: ClusterId) -> Result<(), String> {

@@ -1,28 +1,31 @@
-//! Owns the node's mark on its own disk: which node and which cluster the data belongs to, and which journal it cannot be
-//! without (S10, S12). Without it a disk that was swapped or wiped would join as if it remembered its votes. Never decides
-//! whether to join.
+//! Owns the node's mark on its own disk: which node and which cluster the data belongs to, which journal it cannot be
+//! without, and which replica ids it may run (S10, S12). Without it a disk that was swapped or wiped would join as if it
+//! remembered its votes. Never decides whether to join.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use waymark_proto::ids::{ClusterId, NodeId};
-use waymark_proto::stored::StoredIdentity;
+use waymark_proto::ids::{ClusterId, NodeId, ShardId};
+use waymark_proto::stored::{StoredFloor, StoredIdentity};
 
 use crate::storage::disk::{Disk, OpenMode};
 use crate::storage::journal::Expected;
 
 const PATH: &str = "identity";
 const NEW_PATH: &str = "identity.new";
-/// 2 names the journal too.
-const FORMAT_VERSION: u32 = 2;
+/// 2 names the journal too; 3 the incarnations that may run, where not all may.
+const FORMAT_VERSION: u32 = 3;
+/// Written while no replica of the node was ever replaced, so that an older program still reads it.
+const PLAIN_VERSION: u32 = 2;
 /// What an older program wrote is read, and written anew by the next start.
 const OLDEST_VERSION: u32 = 1;
-/// Far more than the file ever has.
-const MOST_BYTES: usize = 4096;
+/// Far more than the file ever has: a handful of bytes for each shard of the node.
+const MOST_BYTES: usize = 1 << 20;
 
 /// Whose data a disk holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The node.
     pub node: NodeId,
@@ -30,6 +33,10 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// The journal that holds what the node voted and acknowledged; `None` in a mark of format 1.
     pub journal: Option<u64>,
+    /// What this disk began with: replicas of older incarnations were on disks before it, and never run here.
+    pub incarnation: u32,
+    /// Replicas that were replaced on this disk: the least incarnation of each that may run.
+    pub floors: BTreeMap<ShardId, u32>,
 }
 
 impl Identity {
@@ -70,12 +77,29 @@ impl Identity {
         }
     }
 
+    /// The least incarnation of a shard's replica that may run on this disk. An older one may have voted, and what it voted
+    /// is not here.
+    #[must_use]
+    pub fn floor(&self, shard: ShardId) -> u32 {
+        self.floors.get(&shard).copied().unwrap_or(0).max(self.incarnation)
+    }
+
     fn encode(&self) -> Bytes {
+        let plain = self.incarnation == 0 && self.floors.is_empty();
+        let format_version = match self.journal {
+            None => OLDEST_VERSION,
+            Some(_) if plain => PLAIN_VERSION,
+            Some(_) => FORMAT_VERSION,
+        };
+        let floor =
+            |(shard, least): (&ShardId, &u32)| StoredFloor { shard: shard.0, incarnation: *least };
         let stored = StoredIdentity {
-            format_version: if self.journal.is_some() { FORMAT_VERSION } else { OLDEST_VERSION },
+            format_version,
             node: self.node.0,
             cluster_id: Bytes::copy_from_slice(&self.cluster.0),
             journal: self.journal.unwrap_or_default(),
+            incarnation: self.incarnation,
+            floors: self.floors.iter().map(floor).collect(),
         };
         let body = stored.encode_to_vec();
         let mut bytes = BytesMut::with_capacity(4 + body.len());
@@ -105,7 +129,13 @@ fn decode(bytes: &[u8]) -> io::Result<Identity> {
     let cluster = ClusterId::from_slice(&stored.cluster_id);
     let cluster = cluster.map_err(|error| damaged(&error.to_string()))?;
     let journal = (version > OLDEST_VERSION).then_some(stored.journal);
-    Ok(Identity { node: NodeId(stored.node), cluster, journal })
+    Ok(Identity {
+        node: NodeId(stored.node),
+        cluster,
+        journal,
+        incarnation: stored.incarnation,
+        floors: stored.floors.iter().map(|it| (ShardId(it.shard), it.incarnation)).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -125,7 +155,27 @@ mod tests {
     }
 
     fn of_format_one() -> Identity {
-        Identity { node: NodeId(3), cluster: ClusterId([9; 16]), journal: None }
+        Identity {
+            node: NodeId(3),
+            cluster: ClusterId([9; 16]),
+            journal: None,
+            incarnation: 0,
+            floors: BTreeMap::new(),
+        }
+    }
+
+    fn version(identity: &Identity) -> u32 {
+        StoredIdentity::decode(&identity.encode()[4..]).unwrap().format_version
+    }
+
+    #[test]
+    fn a_disk_that_was_replaced_says_what_may_run_and_no_older_program_reads_it() {
+        let plain = Identity { journal: Some(7), ..of_format_one() };
+        let floors = BTreeMap::from([(ShardId(4), 5)]);
+        let later = Identity { incarnation: 2, floors, ..plain.clone() };
+        assert_eq!(decode(&later.encode()).unwrap(), later);
+        assert_eq!((later.floor(ShardId(0)), later.floor(ShardId(4))), (2, 5));
+        assert_eq!((version(&plain), version(&later)), (2, 3));
     }
 
     #[test]

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use waymark_proto::ids::{NodeId, ReplicaId, ReplicaKey, ShardId};
+use waymark_proto::ids::{NodeId, ReplicaKey, ShardId};
 
 use super::Consensus;
 use super::member::Member;
 use super::network::{Given, Network, Wanted};
 use crate::mutants;
 use crate::reached::reached;
-use crate::state::command::ShardEntry;
 use crate::storage::journal::{Hole, ShardLog};
 use crate::storage::raft_record::{LogEntry, LogId};
 
@@ -135,21 +134,6 @@ async fn give_up(member: &Member, mender: &Mender, hole: Hole) {
     if let Err(error) = mender.log.give_up(hole.last).await {
         member.fail(error.to_string());
     }
-}
-
-/// Replicas that the journal knows, for the time in which the catalog cannot be read here.
-pub(super) fn known_replicas(member: &Member) -> Vec<ShardEntry> {
-    let keys = member.parts.journal.keys();
-    // Sorted: of each shard the highest incarnation comes last.
-    let newest = keys.chunk_by(|one, next| one.shard == next.shard).filter_map(<[_]>::last);
-    let entry = |key: &ReplicaKey| ShardEntry {
-        shard: key.shard,
-        replicas: vec![ReplicaId { node: member.node, incarnation: key.incarnation }],
-        initializer: member.node,
-        born: true,
-        replication: 1,
-    };
-    newest.filter(|key| key.shard != ShardId::CATALOG).map(entry).collect()
 }
 
 /// What damage did to replicas of this node and is not mended: by shard, in words.
@@ -313,6 +297,8 @@ fn fitting(wanted: Wanted, given: Given) -> Result<Vec<LogEntry>, &'static str> 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+
+    use waymark_proto::ids::ReplicaId;
 
     use super::*;
     use crate::storage::raft_record::EntryKind;

@@ -1,14 +1,14 @@
 //! Owns what all tasks of consensus share: the replicas on this node, who this node is, the latch that ends it. Never
 //! decides; see `formation`, `runner`, `balancer`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use openraft::Config;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use waymark_proto::ids::{ClusterId, NodeId, ShardId};
+use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ReplicaKey, ShardId};
 
 use super::growth::Growths;
 use super::identity::Identity;
@@ -16,6 +16,23 @@ use super::network::{Network, Vitals};
 use super::room::{DiskRoom, Level};
 use super::shard::Shard;
 use super::{ConfiguredNode, ConsensusOptions, Heard, Parts};
+use crate::metrics::Counter;
+
+/// A replica that is being started or runs.
+#[derive(Debug, Clone)]
+pub(super) struct Started {
+    pub(super) replica: ReplicaId,
+    /// Asks it to checkpoint.
+    pub(super) urged: Arc<Notify>,
+    /// Ends it, for another one that comes instead.
+    pub(super) stop: CancellationToken,
+}
+
+impl Started {
+    pub(super) fn new(replica: ReplicaId) -> Self {
+        Self { replica, urged: Arc::default(), stop: CancellationToken::new() }
+    }
+}
 
 pub(super) struct Member {
     pub(super) node: NodeId,
@@ -27,11 +44,19 @@ pub(super) struct Member {
     pub(super) raft_config: Arc<Config>,
     /// Persisted before it is set here.
     pub(super) cluster: watch::Sender<Option<ClusterId>>,
-    /// One founder's offer at a time.
-    pub(super) accepting: tokio::sync::Mutex<()>,
+    /// What the disk says of itself; as `cluster`.
+    identity: RwLock<Option<Identity>>,
+    /// One change of what the disk says of itself at a time: a founder's offer, a floor that rises.
+    pub(super) marking: tokio::sync::Mutex<()>,
+    /// Replicas on this disk that must not run on (S11).
+    pub(super) doubtful: Mutex<BTreeSet<ReplicaKey>>,
     pub(super) shards: RwLock<BTreeMap<ShardId, Shard>>,
     /// Shards whose replica is being started or runs; never removed while its tasks live.
-    pub(super) started: Mutex<BTreeMap<ShardId, Arc<Notify>>>,
+    pub(super) started: Mutex<BTreeMap<ShardId, Started>>,
+    /// Replicas of shards led here that took another one's place, since this node started.
+    pub(super) replaced: Counter,
+    /// Followers of shards led here that had lost what they acknowledged, since this node started.
+    pub(super) reversions: Counter,
     /// The local catalog changed.
     pub(super) catalog_changed: Arc<Notify>,
     /// The first reason wins.
@@ -70,9 +95,13 @@ impl Member {
             network,
             raft_config,
             cluster: watch::channel(None).0,
-            accepting: tokio::sync::Mutex::new(()),
+            identity: RwLock::default(),
+            marking: tokio::sync::Mutex::new(()),
+            doubtful: Mutex::default(),
             shards: RwLock::default(),
             started: Mutex::default(),
+            replaced: Counter::default(),
+            reversions: Counter::default(),
             catalog_changed: Arc::new(Notify::new()),
             fatal: watch::channel(None).0,
             stopping: CancellationToken::new(),
@@ -111,7 +140,12 @@ impl Member {
 
     /// Persists and publishes the cluster; the same one again is fine.
     pub(super) async fn join(&self, cluster: ClusterId) -> Result<(), String> {
-        let _one = self.accepting.lock().await;
+        self.join_as(cluster, 0).await
+    }
+
+    /// As `join`, on a disk that begins with this incarnation.
+    pub(super) async fn join_as(&self, cluster: ClusterId, incarnation: u32) -> Result<(), String> {
+        let _one = self.marking.lock().await;
         let known = *self.cluster.borrow();
         match known {
             Some(known) if known == cluster => return Ok(()),
@@ -121,18 +155,73 @@ impl Member {
             }
             None => {}
         }
-        let journal = Some(self.parts.journal.id());
-        let identity = Identity { node: self.node, cluster, journal };
-        let saved = identity.save(self.parts.env.disk.as_ref()).await;
-        saved.map_err(|error| format!("node {} cannot persist: {error}", self.node))?;
-        self.set_cluster(cluster);
+        let (journal, floors) = (Some(self.parts.journal.id()), BTreeMap::new());
+        self.mark(Identity { node: self.node, cluster, journal, incarnation, floors }).await?;
         Ok(())
     }
 
-    pub(super) fn set_cluster(&self, cluster: ClusterId) {
-        tracing::info!(node = %self.node, %cluster, "member of the cluster");
+    /// From now on no older replica of the shard runs on this disk; durable on return.
+    pub(super) async fn raise_floor(&self, shard: ShardId, to: u32) -> Result<(), String> {
+        let _one = self.marking.lock().await;
+        let Some(mut identity) = self.identity() else {
+            return Err(format!("node {} has no identity", self.node));
+        };
+        if identity.floor(shard) < to {
+            identity.floors.insert(shard, to);
+            self.mark(identity).await?;
+        }
+        Ok(())
+    }
+
+    async fn mark(&self, identity: Identity) -> Result<(), String> {
+        let saved = identity.save(self.parts.env.disk.as_ref()).await;
+        saved.map_err(|error| format!("node {} cannot persist: {error}", self.node))?;
+        self.recognised(identity);
+        Ok(())
+    }
+
+    /// The disk's mark, as it stands there.
+    pub(super) fn recognised(&self, identity: Identity) {
+        let cluster = identity.cluster;
+        *self.identity.write().unwrap_or_else(PoisonError::into_inner) = Some(identity);
         self.network.set_cluster(cluster);
-        self.cluster.send_replace(Some(cluster));
+        if self.cluster.send_replace(Some(cluster)).is_none() {
+            tracing::info!(node = %self.node, %cluster, "member of the cluster");
+        }
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What this disk began with; 0 for a node's first one.
+    pub(super) fn disk(&self) -> u32 {
+        self.identity().map_or(0, |it| it.incarnation)
+    }
+
+    /// The replica of a shard that is being started or runs.
+    pub(super) fn started(&self, shard: ShardId) -> Option<Started> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).get(&shard).cloned()
+    }
+
+    /// This replica must not run on.
+    pub(super) fn doubt(&self, key: ReplicaKey) {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+
+    /// Another one comes instead of it, so nothing has to be kept from running.
+    pub(super) fn end_doubt(&self, key: ReplicaKey) {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// Whether a replica must not run on.
+    pub(super) fn is_doubtful(&self, key: ReplicaKey) -> bool {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
+    }
+
+    /// The least incarnation of a shard's replica that may run on this disk.
+    pub(super) fn floor(&self, shard: ShardId) -> u32 {
+        self.identity().map_or(0, |it| it.floor(shard))
     }
 
     pub(super) fn fail(&self, reason: String) {

@@ -11,6 +11,7 @@
 //! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
 //! | `room`, `records_gate` | how full the disks are, and whether a leader may take records (S19) |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
+//! | `comeback`, `replacer` | new replicas for those that were lost: on the node that lost them, and at the shards' leaders (S10) |
 //! | `numbers`, `log_stand` | where each replica and its log stand, for whoever watches the node |
 //! | `log_mend` | what damage to the journal leaves of a replica, and getting back what it took (S11) |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
@@ -34,6 +35,7 @@ use crate::storage::shard_store::Store;
 mod balancer;
 mod birth;
 mod checkpointer;
+mod comeback;
 mod formation;
 mod growth;
 mod host;
@@ -54,6 +56,7 @@ mod propose;
 mod pulse;
 mod read_index;
 mod records_gate;
+mod replacer;
 mod room;
 mod runner;
 mod segment_mend;
@@ -67,9 +70,11 @@ pub use formation::recognise;
 pub use identity::Identity;
 pub use keeper::spread_pool;
 pub use log_stand::LogStand;
-pub use network::{Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals};
+pub use network::{
+    Catching, Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals,
+};
 pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
-pub use numbers::ReplicaNumbers;
+pub use numbers::{ReplicaNumbers, WaitingBytes};
 pub use records_gate::NoRoom;
 pub use room::{DiskRoom, Level, RoomOptions};
 pub use shard::{Done, Shard};
@@ -170,15 +175,6 @@ pub enum ProposeError {
     NotHere(ShardId),
 }
 
-/// Bytes that wait for the disks of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitingBytes {
-    /// Of entries that the journal has not synced.
-    pub journal: usize,
-    /// Of committed batches that are in no segment yet.
-    pub segments: usize,
-}
-
 /// An applied proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
@@ -212,7 +208,7 @@ impl Consensus {
     /// peers must reach [`Consensus::peer_routes`] for the rest, whose failures come out of [`Consensus::fatal`].
     ///
     /// # Errors
-    /// When the disk belongs to another cluster or node, or is empty although the cluster knows this node.
+    /// When the disk belongs to another cluster or node.
     pub async fn start(
         node: NodeId,
         nodes: Vec<ConfiguredNode>,
@@ -222,7 +218,6 @@ impl Consensus {
         let config = shard_config::raft_config(&options)?;
         let member = Arc::new(Member::new(node, nodes, options, parts, config));
         formation::recognise_disk(&member).await?;
-        formation::refuse_lost_disk(&member).await?;
         let running = Arc::clone(&member);
         tokio::spawn(async move {
             let stopping = running.stopping.clone();
@@ -337,14 +332,6 @@ impl Consensus {
         heard.iter().map(|(node, heard)| (*node, heard.clone())).collect()
     }
 
-    /// Bytes of this node that its disks have not taken yet.
-    #[must_use]
-    pub fn waiting_bytes(&self) -> WaitingBytes {
-        let parts = &self.member.parts;
-        let (journal, segments) = (parts.journal.queued_bytes(), parts.store.pending_bytes());
-        WaitingBytes { journal, segments }
-    }
-
     /// Resolves when the node must stop: a failed journal (S4) or a replica that cannot go on.
     pub async fn fatal(&self) -> String {
         self.member.failed().await
@@ -370,7 +357,7 @@ async fn run(member: &Arc<Member>) {
     let formed = async {
         match formation::form(member).await {
             Ok(()) => {
-                futures::join!(runner::run(member), keeper::complete_catalog(member));
+                futures::join!(runner::run(member), keeper::complete_catalog(member),);
             }
             Err(error) => member.fail(error.0),
         }
@@ -381,6 +368,8 @@ async fn run(member: &Arc<Member>) {
         journal,
         formation::leave_foreign_cluster(member),
         segment_mend::mend(member),
+        comeback::watch_replaced(member),
+        replacer::replace(member),
         balancer::balance(member),
         balancer::watch_journal(member),
         balancer::reclaim_journal(member),

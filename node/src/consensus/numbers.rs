@@ -5,8 +5,9 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use waymark_proto::ids::{NodeId, ShardId};
 
-use super::Consensus;
+use super::network::Catching;
 use super::shard::Shard;
+use super::{Consensus, standing};
 
 /// Where a replica stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +22,46 @@ pub struct ReplicaNumbers {
     pub leads: bool,
     /// Leaders that came since the replica was started here.
     pub leader_changes: u64,
-    /// Entries that each follower lacks; only where it leads.
+    /// Entries that each follower that votes lacks; only where it leads.
     pub lags: Vec<(NodeId, u64)>,
 }
 
+/// Bytes that wait for the disks of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingBytes {
+    /// Of entries that the journal has not synced.
+    pub journal: usize,
+    /// Of committed batches that are in no segment yet.
+    pub segments: usize,
+}
+
 impl Consensus {
+    /// Replicas of shards led here that took another one's place, since the node started.
+    #[must_use]
+    pub fn replaced(&self) -> u64 {
+        self.member.replaced.get()
+    }
+
+    /// Followers of shards led here that had lost entries which they had acknowledged, since the node started.
+    #[must_use]
+    pub fn reversions(&self) -> u64 {
+        self.member.reversions.get()
+    }
+
+    /// Replicas that come instead of others, in the shards led here, and how far they are.
+    #[must_use]
+    pub fn catching(&self) -> Vec<Catching> {
+        standing::catching(&self.member)
+    }
+
+    /// Bytes of this node that its disks have not taken yet.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> WaitingBytes {
+        let parts = &self.member.parts;
+        let (journal, segments) = (parts.journal.queued_bytes(), parts.store.pending_bytes());
+        WaitingBytes { journal, segments }
+    }
+
     /// Where every replica of this node stands, sorted by shard.
     #[must_use]
     pub fn replica_numbers(&self) -> Vec<ReplicaNumbers> {
@@ -35,15 +71,13 @@ impl Consensus {
 
 fn numbers(shard: &Shard) -> ReplicaNumbers {
     let applied = shard.applied_index().unwrap_or(0);
+    let followers = shard.progress();
     let metrics = shard.core.raft.metrics();
     let metrics = metrics.borrow_watched();
     let last = metrics.last_log_index.unwrap_or(0);
-    let followers = metrics.replication.iter().flatten();
-    let followers = followers.filter(|(id, _)| id.0 != shard.replica());
-    let lags = followers.map(|(id, matched)| {
-        let matched = matched.map_or(0, |it| it.index);
-        (id.0.node, last.saturating_sub(matched))
-    });
+    let lags = followers
+        .into_iter()
+        .map(|(id, matched)| (id.node, last.saturating_sub(matched.unwrap_or(0))));
     ReplicaNumbers {
         shard: shard.id(),
         term: metrics.current_term,

@@ -1,5 +1,6 @@
-//! Owns which replicas run on this node: those that the local catalog places here. Starts them, bears the unborn ones that
-//! this node may initialize (S12), and restarts from disk what has died. Never moves a replica.
+//! Owns which replicas run on this node: those that the local catalog places here and the disk's own mark allows (S10).
+//! Starts them, bears the unborn ones that this node may initialize (S12), restarts from disk what has died, and ends what
+//! another one comes instead of. Never moves a replica.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -8,20 +9,21 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, stream};
 use openraft::errors::Fatal;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
-use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId};
+use waymark_proto::ids::{NodeId, ReplicaId, ReplicaKey, ShardId};
 
 use super::birth;
 use super::checkpointer::Checkpointer;
+use super::comeback;
 use super::leadership;
 use super::log::RaftLog;
 use super::log_mend::{self, Mender, Standing};
 use super::machine::{Ground, Machine};
-use super::member::Member;
+use super::member::{Member, Started};
 use super::opening;
 use super::shard::Shard;
 use super::types::{Raft, RaftNode};
+use crate::state::catalog::Catalog;
 use crate::state::command::ShardEntry;
 
 /// Replicas started at the same time: each reads its checkpoint and the end of its log.
@@ -37,39 +39,34 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// Starts shard 0, then follows the catalog for ever.
 pub(super) async fn run(member: &Arc<Member>) {
-    let all = member.nodes.iter().map(|it| ReplicaId { node: it.node, incarnation: 0 }).collect();
-    let catalog = ShardEntry {
-        shard: ShardId::CATALOG,
-        replicas: all,
-        initializer: member.founder(),
-        born: false,
-        replication: u32::try_from(member.nodes.len()).unwrap_or(u32::MAX),
-    };
-    ensure(member, &catalog).await;
+    ensure(member, &catalog_s_own(member)).await;
     if member.shard(ShardId::CATALOG).is_none() {
         // Its replica waits for peers or to be replaced; the others need not.
-        for entry in log_mend::known_replicas(member) {
-            ensure(member, &entry).await;
+        for placed in known_replicas(member) {
+            ensure(member, &placed).await;
         }
     }
     let mut births = FuturesUnordered::new();
     let mut announcing: BTreeSet<ShardId> = BTreeSet::new();
     loop {
+        comeback::sweep(member).await;
         let Some(shard0) = member.shard(ShardId::CATALOG) else {
+            // It may have been replaced meanwhile.
+            ensure(member, &catalog_s_own(member)).await;
             sleep(LOOK_AGAIN).await;
             continue;
         };
-        let placed: Vec<ShardEntry> = shard0.read(|state| {
-            let all = state.catalog().into_iter().flat_map(|catalog| catalog.shards());
-            all.filter(|it| replica_here(member, it).is_some()).cloned().collect()
-        });
-        let start = |entry: ShardEntry| {
+        let (placed, disk) = shard0.read(|state| placed(state.catalog(), member.node));
+        if comeback::is_replaced(member, disk) {
+            return member.fail(comeback::replaced(member, disk));
+        }
+        let start = |placed: Placed| {
             let member = Arc::clone(member);
-            async move { ensure(&member, &entry).await }
+            async move { ensure(&member, &placed).await }
         };
         stream::iter(placed.clone()).for_each_concurrent(STARTS_AT_ONCE, start).await;
-        for entry in placed.iter().filter(|it| !it.born && it.initializer == member.node) {
-            if announcing.insert(entry.shard) {
+        for entry in placed.iter().map(|it| &it.entry) {
+            if !entry.born && entry.initializer == member.node && announcing.insert(entry.shard) {
                 births.push(birth::announce(member, entry.shard));
             }
         }
@@ -85,51 +82,129 @@ pub(super) async fn run(member: &Arc<Member>) {
     }
 }
 
-fn replica_here(member: &Member, entry: &ShardEntry) -> Option<ReplicaId> {
-    entry.replicas.iter().copied().find(|it| it.node == member.node)
+/// A shard with a replica on this node.
+#[derive(Debug, Clone)]
+struct Placed {
+    entry: ShardEntry,
+    replica: ReplicaId,
+    /// It comes instead of another one of this node.
+    is_new: bool,
+}
+
+/// Shard 0 is in no catalog of its own: the disk says which replica of it runs here.
+fn catalog_s_own(member: &Member) -> Placed {
+    let replica = |node| ReplicaId { node, incarnation: 0 };
+    let floor = member.floor(ShardId::CATALOG);
+    let entry = ShardEntry {
+        shard: ShardId::CATALOG,
+        replicas: member.nodes.iter().map(|it| replica(it.node)).collect(),
+        initializer: member.founder(),
+        born: false,
+        replication: u32::try_from(member.nodes.len()).unwrap_or(u32::MAX),
+    };
+    let replica = ReplicaId { node: member.node, incarnation: floor };
+    Placed { entry, replica, is_new: floor > 0 }
+}
+
+/// Replicas that the journal knows, for the time in which the catalog cannot be read here.
+fn known_replicas(member: &Member) -> Vec<Placed> {
+    let keys = member.parts.journal.keys();
+    // Sorted: of each shard the highest incarnation comes last.
+    let newest = keys.chunk_by(|one, next| one.shard == next.shard).filter_map(<[_]>::last);
+    let placed = |key: &ReplicaKey| {
+        let replica = ReplicaId { node: member.node, incarnation: key.incarnation };
+        let entry = ShardEntry {
+            shard: key.shard,
+            replicas: vec![replica],
+            initializer: member.node,
+            born: true,
+            replication: 1,
+        };
+        Placed { entry, replica, is_new: false }
+    };
+    newest.filter(|key| key.shard != ShardId::CATALOG).map(placed).collect()
+}
+
+/// The shards with a replica here, and the newest disk of this node, as the catalog knows them.
+fn placed(catalog: Option<&Catalog>, node: NodeId) -> (Vec<Placed>, u32) {
+    let Some(catalog) = catalog else { return (Vec::new(), 0) };
+    let placed = catalog.shards().filter_map(|entry| {
+        let replica = catalog.replica_on(entry.shard, node)?;
+        let is_new = catalog.swap(entry.shard, node).is_some();
+        Some(Placed { entry: entry.clone(), replica, is_new })
+    });
+    (placed.collect(), catalog.disk_of(node))
 }
 
 /// Starts the replica unless it runs, and initializes it if that is this node's task.
-async fn ensure(member: &Arc<Member>, entry: &ShardEntry) {
-    let Some(replica) = replica_here(member, entry) else { return };
-    if member.shard(entry.shard).is_none() {
-        let urged = {
-            let mut started = member.started.lock().unwrap_or_else(PoisonError::into_inner);
-            if started.contains_key(&entry.shard) {
-                return;
+async fn ensure(member: &Arc<Member>, placed: &Placed) {
+    let Placed { entry, replica, is_new } = placed;
+    let (shard, replica) = (entry.shard, *replica);
+    if !may_run(member, shard, replica) {
+        return;
+    }
+    match member.started(shard) {
+        Some(running) if running.replica.incarnation < replica.incarnation => {
+            return running.stop.cancel();
+        }
+        // A catalog that is behind names an older one.
+        Some(running) if running.replica != replica => return,
+        Some(_) if member.shard(shard).is_none() => return,
+        Some(_) => {}
+        None => {
+            if *is_new && let Err(reason) = member.raise_floor(shard, replica.incarnation).await {
+                return member.fail(reason);
             }
-            let urged = Arc::new(Notify::new());
-            started.insert(entry.shard, Arc::clone(&urged));
-            urged
-        };
-        let key = ReplicaKey { shard: entry.shard, incarnation: replica.incarnation };
-        match log_mend::standing(member, key, entry.born).await {
-            Ok(Standing::Fit) => begin(member, entry, replica, urged).await,
-            Ok(Standing::Doubtful) => return,
-            Ok(Standing::Lacking) => {
-                let (member, entry) = (Arc::clone(member), entry.clone());
-                tokio::spawn(async move {
-                    if log_mend::fill(&member, key).await {
-                        begin(&member, &entry, replica, urged).await;
-                    }
-                });
-                return;
-            }
-            Err(reason) => return member.fail(reason),
+            begin(member, entry, replica).await;
         }
     }
-    if !entry.born && entry.initializer == member.node {
+    if !entry.born && entry.initializer == member.node && !is_new {
         birth::initialize(member, entry).await;
     }
 }
 
-/// Starts a replica whose log is whole.
-async fn begin(member: &Arc<Member>, entry: &ShardEntry, replica: ReplicaId, urged: Arc<Notify>) {
+/// Starts a replica that damage left fit to run, now or once what is missing is fetched; has any other one replaced.
+async fn begin(member: &Arc<Member>, entry: &ShardEntry, replica: ReplicaId) {
     let key = ReplicaKey { shard: entry.shard, incarnation: replica.incarnation };
+    let started = Started::new(replica);
+    let all = || member.started.lock().unwrap_or_else(PoisonError::into_inner);
+    all().insert(entry.shard, started.clone());
+    match log_mend::standing(member, key, entry.born).await {
+        Ok(Standing::Fit) => start(member, entry, started).await,
+        Ok(Standing::Doubtful) => {
+            all().remove(&entry.shard);
+            comeback::replace(member, key);
+        }
+        Ok(Standing::Lacking) => {
+            let (member, entry) = (Arc::clone(member), entry.clone());
+            tokio::spawn(async move {
+                if log_mend::fill(&member, key).await {
+                    start(&member, &entry, started).await;
+                } else if !member.stopping.is_cancelled() {
+                    let mut all = member.started.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.remove(&entry.shard);
+                    drop(all);
+                    comeback::replace(&member, key);
+                }
+            });
+        }
+        Err(reason) => member.fail(reason),
+    }
+}
+
+/// Not one of which this disk cannot know what it voted, whatever a catalog says that may be behind (S10).
+fn may_run(member: &Member, shard: ShardId, replica: ReplicaId) -> bool {
+    let key = ReplicaKey { shard, incarnation: replica.incarnation };
+    replica.incarnation >= member.floor(shard) && !member.is_doubtful(key)
+}
+
+async fn start(member: &Arc<Member>, entry: &ShardEntry, started: Started) {
+    let (shard, replica) = (entry.shard, started.replica);
+    let key = ReplicaKey { shard, incarnation: replica.incarnation };
     let lived = member.parts.journal.keys().contains(&key);
-    match open(member, entry.shard, replica).await {
+    match open(member, shard, replica).await {
         Ok(shard) => {
-            tokio::spawn(keep(Arc::clone(member), shard, urged));
+            tokio::spawn(keep(Arc::clone(member), shard, started));
             if lived {
                 tokio::spawn(birth::awaken(Arc::clone(member), entry.clone()));
             }
@@ -172,8 +247,9 @@ async fn open(member: &Member, shard: ShardId, replica: ReplicaId) -> Result<Sha
     Ok(shard)
 }
 
-/// Keeps one replica alive until the node stops: publishes its leadership, checkpoints it, restarts it.
-async fn keep(member: Arc<Member>, first: Shard, urged: Arc<Notify>) {
+/// Keeps one replica alive until the node stops, or another one comes instead: publishes its leadership, checkpoints it,
+/// restarts it.
+async fn keep(member: Arc<Member>, first: Shard, started: Started) {
     let (id, replica) = (first.id(), first.replica());
     let mut shard = first;
     let mut restarts = 0;
@@ -182,7 +258,8 @@ async fn keep(member: Arc<Member>, first: Shard, urged: Arc<Notify>) {
         let checkpointer = Checkpointer::new(shard.clone(), &member.options);
         let died = tokio::select! {
             () = member.stopping.cancelled() => return,
-            reason = checkpointer.run(&urged) => return member.fail(reason),
+            () = started.stop.cancelled() => return end(&member, &shard).await,
+            reason = checkpointer.run(&started.urged) => return member.fail(reason),
             died = leadership::publish(&shard) => died,
         };
         if member.stopping.is_cancelled() || matches!(died, Fatal::Stopped) {
@@ -202,4 +279,14 @@ async fn keep(member: Arc<Member>, first: Shard, urged: Arc<Notify>) {
             Err(reason) => return member.fail(reason),
         };
     }
+}
+
+/// Ends a replica that another one of this node comes instead of.
+async fn end(member: &Member, shard: &Shard) {
+    let (id, replica) = (shard.id(), shard.replica());
+    tracing::warn!(shard = %id, %replica, "this replica was replaced, it ends");
+    member.shards.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    let _ = shard.core.raft.shutdown().await;
+    member.started.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    member.catalog_changed.notify_one();
 }

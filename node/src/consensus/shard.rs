@@ -1,6 +1,7 @@
 //! Owns one replica as the broker sees it: proposals, their outcomes (S15), reads of what was applied, and handing the
 //! leadership over (S13). Never decides what a command means.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
 
 use super::machine::Applied;
 use super::network::ReplicaDoor;
-use super::types::{C, OnComplete, Payload, Raft, RaftNode, from_raft_log_id};
+use super::types::{C, LogId, OnComplete, Payload, Raft, RaftNode, from_raft_log_id};
 use super::{Committed, Leadership, ProposeError};
 use crate::metrics::Counter;
 use crate::reached::reached;
@@ -229,14 +230,34 @@ impl Shard {
         sets.map(|voters| voters.iter().map(|id| id.0.node).collect()).collect()
     }
 
-    /// Followers and their last matched index, on the leader; empty elsewhere.
+    /// Followers that vote and their last matched index, on the leader; empty elsewhere.
     #[must_use]
     pub fn progress(&self) -> Vec<(ReplicaId, Option<u64>)> {
         let metrics = self.core.raft.metrics();
         let metrics = metrics.borrow_watched();
+        let voters: BTreeSet<RaftNode> = metrics.membership_config.voter_ids().collect();
         let all = metrics.replication.iter().flatten();
-        let followers = all.filter(|(id, _)| id.0 != self.replica());
+        let followers = all.filter(|(id, _)| id.0 != self.replica() && voters.contains(id));
         followers.map(|(id, matched)| (id.0, matched.map(|it| it.index))).collect()
+    }
+
+    /// The last entry that a member has, as far as this leader knows, and the leader's own last one.
+    pub(super) fn behind(&self, replica: ReplicaId) -> (Option<u64>, u64) {
+        let metrics = self.core.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let all = metrics.replication.as_ref();
+        let matched = all.and_then(|all| all.get(&RaftNode(replica)).copied().flatten());
+        (matched.map(|it| it.index), metrics.last_log_index.unwrap_or(0))
+    }
+
+    /// A newer replica of its node is a member, as applied here, and this one is none.
+    pub(super) fn is_replaced(&self, replica: ReplicaId) -> bool {
+        let live = self.core.applied.look();
+        let members = live.membership.membership();
+        let newer =
+            |id: &RaftNode| id.0.node == replica.node && id.0.incarnation > replica.incarnation;
+        let mut ids = members.nodes().map(|(id, _)| *id);
+        ids.any(|id| newer(&id)) && members.get_node(&RaftNode(replica)).is_none()
     }
 
     /// Hands the leadership to a replica that is up to date (S13). Proposals wait meanwhile.
@@ -316,11 +337,14 @@ impl Core {
         let metrics = metrics.borrow_watched();
         let configs = metrics.membership_config.membership().get_joint_config();
         let quorum = configs.iter().map(|voters| voters.len() / 2 + 1).max().unwrap_or(1);
-        let voters = metrics.membership_config.voter_ids().count();
         let all = metrics.replication.iter().flatten();
-        let known = all.filter(|(_, matched)| matched.is_some_and(|it| it.index >= index)).count();
+        let has = |matched: &Option<LogId>| matched.is_some_and(|it| it.index >= index);
+        // The last one is what the members are going to be, of which a learner is none yet.
+        let voters = configs.last();
+        let votes = |id: &RaftNode| voters.is_some_and(|voters| voters.contains(id));
+        let known = all.filter(|(id, matched)| has(matched) && votes(id)).count();
         let count = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
-        (count(quorum.max(known)), count(voters))
+        (count(quorum.max(known)), count(voters.map_or(0, BTreeSet::len)))
     }
 }
 

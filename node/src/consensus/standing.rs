@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use waymark_proto::ids::{NodeId, PartitionId, ShardId, TopicId, TopicPartition};
+use waymark_proto::ids::{NodeId, PartitionId, ReplicaId, ShardId, TopicId, TopicPartition};
 
 use super::log_mend::troubles;
 use super::member::Member;
-use super::network::{LedShard, Question, Stand, Survey};
+use super::network::{Catching, LedShard, Question, Stand, Survey};
 use super::shard::Shard;
 
 /// Replicas that lag by fewer entries than this are in sync: what is on the way while records flow.
@@ -22,7 +22,8 @@ pub(super) async fn answer(member: &Member, question: &Question, deadline: Insta
     }
     let stands = question.topics.iter().flat_map(|topic| stands(member, *topic)).collect();
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Survey { version, led: led(member), stands, troubles: troubles(member) }
+    let (troubles, catching) = (troubles(member), catching(member));
+    Survey { version, led: led(member), stands, troubles, catching }
 }
 
 /// A peer that just committed something waits here for the moment that the news needs to arrive.
@@ -47,6 +48,19 @@ fn led_shard(shard: &Shard) -> LedShard {
     in_sync.push(shard.replica().node);
     in_sync.sort_unstable();
     LedShard { shard: shard.id(), term: shard.leadership().term, in_sync }
+}
+
+/// How far the replicas are that come instead of others, in the shards that this node leads.
+pub(super) fn catching(member: &Member) -> Vec<Catching> {
+    let Some(shard0) = member.shard(ShardId::CATALOG) else { return Vec::new() };
+    let swaps: Vec<_> =
+        shard0.read(|state| state.catalog().into_iter().flat_map(|it| it.swaps()).collect());
+    let each = swaps.into_iter().filter_map(|(shard, node, swap)| {
+        let led = member.shard(shard).filter(|it| it.leadership().ready)?;
+        let (matched, last) = led.behind(ReplicaId { node, incarnation: swap.new });
+        Some(Catching { shard, node, matched: matched.unwrap_or(0), last })
+    });
+    each.collect()
 }
 
 /// Where the partitions of a topic stand that this node leads.

@@ -58,7 +58,7 @@ async fn tell(reporter: &HealthReporter, ready: bool) {
 }
 
 /// The catalog has its first pool, all of its shards are born, and every replica that it places on this node runs and
-/// knows who leads it.
+/// knows who leads it. One that is being replaced is nobody's to wait for: its shard may have been lost with it.
 pub(super) fn is_ready(node: NodeId, consensus: &Consensus) -> bool {
     let led = |shard: ShardId| {
         consensus.shard(shard).is_some_and(|shard| shard.leadership().leader.is_some())
@@ -68,7 +68,10 @@ pub(super) fn is_ready(node: NodeId, consensus: &Consensus) -> bool {
         let catalog = state.catalog()?;
         let mut all = catalog.shards().peekable();
         let complete = all.peek().is_some() && catalog.unborn_shards().next().is_none();
-        let here = all.filter(|shard| shard.replicas.iter().any(|it| it.node == node));
+        let here = all.filter(|shard| {
+            let is_here = shard.replicas.iter().any(|it| it.node == node);
+            is_here && catalog.swap(shard.shard, node).is_none()
+        });
         complete.then(|| here.map(|shard| shard.shard).collect())
     });
     placed.is_some_and(|placed| led(ShardId::CATALOG) && placed.into_iter().all(led))

@@ -301,6 +301,28 @@ pub enum CatalogCommand {
         /// The node that prefers to lead it.
         node: NodeId,
     },
+    /// A node has an empty disk, and what it held before is lost: all its replicas are replaced under a new incarnation
+    /// (S10, S12). The same disk may ask again.
+    AdmitDisk {
+        /// The node.
+        node: NodeId,
+        /// The journal on its disk.
+        journal: u64,
+    },
+    /// A replica must not run under its id any more (S11): it is replaced under a new incarnation. May be repeated.
+    ReplaceReplica {
+        /// Of which shard.
+        shard: ShardId,
+        /// Which.
+        old: ReplicaId,
+    },
+    /// A shard's members have the new replica of a node and none before it. May be repeated.
+    ReplicaReplaced {
+        /// Which shard.
+        shard: ShardId,
+        /// The new replica.
+        replica: ReplicaId,
+    },
     /// Give a node a run of producer ids.
     AllocateProducerIds {
         /// To whom.

@@ -36,6 +36,8 @@ pub enum Reply {
         /// How many.
         count: i32,
     },
+    /// The incarnation under which replicas come back.
+    Incarnation(u32),
     /// The command was refused as a whole.
     Refused(Refusal),
 }

@@ -201,6 +201,13 @@ impl Store {
         self.replicas.add(&replica);
         Ok(ShardStore { replica })
     }
+    /// Removes all that is stored of a replica that runs no more and never will.
+    ///
+    /// # Errors
+    /// When the disk or the tables refuse.
+    pub async fn remove_shard(&self, key: ReplicaKey) -> Result<(), StoreError> {
+        self.shelf.remove_replica(key).await
+    }
     /// Bytes that wait for segments, of the whole node: they count in admission (S8).
     #[must_use]
     pub fn pending_bytes(&self) -> usize {

@@ -138,6 +138,11 @@ impl Cluster {
         child.wait().unwrap();
     }
 
+    /// The data directory of a node that is down is gone.
+    pub(crate) fn lose_disk(&self, node: u32) {
+        fs::remove_dir_all(self.path(format!("node-{node}"))).unwrap();
+    }
+
     /// Closes standard input, the lifeline, and waits for a clean end.
     pub(crate) async fn stop(&mut self, node: u32) {
         let at = self.at(node);

@@ -13,6 +13,7 @@ mod kafka;
 mod kill;
 mod laggard;
 mod ledger;
+mod lost_disk;
 mod metrics;
 mod python;
 mod refusals;

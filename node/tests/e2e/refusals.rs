@@ -175,12 +175,12 @@ async fn an_identity_of_a_newer_version_is_refused() {
     let path = data.join("identity");
     let ours = fs::read(&path).unwrap();
     let mut stored = StoredIdentity::decode(&ours[4..]).unwrap();
-    stored.format_version += 1;
+    stored.format_version += 2;
     let body = stored.encode_to_vec();
     let crc = crc32c::crc32c(&body).to_le_bytes();
     fs::write(&path, [&crc[..], &body].concat()).unwrap();
     machine
-        .refuses(1, &data, &["identity has format 3", "newer version", "start that version"])
+        .refuses(1, &data, &["identity has format 4", "newer version", "start that version"])
         .await;
     fs::write(&path, ours).unwrap();
     machine.start(1, &data, &[]).ready().await;

@@ -245,6 +245,17 @@ impl SimDisk {
         })
     }
 
+    /// Another disk in its place, empty, with the same faults. The handles of this life fail.
+    pub fn replace(&self) {
+        self.power_off();
+        let mut state = self.lock();
+        state.names.clear();
+        state.durable_names.clear();
+        state.name_changes.clear();
+        state.inodes.clear();
+        state.used = 0;
+    }
+
     /// All files with their length in view, sorted.
     #[must_use]
     pub fn files(&self) -> Vec<(String, u64)> {

@@ -53,6 +53,8 @@ pub enum FaultClass {
     Retention,
     /// Producers send far more than a node admits, and records that no log takes.
     Overload,
+    /// A machine comes back with an empty disk, one at a time and only when all replicas are whole.
+    DiskLost,
 }
 
 /// A class's line in the table.
@@ -65,7 +67,7 @@ struct Facts {
     lasts: (u64, u64),
 }
 
-const TABLE: [Facts; 23] = [
+const TABLE: [Facts; 24] = [
     facts(FaultClass::Partition, "F1", "partition", (50, 6_000)),
     facts(FaultClass::OneWay, "F2", "one-way", (50, 6_000)),
     facts(FaultClass::Hold, "F3", "hold", (20, 3_000)),
@@ -89,6 +91,7 @@ const TABLE: [Facts; 23] = [
     facts(FaultClass::LeaderTransfer, "F16", "leader-transfer", (1, 2)),
     facts(FaultClass::Retention, "F18", "retention", (2_000, 20_000)),
     facts(FaultClass::Overload, "F19", "overload", (1, 2)),
+    facts(FaultClass::DiskLost, "F10b", "disk-lost", (1, 5_000)),
 ];
 
 const fn facts(

@@ -82,6 +82,8 @@ pub(super) struct World {
     /// Who does what is done to the cluster itself, and who sends too much.
     errands: Errands,
     flood: Flood,
+    /// Whose disk was lost last.
+    lost: Option<u32>,
     /// The frozen node, and whether it is down.
     frozen: Option<(u32, Option<Cause>)>,
 }
@@ -101,6 +103,7 @@ impl World {
             calls: BTreeSet::new(),
             errands: Errands::begin(cluster, subject, tally),
             flood: Flood::begin(cluster, subject, history),
+            lost: None,
             frozen: None,
         }
     }
@@ -190,6 +193,7 @@ impl World {
                 Some(Deed::Limited)
             }
             FaultClass::Overload => self.flood.swell().then_some(Deed::Done),
+            FaultClass::DiskLost => self.lose_disk(node, cluster),
         }
     }
 
@@ -304,6 +308,17 @@ impl World {
         Some(Deed::Disk { node, condition })
     }
 
+    /// What one disk alone has may go with it, so every other replica must have it, on a disk that tells the truth.
+    fn lose_disk(&mut self, node: u32, cluster: &mut Cluster) -> Option<Deed> {
+        if !self.down.is_empty() || !self.disks.is_empty() || !self.subject.is_whole() {
+            return None;
+        }
+        self.take_down(&[node], cluster, true);
+        cluster.lose_disk(node);
+        self.lost = Some(node);
+        Some(Deed::Down(vec![node]))
+    }
+
     fn repair(&mut self, node: u32, condition: DiskCondition, cluster: &mut Cluster) {
         self.disks.remove(&node);
         cluster.set_disk(node, DiskCondition::Healthy);
@@ -381,7 +396,10 @@ impl World {
     /// One node stays down, or cut off, or behind a disk that hardly moves.
     pub(super) fn freeze(&mut self, cluster: &mut Cluster) -> Option<u32> {
         let last = cluster.nodes().count() as u64;
-        let node = u32::try_from(cluster.draw(1, last + 1)).ok()?;
+        let drawn = u32::try_from(cluster.draw(1, last + 1)).ok()?;
+        // One that is not replaced yet and one that is frozen would be two of three.
+        let lost = self.lost.filter(|_| !self.subject.is_whole());
+        let node = lost.unwrap_or(drawn);
         let cause = match cluster.draw(0, 3) {
             0 => {
                 self.take_down(&[node], cluster, true);

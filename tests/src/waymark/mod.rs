@@ -7,6 +7,7 @@ mod member;
 mod operator;
 mod segment_rot;
 mod settings;
+mod whole;
 
 use std::future::pending;
 use std::ops::Range;
@@ -334,6 +335,15 @@ impl Subject for Waymark {
         let disks: Vec<SimDisk> = self.machines.iter().map(|it| it.disk.clone()).collect();
         let victims: Vec<usize> = nodes.iter().map(|node| *node as usize - 1).collect();
         journal_rot::rot_journals(&disks, &victims, seed)
+    }
+
+    fn lose_disk(&self, node: u32) {
+        self.machine(node).disk.replace();
+    }
+
+    fn is_whole(&self) -> bool {
+        let running = self.machines.iter().map(|machine| machine.replicas().clone());
+        running.collect::<Option<Vec<Consensus>>>().is_some_and(|nodes| whole::is_whole(&nodes))
     }
 
     fn set_disk(&self, node: u32, condition: DiskCondition) {

@@ -25,6 +25,8 @@ use waymark_proto::transport::{Purpose, TcpDial, server};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const GROUP: &str = "readers";
+/// Added to a node's number: where its disk is kept while it has another one.
+const ASIDE: u32 = 100;
 
 /// The rows of all replicas.
 type AllRows = BTreeMap<ReplicaKey, BTreeMap<Vec<u8>, Vec<u8>>>;
@@ -192,19 +194,16 @@ impl Cluster {
         let address = &self.configured[node as usize - 1].peer_address;
         let address: SocketAddr = address.parse().unwrap();
         let (nodes, options) = (self.configured.clone(), self.options.clone());
-        let (observer, journal) = (Arc::clone(&notes), self.journal.clone());
+        let (observer, mut journal) = (Arc::clone(&notes), self.journal.clone());
+        let random = Arc::new(Random::from_os());
+        journal.new_journal_id = random.next_u64();
         let started = runtime.block_on(async move {
             let disk = Arc::new(RealDisk::open(folder).unwrap());
             let journal = Journal::open(disk.clone(), journal).await.unwrap();
             let tables = Arc::new(MemoryTables::default());
             let store = Store::open(disk.clone(), tables.clone(), store_options()).await.unwrap();
-            let env = Env {
-                clock: Arc::new(SystemClock),
-                random: Arc::new(Random::from_os()),
-                disk,
-                tables,
-                dial: Arc::new(TcpDial),
-            };
+            let env =
+                Env { clock: Arc::new(SystemClock), random, disk, tables, dial: Arc::new(TcpDial) };
             let parts = Parts { env, journal: journal.clone(), store, observer };
             let consensus = Consensus::start(NodeId(node), nodes, options, parts).await?;
             let listener = tokio::net::TcpListener::bind(address).await.unwrap();
@@ -235,6 +234,16 @@ impl Cluster {
         if let Some(node) = self.nodes.remove(&node) {
             node.runtime.as_ref().unwrap().block_on(node.consensus.shutdown());
         }
+    }
+
+    /// Its disk is gone, and may be put back.
+    pub(crate) fn put_aside(&self, node: u32) {
+        std::fs::rename(self.folder(node), self.folder(node + ASIDE)).unwrap();
+    }
+
+    pub(crate) fn put_back(&self, node: u32) {
+        self.wipe(node);
+        std::fs::rename(self.folder(node + ASIDE), self.folder(node)).unwrap();
     }
 
     pub(crate) fn wipe(&self, node: u32) {

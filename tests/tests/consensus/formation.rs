@@ -30,16 +30,6 @@ fn every_node_leads_its_share_of_a_new_cluster() {
 }
 
 #[test]
-fn a_node_that_lost_its_disk_is_refused_and_says_why() {
-    let _sound = mutants::seclude();
-    let mut cluster = Cluster::running(3, options());
-    cluster.kill(3);
-    cluster.wipe(3);
-    let error = cluster.start(3).unwrap_err().to_string();
-    assert!(error.contains("empty disk") && error.contains("must be replaced"), "{error}");
-}
-
-#[test]
 fn a_disk_of_another_node_is_refused() {
     let _sound = mutants::seclude();
     let mut cluster = Cluster::running(3, options());

@@ -12,5 +12,6 @@ mod cluster;
 mod formation;
 mod journal_damage;
 mod machine;
+mod replacement;
 mod replication;
 mod stalled_disk;

@@ -145,10 +145,10 @@ fn an_identity_of_a_newer_version_is_refused_by_version() {
     simulated(async {
         let disk = born(1).await;
         let ours = identity(&disk).await;
-        set_identity(&disk, &StoredIdentity { format_version: 3, ..ours.clone() }).await;
+        set_identity(&disk, &StoredIdentity { format_version: 4, ..ours.clone() }).await;
         names(
             &refusal(&disk, 1).await,
-            &["identity has format 3", "up to 2", "start that version"],
+            &["identity has format 4", "up to 3", "start that version"],
         );
         set_identity(&disk, &ours).await;
         live(&disk, 1).await;

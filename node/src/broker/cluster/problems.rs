@@ -10,7 +10,7 @@ use waymark_proto::ids::{NodeId, ShardId};
 use super::places::ShardPlace;
 use crate::broker::Core;
 use crate::broker::admin::Problem;
-use crate::consensus::{DiskRoom, Level};
+use crate::consensus::{Catching, DiskRoom, Level};
 use crate::state::catalog::Catalog;
 
 /// Retention by age and timestamps go wrong by as much as clocks differ; what a peer told may have been on the way for long.
@@ -37,6 +37,10 @@ impl Core {
             let message = "it has no leader: topics cannot be created or changed".to_owned();
             problems.push(Problem { subject: "catalog".to_owned(), message });
         }
+        let swaps = self.catalog(|catalog| {
+            catalog.swaps().map(|(shard, node, _)| (shard, node)).collect::<Vec<_>>()
+        })?;
+        problems.extend(of_swaps(&swaps, &self.catching()));
         problems.extend(self.catalog(|catalog| of_topics(catalog, &places))?);
         Ok(problems)
     }
@@ -50,6 +54,12 @@ impl Core {
             troubles.into_iter().map(move |(shard, what)| (node, shard, what))
         })
         .collect()
+    }
+
+    /// How far replicas are that come instead of others, as the leaders of their shards told lately.
+    fn catching(&self) -> Vec<Catching> {
+        let told = self.told_lately().into_values().flat_map(|it| it.catching);
+        self.consensus.catching().into_iter().chain(told).collect()
     }
 
     fn heard_health(&self) -> Vec<(NodeId, Health)> {
@@ -90,6 +100,20 @@ fn of_replicas(troubles: &[(NodeId, ShardId, String)]) -> Vec<Problem> {
         message: format!("its replica of shard {shard}: {what}"),
     };
     troubles.iter().map(problem).collect()
+}
+
+/// Replicas that are being replaced; nobody tells how far they are while their shard has no leader.
+fn of_swaps(swaps: &[(ShardId, NodeId)], catching: &[Catching]) -> Vec<Problem> {
+    let problem = |(shard, node): &(ShardId, NodeId)| {
+        let told = catching.iter().find(|it| it.shard == *shard && it.node == *node);
+        let how_far = told.map_or_else(
+            || "its shard's leader has not told how far it is".to_owned(),
+            |it| format!("learner, {} of {} entries", it.matched, it.last),
+        );
+        let subject = format!("shard {shard} on node {node}");
+        Problem { subject, message: format!("its replica is being replaced: {how_far}") }
+    };
+    swaps.iter().map(problem).collect()
 }
 
 /// One problem for each topic and kind: a lost node concerns thousands of partitions.
@@ -175,6 +199,16 @@ mod tests {
         let problems = of_replicas(&[(NodeId(2), ShardId(7), "it does not run".to_owned())]);
         assert_eq!(problems[0].subject, "node 2");
         assert_eq!(problems[0].message, "its replica of shard 7: it does not run");
+    }
+
+    #[test]
+    fn a_replica_that_is_being_replaced_is_named_with_how_far_it_is() {
+        let swaps = [(ShardId(3), NodeId(2)), (ShardId(4), NodeId(2))];
+        let told = Catching { shard: ShardId(4), node: NodeId(2), matched: 5, last: 9 };
+        let problems = of_swaps(&swaps, &[told]);
+        assert_eq!(problems[0].subject, "shard 3 on node 2");
+        assert!(problems[0].message.contains("has not told"), "{problems:?}");
+        assert!(problems[1].message.ends_with("learner, 5 of 9 entries"), "{problems:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use waymark_proto::ids::{NodeId, ShardId, TopicId, TopicPartition};
 
 use crate::broker::Core;
-use crate::consensus::{LedShard, Question, Stand, Survey};
+use crate::consensus::{Catching, LedShard, Question, Stand, Survey};
 
 /// Between two rounds while all is known …
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 pub(in crate::broker) struct Told {
     at: Instant,
     pub(super) led: Vec<LedShard>,
+    pub(super) catching: Vec<Catching>,
     pub(super) version: String,
     /// What is wrong with its replicas that do not run.
     pub(super) troubles: Vec<(ShardId, String)>,
@@ -88,9 +89,13 @@ impl Core {
     ) -> Option<Survey> {
         let survey = self.consensus.survey(node, question, deadline).await.ok()?;
         self.wakes.note_led(&survey.led);
-        let (led, version) = (survey.led.clone(), survey.version.clone());
-        let troubles = survey.troubles.clone();
-        let told = Told { at: Instant::now(), led, version, troubles };
+        let told = Told {
+            at: Instant::now(),
+            led: survey.led.clone(),
+            catching: survey.catching.clone(),
+            troubles: survey.troubles.clone(),
+            version: survey.version.clone(),
+        };
         self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(node, told);
         Some(survey)
     }

@@ -122,6 +122,9 @@ impl AppendServer {
         if route.from.node != self.from {
             return Err(format!("replica {} is not on node {}", route.from, self.from));
         }
+        if self.host.is_replaced(route.shard, route.from) {
+            return Err(route.replaced());
+        }
         if tasks.len() >= self.options.append_streams {
             return Err("too many append streams".to_owned());
         }

@@ -148,6 +148,9 @@ async fn answer(host: &dyn PeerHost, from: NodeId, heartbeat: peer::Heartbeat) -
     if route.from.node != from {
         return Err(format!("replica {} is not on node {from}", route.from));
     }
+    if host.is_replaced(route.shard, route.from) {
+        return Err(route.replaced());
+    }
     if let Some(reason) = no_room_for(host, request.entries.len()) {
         return Err(reason);
     }

@@ -145,6 +145,8 @@ pub struct HelloAnswer {
     pub cluster: Option<ClusterId>,
     /// Nothing of any shard is on its disk.
     pub empty: bool,
+    /// With what incarnation the newest disk of whoever asks began, as far as it knows; 0: none was ever replaced.
+    pub callers_disk: u32,
 }
 
 /// What nodes tell each other with heartbeats: removal by age needs clocks (S18), taking produce needs room (S19).
@@ -167,7 +169,7 @@ impl Vitals {
 pub use entries::{Given, Wanted};
 pub use inspect::{Inspection, Look};
 pub use positions::{MOST_POSITIONS, OffsetStand, Outlook};
-pub use survey::{LedShard, Question, Stand, Survey};
+pub use survey::{Catching, LedShard, Question, Stand, Survey};
 
 /// The replicas behind the peer service.
 #[async_trait]
@@ -176,8 +178,13 @@ pub trait PeerHost: Send + Sync + 'static {
     fn raft(&self, shard: ShardId, to: ReplicaId) -> Option<Arc<dyn ReplicaDoor>>;
     /// The files of this node's replica of a shard.
     fn store(&self, shard: ShardId) -> Option<Arc<dyn SegmentFiles>>;
-    /// Who this node is.
-    fn identity(&self) -> HelloAnswer;
+    /// A replica that another one of its node has replaced: it takes no part any more, whoever still runs it (S10).
+    fn is_replaced(&self, shard: ShardId, replica: ReplicaId) -> bool {
+        let _ = (shard, replica);
+        false
+    }
+    /// Who this node is, told to a node.
+    fn identity(&self, caller: NodeId) -> HelloAnswer;
     /// Takes a cluster id that a founder offers; persisted before it returns. Taking the same one again is fine.
     async fn accept_cluster(&self, cluster: ClusterId) -> Result<(), String>;
     /// Proposes to the replica here, which is believed to lead.
@@ -269,7 +276,7 @@ impl Network {
     /// The server side, to be served at the peer address. The host is kept alive by the routes alone.
     #[must_use]
     pub fn routes(&self, host: Arc<dyn PeerHost>) -> tonic::service::Routes {
-        if let Some(cluster) = host.identity().cluster {
+        if let Some(cluster) = host.identity(self.links.shared.node).cluster {
             self.set_cluster(cluster);
         }
         self.links.shared.set_host(&host);

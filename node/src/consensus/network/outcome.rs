@@ -97,6 +97,7 @@ fn reply_to(reply: Reply) -> peer::Reply {
         Reply::ProducerIds { first, count } => {
             Kind::ProducerIds(peer::ProducerIdsReply { first, count })
         }
+        Reply::Incarnation(incarnation) => Kind::Incarnation(incarnation),
         Reply::Refused(refusal) => Kind::Refused(refusal_to(refusal)),
     };
     peer::Reply { kind: Some(kind) }
@@ -126,6 +127,7 @@ fn reply_from(reply: peer::Reply) -> Result<Reply, Malformed> {
         }
         Kind::Pool(pool) => Reply::Pool(pool.shards.into_iter().map(ShardId).collect()),
         Kind::ProducerIds(ids) => Reply::ProducerIds { first: ids.first, count: ids.count },
+        Kind::Incarnation(incarnation) => Reply::Incarnation(incarnation),
         Kind::Refused(refusal) => Reply::Refused(refusal_from(refusal)?),
     })
 }

@@ -56,6 +56,9 @@ impl PeerService {
             let reason = format!("replica {} is not on node {from}", route.from);
             return Err(Status::invalid_argument(reason));
         }
+        if self.host.is_replaced(route.shard, route.from) {
+            return Err(Status::unavailable(route.replaced()));
+        }
         self.host.raft(route.shard, route.to).ok_or_else(|| {
             Status::unavailable(format!(
                 "replica {} of shard {} is not here",
@@ -158,8 +161,8 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::HelloRequest>,
     ) -> Result<Response<peer::HelloResponse>, Status> {
-        self.shared.admit(request.metadata())?;
-        Ok(Response::new(wire::hello_to(self.host.identity())))
+        let from = self.shared.admit(request.metadata())?;
+        Ok(Response::new(wire::hello_to(self.host.identity(from))))
     }
 
     async fn accept_cluster(

@@ -31,6 +31,21 @@ pub struct Survey {
     pub stands: Vec<Stand>,
     /// What is wrong with replicas of it that do not run, by shard.
     pub troubles: Vec<(ShardId, String)>,
+    /// Replicas that come instead of others, in the shards that it leads.
+    pub catching: Vec<Catching>,
+}
+
+/// How far a replica is that takes another one's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Catching {
+    /// Of which shard.
+    pub shard: ShardId,
+    /// On which node.
+    pub node: NodeId,
+    /// Entries that it has …
+    pub matched: u64,
+    /// … and that its leader has.
+    pub last: u64,
 }
 
 /// A shard, as its leader's node tells of it.
@@ -143,7 +158,18 @@ pub(super) fn response(survey: Survey, vitals: Vitals) -> peer::SurveyResponse {
         stands: survey.stands.into_iter().map(stand).collect(),
         vitals: Some(wire::vitals_to(vitals)),
         troubles: survey.troubles.into_iter().map(trouble).collect(),
+        catching: survey.catching.into_iter().map(catching_to).collect(),
     }
+}
+
+fn catching_to(it: Catching) -> peer::Catching {
+    let Catching { shard, node, matched, last } = it;
+    peer::Catching { shard: shard.0, node: node.0, matched, last }
+}
+
+fn catching_from(it: peer::Catching) -> Catching {
+    let peer::Catching { shard, node, matched, last } = it;
+    Catching { shard: ShardId(shard), node: NodeId(node), matched, last }
 }
 
 fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
@@ -169,6 +195,7 @@ fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
         led: answer.led.into_iter().map(led).collect(),
         stands: answer.stands.into_iter().map(stand).collect::<Result<_, _>>()?,
         troubles: troubles.collect(),
+        catching: answer.catching.into_iter().map(catching_from).collect(),
     })
 }
 
@@ -194,9 +221,15 @@ mod tests {
         let at = TopicPartition { topic: TOPIC, partition: PartitionId(7) };
         let stand = Stand { at, leader_epoch: 2, log_start: 5, high_watermark: 9, bytes: 100 };
         let led = LedShard { shard: ShardId(4), term: 6, in_sync: vec![NodeId(1), NodeId(3)] };
+        let catching = Catching { shard: ShardId(4), node: NodeId(2), matched: 5, last: 8 };
         let troubles = vec![(ShardId(9), "it does not run".to_owned())];
-        let version = "1.2.3".to_owned();
-        let told = Survey { version, led: vec![led], stands: vec![stand], troubles };
+        let told = Survey {
+            version: "1.2.3".to_owned(),
+            led: vec![led],
+            stands: vec![stand],
+            catching: vec![catching],
+            troubles,
+        };
         let vitals = Vitals { clock_ms: 1, disk: None };
         assert_eq!(survey(response(told.clone(), vitals)), Ok(told));
     }

@@ -40,6 +40,13 @@ pub struct Route {
     pub to: ReplicaId,
 }
 
+impl Route {
+    /// Why a request over it is refused although both ends are where they say.
+    pub(super) fn replaced(&self) -> String {
+        format!("replica {} of shard {} was replaced", self.from, self.shard)
+    }
+}
+
 /// Whole milliseconds, at least one: zero would mean "no deadline" to some readers.
 #[must_use]
 pub fn millis(duration: Duration) -> u32 {
@@ -299,6 +306,7 @@ pub(super) fn hello_to(answer: HelloAnswer) -> peer::HelloResponse {
         node: answer.node.0,
         cluster_id: answer.cluster.map(|cluster| bytes::Bytes::copy_from_slice(&cluster.0)),
         empty: answer.empty,
+        callers_disk: answer.callers_disk,
     }
 }
 
@@ -308,6 +316,7 @@ pub(super) fn hello_from(answer: &peer::HelloResponse) -> Result<HelloAnswer, Ma
         node: NodeId(answer.node),
         cluster: cluster.map_err(|_| Malformed("a bad cluster id"))?,
         empty: answer.empty,
+        callers_disk: answer.callers_disk,
     })
 }
 

@@ -20,6 +20,15 @@ static LAG: Family = gauge(
     "Raft entries that a follower of a shard led here lacks, by the follower's node.",
 );
 
+static REPLACED: Family = counter(
+    "raft_replicas_replaced",
+    "Replicas of shards led here that took the place of one that was lost.",
+);
+static REVERSIONS: Family = counter(
+    "raft_reversions",
+    "Followers of shards led here that had lost entries which they had acknowledged.",
+);
+
 /// What is told of each replica.
 type OfReplica = (&'static Family, fn(&ReplicaNumbers) -> u64);
 
@@ -39,6 +48,8 @@ pub(super) fn write(scrape: &Scrape, page: &mut Page<'_>) -> fmt::Result {
             series.gauge(&[("shard", shard)], of(replica))?;
         }
     }
+    page.counter(&REPLACED, scrape.sources.consensus.replaced())?;
+    page.counter(&REVERSIONS, scrape.sources.consensus.reversions())?;
     let mut changes = page.family(&LEADER_CHANGES)?;
     for (shard, replica) in &named {
         changes.counter(&[("shard", shard)], replica.leader_changes)?;

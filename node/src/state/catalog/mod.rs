@@ -4,6 +4,7 @@
 //!
 //! Shard 0 itself is not among the shards listed here: it is born before there is a catalog (S12).
 
+mod incarnations;
 pub mod pools;
 pub mod steps;
 pub mod topic;
@@ -16,6 +17,7 @@ use waymark_proto::ids::{ClusterId, NodeId, ShardId, TopicId};
 use super::command::{CatalogCommand, NodeEntry, ShardEntry};
 use super::reply::{Refusal, Reply};
 use super::slot::{GROUP_SLOTS, group_slot};
+pub use incarnations::{Incarnations, Swap};
 pub use pools::Pool;
 pub use steps::PendingStep;
 pub use topic::{TopicEntry, TopicPhase};
@@ -38,6 +40,8 @@ pub struct Catalog {
     /// Slot s is served by `slot_shards[s % len]`.
     pub(in crate::state) slot_shards: Vec<ShardId>,
     pub(in crate::state) shards: BTreeMap<ShardId, ShardEntry>,
+    /// Of nodes that ever lost a replica.
+    pub(in crate::state) incarnations: BTreeMap<NodeId, Incarnations>,
     /// By replication factor; which shards a pool has follows from `shards`.
     pub(in crate::state) pools: BTreeMap<u32, Pool>,
     pub(in crate::state) topics: BTreeMap<TopicId, TopicEntry>,
@@ -61,6 +65,7 @@ pub(in crate::state) struct CatalogDirty {
     pub(in crate::state) root: bool,
     pub(in crate::state) topics: BTreeSet<TopicId>,
     pub(in crate::state) shards: BTreeSet<ShardId>,
+    pub(in crate::state) incarnations: BTreeSet<NodeId>,
 }
 
 impl Default for Catalog {
@@ -73,6 +78,7 @@ impl Default for Catalog {
             next_shard: 1,
             slot_shards: Vec::new(),
             shards: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
             pools: BTreeMap::new(),
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -113,6 +119,11 @@ impl Catalog {
             CatalogCommand::AddPartitions { topic, total } => self.add_partitions(topic, total),
             CatalogCommand::DeleteTopic { topic } => self.delete_topic(topic),
             CatalogCommand::PreferLeader { shard, node } => self.prefer_leader(shard, node),
+            CatalogCommand::AdmitDisk { node, journal } => self.admit_disk(node, journal),
+            CatalogCommand::ReplaceReplica { shard, old } => self.replace_replica(shard, old),
+            CatalogCommand::ReplicaReplaced { shard, replica } => {
+                self.replica_replaced(shard, replica)
+            }
             CatalogCommand::AllocateProducerIds { count, .. } => {
                 self.allocate_producer_ids(founding, count)
             }

@@ -56,7 +56,11 @@ impl Catalog {
         };
         let ids: Vec<ShardId> = (self.next_shard..next_shard).map(ShardId).collect();
         self.next_shard = next_shard;
-        for (shard, (replicas, initializer)) in ids.iter().zip(shards) {
+        for (shard, (mut replicas, initializer)) in ids.iter().zip(shards) {
+            for replica in &mut replicas {
+                // Older ones are of a disk that is lost, and never run again.
+                replica.incarnation = replica.incarnation.max(self.disk_of(replica.node));
+            }
             let entry =
                 ShardEntry { shard: *shard, replicas, initializer, born: false, replication };
             self.shards.insert(*shard, entry);

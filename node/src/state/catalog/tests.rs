@@ -1,6 +1,6 @@
 //! Tests of the catalog: what goes in comes back, and nothing that is damaged or refused leaves a trace.
 
-use waymark_proto::ids::{NodeId, PartitionId, TopicId};
+use waymark_proto::ids::{NodeId, PartitionId, ReplicaId, TopicId};
 
 use super::*;
 use crate::state::command::Command;
@@ -163,4 +163,79 @@ fn only_a_replica_of_a_born_shard_becomes_its_preferred_leader() {
     assert_eq!(catalog.metadata_version(), before);
     assert!(catalog.apply(prefer(1, 9)).is_err());
     assert!(catalog.apply(prefer(77, 1)).is_err());
+}
+
+fn on(node: u32, incarnation: u32) -> ReplicaId {
+    ReplicaId { node: NodeId(node), incarnation }
+}
+
+fn admit(node: u32, journal: u64) -> CatalogCommand {
+    CatalogCommand::AdmitDisk { node: NodeId(node), journal }
+}
+
+fn replaced(shard: u32, replica: ReplicaId) -> CatalogCommand {
+    CatalogCommand::ReplicaReplaced { shard: ShardId(shard), replica }
+}
+
+#[test]
+fn an_empty_disk_gets_an_incarnation_that_no_replica_of_its_node_ever_had() {
+    let mut catalog = founded();
+    // The pool's replicas are of incarnation 1.
+    assert_eq!(catalog.apply(admit(2, 77)), Ok(Reply::Incarnation(2)));
+    assert_eq!(catalog.apply(admit(2, 77)), Ok(Reply::Incarnation(2)), "the same disk again");
+    assert_eq!(catalog.disk_of(NodeId(2)), 2);
+    for shard in 0..=3 {
+        assert_eq!(catalog.replica_on(ShardId(shard), NodeId(2)), Some(on(2, 2)));
+        assert_eq!(
+            catalog.replica_on(ShardId(shard), NodeId(1)).map(|it| it.node),
+            Some(NodeId(1))
+        );
+    }
+    assert_eq!(catalog.swap(ShardId(0), NodeId(2)), Some(Swap { old: 0, new: 2 }));
+    assert_eq!(catalog.swap(ShardId(3), NodeId(2)), Some(Swap { old: 1, new: 2 }));
+    assert_eq!(catalog.apply(admit(2, 78)), Ok(Reply::Incarnation(3)), "the next disk");
+    assert_eq!(catalog.swap(ShardId(3), NodeId(2)), Some(Swap { old: 1, new: 3 }));
+    assert!(catalog.apply(admit(9, 1)).is_err(), "not of this cluster");
+}
+
+#[test]
+fn a_swap_is_over_when_the_shard_says_so_and_only_then() {
+    let mut catalog = founded();
+    catalog.apply(admit(2, 77)).unwrap();
+    catalog.apply(replaced(3, on(2, 1))).unwrap();
+    assert_eq!(catalog.swaps().count(), 4, "news of another incarnation");
+    let entry = |catalog: &Catalog| catalog.shard(ShardId(3)).unwrap().replicas.clone();
+    assert!(entry(&catalog).contains(&on(2, 1)));
+    catalog.apply(replaced(3, on(2, 2))).unwrap();
+    catalog.apply(replaced(3, on(2, 2))).unwrap();
+    assert!(entry(&catalog).contains(&on(2, 2)) && !entry(&catalog).contains(&on(2, 1)));
+    catalog.apply(replaced(0, on(2, 2))).unwrap();
+    assert_eq!(catalog.replica_on(ShardId(0), NodeId(2)), Some(on(2, 2)));
+    assert_eq!(catalog.swaps().count(), 2);
+}
+
+#[test]
+fn one_replica_is_replaced_alone_and_asking_again_changes_nothing() {
+    let mut catalog = founded();
+    let replace = |shard, old| CatalogCommand::ReplaceReplica { shard: ShardId(shard), old };
+    assert_eq!(catalog.apply(replace(2, on(3, 1))), Ok(Reply::Incarnation(2)));
+    let before = catalog.clone();
+    assert_eq!(catalog.apply(replace(2, on(3, 1))), Ok(Reply::Incarnation(2)));
+    assert_eq!(catalog, before);
+    assert_eq!(catalog.apply(replace(2, on(3, 2))), Ok(Reply::Incarnation(3)), "the learner too");
+    assert_eq!(catalog.swap(ShardId(2), NodeId(3)), Some(Swap { old: 1, new: 3 }));
+    assert_eq!(catalog.disk_of(NodeId(3)), 0, "its disk is the same");
+    assert!(catalog.apply(replace(2, on(3, 9))).is_err(), "never given");
+    assert!(catalog.apply(replace(77, on(3, 1))).is_err(), "no such shard");
+    assert_eq!(catalog.apply(replace(0, on(3, 0))), Ok(Reply::Incarnation(4)));
+}
+
+#[test]
+fn shards_made_later_are_on_the_disks_that_there_are_then() {
+    let mut catalog = founded();
+    catalog.apply(admit(1, 5)).unwrap();
+    catalog.apply(admit(1, 6)).unwrap();
+    let Ok(Reply::Pool(made)) = catalog.apply(pool(1, 1)) else { panic!("no pool") };
+    assert_eq!(catalog.shard(made[0]).unwrap().replicas, [on(1, 3)]);
+    assert_eq!(catalog.swap(made[0], NodeId(1)), None);
 }

@@ -46,6 +46,17 @@ pub(super) fn to_stored(command: &CatalogCommand) -> Option<Kind> {
         CatalogCommand::PreferLeader { shard, node } => {
             Kind::PreferLeader(stored::PreferLeader { shard: shard.0, node: node.0 })
         }
+        CatalogCommand::AdmitDisk { node, journal } => {
+            Kind::AdmitDisk(stored::AdmitDisk { node: node.0, journal: *journal })
+        }
+        CatalogCommand::ReplaceReplica { shard, old } => {
+            let (shard, old) = (shard.0, Some(stored_replica(*old)));
+            Kind::ReplaceReplica(stored::ReplaceReplica { shard, old })
+        }
+        CatalogCommand::ReplicaReplaced { shard, replica } => {
+            let (shard, replica) = (shard.0, Some(stored_replica(*replica)));
+            Kind::ReplicaReplaced(stored::ReplicaReplaced { shard, replica })
+        }
         CatalogCommand::CreateTopic { .. } => Kind::CreateTopic(stored_create(command)?),
         CatalogCommand::AlterTopic { .. } => Kind::AlterTopic(stored_alter(command)?),
     })
@@ -131,6 +142,17 @@ pub(super) fn from_stored(kind: Kind) -> Result<CatalogCommand, DecodeError> {
         Kind::PreferLeader(it) => {
             CatalogCommand::PreferLeader { shard: ShardId(it.shard), node: NodeId(it.node) }
         }
+        Kind::AdmitDisk(it) => {
+            CatalogCommand::AdmitDisk { node: NodeId(it.node), journal: it.journal }
+        }
+        Kind::ReplaceReplica(it) => {
+            let old = it.old.map(replica).ok_or(DecodeError::Missing("replica"))?;
+            CatalogCommand::ReplaceReplica { shard: ShardId(it.shard), old }
+        }
+        Kind::ReplicaReplaced(it) => {
+            let replica = it.replica.map(replica).ok_or(DecodeError::Missing("replica"))?;
+            CatalogCommand::ReplicaReplaced { shard: ShardId(it.shard), replica }
+        }
         Kind::AllocateProducerIds(it) => {
             CatalogCommand::AllocateProducerIds { node: NodeId(it.node), count: it.count }
         }
@@ -172,6 +194,15 @@ impl fmt::Display for CatalogCommand {
             }
             Self::DeleteTopic { topic } => write!(f, "delete topic {topic}"),
             Self::PreferLeader { shard, node } => write!(f, "node {node} leads shard {shard}"),
+            Self::AdmitDisk { node, journal } => {
+                write!(f, "admit the disk of node {node} with journal {journal:016x}")
+            }
+            Self::ReplaceReplica { shard, old } => {
+                write!(f, "replace replica {old} of shard {shard}")
+            }
+            Self::ReplicaReplaced { shard, replica } => {
+                write!(f, "replica {replica} of shard {shard} has taken its place")
+            }
             Self::AllocateProducerIds { node, count } => {
                 write!(f, "give node {node} {count} producer ids")
             }

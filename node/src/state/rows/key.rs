@@ -16,6 +16,7 @@ pub(super) const GROUPS: u8 = 9;
 pub(super) const GROUP: u8 = 10;
 pub(super) const GROUP_EVENT: u8 = 11;
 pub(super) const FACT: u8 = 12;
+pub(super) const INCARNATIONS: u8 = 13;
 
 /// A key being written.
 pub(super) struct KeyWriter(Vec<u8>);

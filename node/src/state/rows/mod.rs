@@ -16,6 +16,7 @@
 //! | 10 | group | its members and who holds what | until it is deleted |
 //! | 11 | group, number | an event | until newer ones came |
 //! | 12 | group, topic, partition, sequence | a change of a committed offset | by the ledger's rule |
+//! | 13 | node | the incarnations of a node that ever lost a replica | shard 0 |
 //!
 //! Tags from 64 on are not the state's.
 
@@ -23,6 +24,7 @@ mod catalog;
 mod deleted;
 mod group;
 mod group_history;
+mod incarnations;
 mod key;
 mod leaders;
 mod offset;
@@ -85,6 +87,9 @@ impl ShardState {
         deleted::drain(&mut self.deleted, &mut rows);
         group::drain(&mut self.groups, &mut rows);
         group_history::drain(&mut self.groups, &mut rows);
+        if let Some(state) = &mut self.catalog {
+            incarnations::drain(state, &mut rows);
+        }
         rows
     }
 
@@ -122,7 +127,10 @@ impl ShardState {
             (key::CATALOG, Some(state)) => catalog::load(state, key, value),
             (key::TOPIC, Some(state)) => topic::load(state, key, value),
             (key::SHARD_ENTRY, Some(state)) => shard_entry::load(state, key, value),
-            (key::CATALOG | key::TOPIC | key::SHARD_ENTRY, None) => Err(misplaced),
+            (key::INCARNATIONS, Some(state)) => incarnations::load(state, key, value),
+            (key::CATALOG | key::TOPIC | key::SHARD_ENTRY | key::INCARNATIONS, None) => {
+                Err(misplaced)
+            }
             (other, _) => Err(RowError::UnknownFamily(Some(other))),
         }
     }

@@ -83,7 +83,7 @@ proptest! {
 
     #[test]
     fn rows_that_no_state_wrote_are_an_error_or_a_state(
-        tag in 0_u8..14,
+        tag in 0_u8..15,
         key in prop::collection::vec(any::<u8>(), 0..40),
         value in prop::collection::vec(any::<u8>(), 0..40),
     ) {

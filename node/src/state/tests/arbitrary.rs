@@ -272,6 +272,11 @@ fn pair() -> impl Strategy<Value = (String, String)> {
     (key, value).prop_map(|(key, value)| (key.to_owned(), value.to_owned()))
 }
 
+fn any_replica() -> impl Strategy<Value = ReplicaId> {
+    (1_u32..5, 0_u32..4)
+        .prop_map(|(node, incarnation)| ReplicaId { node: NodeId(node), incarnation })
+}
+
 fn of_catalog() -> impl Strategy<Value = Command> {
     let create = (any_topic(), group(), 0_i32..5, 1_u32..4, vec(pair(), 0..2)).prop_map(
         |(topic, name, partitions, replication, configs)| CatalogCommand::CreateTopic {
@@ -306,6 +311,15 @@ fn of_catalog() -> impl Strategy<Value = Command> {
         2 => any_topic().prop_map(|topic| CatalogCommand::DeleteTopic { topic }),
         1 => (0_u32..9, 1_u32..5).prop_map(|(shard, node)| {
             CatalogCommand::PreferLeader { shard: ShardId(shard), node: NodeId(node) }
+        }),
+        1 => (1_u32..5, 0_u64..3).prop_map(|(node, journal)| {
+            CatalogCommand::AdmitDisk { node: NodeId(node), journal }
+        }),
+        1 => (0_u32..9, any_replica()).prop_map(|(shard, old)| {
+            CatalogCommand::ReplaceReplica { shard: ShardId(shard), old }
+        }),
+        1 => (0_u32..9, any_replica()).prop_map(|(shard, replica)| {
+            CatalogCommand::ReplicaReplaced { shard: ShardId(shard), replica }
         }),
         1 => (1_u32..4, -1_i32..1_000).prop_map(|(node, count)| {
             CatalogCommand::AllocateProducerIds { node: NodeId(node), count }

@@ -11,7 +11,7 @@ use waymark_proto::ids::{ReplicaKey, TopicPartition};
 use super::damage::ASIDE;
 use super::manifest::{self, FileExtent, Files, Manifest, Rows};
 use super::partition::{Partition, Segment};
-use super::replica::{Doomed, Known, Replica, Shelf, io_error};
+use super::replica::{Doomed, Known, Replica, SHARDS, Shelf, folder_of, io_error};
 use super::walk::Flaw;
 use crate::mutants;
 use crate::state::Row;
@@ -22,6 +22,19 @@ use crate::storage::tables::TableError;
 
 fn tables_error(error: TableError) -> StoreError {
     StoreError::Io { path: "tables".to_owned(), source: std::io::Error::other(error) }
+}
+
+impl Shelf {
+    /// Removes the folder and the rows of a replica that is not open.
+    pub(in crate::storage) async fn remove_replica(
+        &self,
+        key: ReplicaKey,
+    ) -> Result<(), StoreError> {
+        self.tables.clear_shard(key).map_err(tables_error)?;
+        let folder = folder_of(key);
+        self.disk.remove_dir(&folder).await.map_err(io_error(&folder))?;
+        self.disk.sync_dir(SHARDS).await.map_err(io_error(SHARDS))
+    }
 }
 
 impl Replica {

@@ -156,6 +156,13 @@ impl Drop for Replica {
     }
 }
 
+/// The folder of all replicas' folders.
+pub(super) const SHARDS: &str = "shards";
+
+pub(super) fn folder_of(key: ReplicaKey) -> String {
+    format!("{SHARDS}/{}-{}", key.shard.0, key.incarnation)
+}
+
 pub(super) fn io_error(path: &str) -> impl Fn(io::Error) -> StoreError {
     move |source| StoreError::Io { path: path.to_owned(), source }
 }
@@ -178,7 +185,7 @@ impl Replica {
     }
 
     pub(super) fn folder(&self) -> String {
-        format!("shards/{}-{}", self.key.shard.0, self.key.incarnation)
+        folder_of(self.key)
     }
 
     pub(super) fn partition_folder(&self, at: TopicPartition) -> String {

@@ -3,6 +3,7 @@
 use futures::{StreamExt, stream};
 use openraft::errors::RPCError;
 use openraft::network::RaftNetworkV2;
+use openraft::raft::VoteRequest;
 
 use super::super::PeerError;
 use super::*;
@@ -15,7 +16,7 @@ async fn an_empty_node_says_hello_and_takes_the_founder_s_cluster() {
     let nodes = Nodes::of_clusters(&NetworkOptions::default(), [None; 3]);
     let network = &nodes.node(1).network;
     let hello = network.hello(NodeId(2)).await.unwrap();
-    assert_eq!(hello, HelloAnswer { node: NodeId(2), cluster: None, empty: true });
+    assert_eq!(hello, HelloAnswer { node: NodeId(2), cluster: None, empty: true, callers_disk: 0 });
     network.set_cluster(CLUSTER);
     assert_eq!(network.offer_cluster(NodeId(2), CLUSTER).await.unwrap(), Ok(()));
     assert_eq!(network.offer_cluster(NodeId(2), CLUSTER).await.unwrap(), Ok(()), "again");
@@ -49,6 +50,33 @@ async fn a_node_without_a_cluster_takes_no_part_in_raft() {
     let mut way = nodes.node(1).towards(2, 0, false).await;
     let output = way.stream_append(stream::iter([append(0, 1)]), option()).await.unwrap();
     assert!(matches!(output.collect::<Vec<_>>().await[..], [Err(RPCError::Unreachable(_))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_was_replaced_is_refused_at_every_door() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let asked = nodes.node(2).replica(0);
+    let ask = async |kind: &str| {
+        let mut way = nodes.node(1).towards(2, 0, kind == "heartbeat").await;
+        let vote = || VoteRequest::new(leader_vote(3), Some(log_id(8)));
+        match kind {
+            "vote" => way.vote(vote(), option()).await.is_ok(),
+            "pre-vote" => way.pre_vote(vote(), option()).await.is_ok(),
+            kind => {
+                let request = if kind == "heartbeat" { heartbeat(0) } else { append(0, 1) };
+                let output = way.stream_append(stream::iter([request]), option()).await.unwrap();
+                output.collect::<Vec<_>>().await.iter().all(Result::is_ok)
+            }
+        }
+    };
+    for kind in ["vote", "pre-vote", "heartbeat", "append"] {
+        *nodes.node(2).host.replaced.lock().unwrap() = None;
+        assert!(ask(kind).await, "{kind} of a member");
+        *nodes.node(2).host.replaced.lock().unwrap() = Some(replica(1));
+        assert!(!ask(kind).await, "{kind}");
+    }
+    assert_eq!(asked.beats.load(SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]

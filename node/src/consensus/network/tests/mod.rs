@@ -140,6 +140,8 @@ struct FakeHost {
     files: Mutex<Option<Arc<FakeFiles>>>,
     /// It takes no entries.
     full: AtomicBool,
+    /// Another one of its node came instead.
+    replaced: Mutex<Option<ReplicaId>>,
     /// Calls that told vitals: one for each call with heartbeats, on both sides.
     heard: AtomicU64,
 }
@@ -156,13 +158,17 @@ impl PeerHost for FakeHost {
         let found = self.replicas.lock().unwrap().get(&shard.0).cloned()?;
         Some(found)
     }
+    fn is_replaced(&self, _: ShardId, replica: ReplicaId) -> bool {
+        *self.replaced.lock().unwrap() == Some(replica)
+    }
     fn store(&self, _: ShardId) -> Option<Arc<dyn SegmentFiles>> {
         let files = self.files.lock().unwrap().clone()?;
         Some(files)
     }
-    fn identity(&self) -> HelloAnswer {
+    fn identity(&self, _: NodeId) -> HelloAnswer {
         let cluster = *self.cluster.lock().unwrap();
-        HelloAnswer { node: NodeId(self.node), cluster, empty: cluster.is_none() }
+        let empty = cluster.is_none();
+        HelloAnswer { node: NodeId(self.node), cluster, empty, callers_disk: 0 }
     }
     async fn accept_cluster(&self, cluster: ClusterId) -> Result<(), String> {
         let mut mine = self.cluster.lock().unwrap();

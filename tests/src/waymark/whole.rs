@@ -1,0 +1,40 @@
+//! Whether a cluster has nothing left to lose a disk for: every replica votes and has what its leader has, or nearly. Seen
+//! from above, through what nodes tell of their replicas.
+
+use std::collections::BTreeMap;
+
+use waymark_node::consensus::{Consensus, ReplicaNumbers};
+use waymark_proto::ids::ShardId;
+
+/// Entries on the way while records flow.
+const CLOSE: u64 = 64;
+
+pub(super) fn is_whole(nodes: &[Consensus]) -> bool {
+    let Some(shards) = nodes.iter().map(settled_shards).collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    let mut leaders: BTreeMap<ShardId, ReplicaNumbers> = BTreeMap::new();
+    for numbers in nodes.iter().flat_map(Consensus::replica_numbers).filter(|it| it.leads) {
+        // An older leader may not know yet that it is none.
+        if leaders.get(&numbers.shard).is_none_or(|known| known.term < numbers.term) {
+            leaders.insert(numbers.shard, numbers);
+        }
+    }
+    let is_level = |(shard, replicas): &(ShardId, usize)| {
+        leaders.get(shard).is_some_and(|it| {
+            it.lags.len() + 1 == *replicas && it.lags.iter().all(|(_, lag)| *lag <= CLOSE)
+        })
+    };
+    shards.iter().flatten().all(is_level)
+}
+
+/// The shards that a node knows, with their replicas; nothing while one is being replaced or born.
+fn settled_shards(node: &Consensus) -> Option<Vec<(ShardId, usize)>> {
+    node.shard(ShardId::CATALOG)?.read(|state| {
+        let catalog = state.catalog().filter(|it| it.swaps().next().is_none())?;
+        let born = catalog.shards().all(|shard| shard.born) && catalog.shards().next().is_some();
+        let pools = catalog.shards().map(|shard| (shard.shard, shard.replicas.len()));
+        let all = pools.chain([(ShardId::CATALOG, catalog.nodes().count())]);
+        born.then(|| all.collect())
+    })
+}
