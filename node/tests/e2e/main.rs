@@ -8,6 +8,7 @@ mod cluster;
 mod commands;
 mod examples;
 mod formation;
+mod full;
 mod groups;
 mod kafka;
 mod kill;
