@@ -19,9 +19,9 @@ pub(super) struct Replay {
     logs: BTreeMap<ReplicaKey, Partial>,
     /// Losses met so far.
     losses: u32,
-    /// More flushes than one were lost, and not all of them are known: a replica of up to this incarnation that comes up
-    /// later may have had something in them.
-    forgot_up_to: Option<u32>,
+    /// More flushes than one were lost, and not all of them are known: a replica that comes up only later may have had
+    /// something in them.
+    forgets: bool,
 }
 
 impl Replay {
@@ -47,13 +47,13 @@ impl Replay {
         if frame.key == NODE {
             // An earlier recovery's finding, after which what comes is new.
             if let Fact::Doubt(doubt) = frame.fact {
-                self.forgot_up_to = None;
+                self.forgets = false;
                 self.logs.entry(NODE).or_default().doubt(doubt, (place.file, self.losses));
             }
             return Ok(());
         }
         let losses = self.losses;
-        let forgotten = self.forgot_up_to.is_some_and(|most| frame.key.incarnation <= most);
+        let forgotten = self.forgets;
         let log = self.logs.entry(frame.key).or_insert_with(|| {
             let mut log = Partial::default();
             if forgotten {
@@ -83,7 +83,6 @@ impl Replay {
         self.losses += 1;
         let (losses, vote) = (self.losses, !lost.single || next.is_none());
         let known = self.logs.keys().filter(|key| **key != NODE);
-        let newest = known.clone().map(|key| key.incarnation).max();
         let named = match &lost.touched {
             Some(touched) => touched.clone(),
             None => {
@@ -94,7 +93,7 @@ impl Replay {
         };
         for (key, range) in named {
             if key == NODE {
-                self.forgot_up_to = self.forgot_up_to.max(newest.or(Some(0)));
+                self.forgets = true;
             } else {
                 self.logs.entry(key).or_default().lose(range, vote, losses);
             }
@@ -158,7 +157,11 @@ impl Replay {
             log.doubt = partial.doubts(missing);
             log.doubt_file = if log.doubt.is_some() { partial.doubt_file } else { NOWHERE };
         }
-        if let Some(most) = self.forgot_up_to {
+        if self.forgets {
+            let keys = logs.replicas.keys().filter(|key| **key != NODE);
+            let Some(most) = keys.map(|key| key.incarnation).max() else {
+                return Err("nothing of any replica is readable".to_owned());
+            };
             let doubt = Doubt { vote: true, end: Some(most.into()) };
             logs.replicas.entry(NODE).or_default().doubt = Some(doubt);
         }
