@@ -8,6 +8,7 @@
 
 mod content;
 mod handles;
+mod mishaps;
 mod points;
 mod rot;
 
@@ -23,7 +24,7 @@ use rand::{Rng, SeedableRng};
 pub use self::points::Point;
 
 use self::content::{Change, Inode, SECTOR, keep_prefix, keep_some};
-use self::points::{Call, Moment, Stage, Trap};
+use self::points::{Call, Stage, Trap};
 
 /// What a crash leaves of the writes that were not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -337,34 +338,6 @@ fn set_names(names: &mut BTreeMap<String, Node>, step: &NameChange) {
 }
 
 impl State {
-    fn strikes(&mut self, chance: f64, path: &str) -> bool {
-        chance > 0.0 && path.starts_with(&self.faults.path_prefix) && self.rng.random_bool(chance)
-    }
-
-    fn can_read(&mut self, path: &str) -> io::Result<()> {
-        let chance = self.faults.read_errors;
-        if self.strikes(chance, path) { Err(os_error(libc::EIO)) } else { Ok(()) }
-    }
-
-    /// Ends in an error, with the power gone, where a trap was set.
-    fn pass(&mut self, call: Call<'_>, path: &str, stage: Stage) -> io::Result<()> {
-        let outcome = self.trap.pass(Moment { call, path, stage });
-        if outcome.is_err() {
-            self.generation += 1;
-        }
-        outcome
-    }
-
-    fn sync_latency(&mut self, path: &str) -> Duration {
-        let range = self.faults.sync_latency.clone();
-        let usual = if range.is_empty() { range.start } else { self.rng.random_range(range) };
-        if path.starts_with("journal/") {
-            usual + std::mem::take(&mut self.faults.journal_stall)
-        } else {
-            usual
-        }
-    }
-
     fn rename_step(&mut self, step: NameChange) {
         set_names(&mut self.names, &step);
         self.name_changes.push(step);
@@ -507,5 +480,35 @@ mod tests {
         file.sync().await.unwrap();
         disk.crash(Crash::LoseAll);
         assert_eq!(disk.files(), [("f".to_owned(), 0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_write_leaves_its_first_sectors_and_fails() {
+        let disk = SimDisk::new(1);
+        let file = disk.open("f", OpenMode::Write).await.unwrap();
+        disk.set_faults(Faults { short_writes: 1.0, ..Faults::default() });
+        let data = Bytes::from(vec![7; 4 * SECTOR]);
+        let mut lengths = Vec::new();
+        for _ in 0..20 {
+            file.write_at(0, vec![data.clone()]).await.unwrap_err();
+            lengths.push(file.len().await.unwrap());
+        }
+        assert!(lengths.iter().all(|it| it.is_multiple_of(SECTOR as u64)), "{lengths:?}");
+        assert!(lengths.first() < lengths.last(), "{lengths:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trap_takes_the_power_between_a_flush_and_its_sync() {
+        let disk = SimDisk::new(1);
+        disk.create_dir("journal").await.unwrap();
+        let file = disk.open("journal/00000000.wal", OpenMode::Write).await.unwrap();
+        disk.sync_all().await.unwrap();
+        disk.set_trap(Some((Point::JournalWritten, 0)));
+        file.write_at(0, vec![Bytes::from_static(&[0; 8])]).await.unwrap();
+        file.write_at(0, vec![Bytes::from_static(b"a flush")]).await.unwrap_err();
+        assert!(disk.is_off());
+        assert_eq!(disk.sprung(), Some(Point::JournalWritten));
+        disk.crash(Crash::LoseAll);
+        assert_eq!(disk.files(), [("journal/00000000.wal".to_owned(), 0)]);
     }
 }

@@ -1,4 +1,4 @@
-//! Owns what each class of faults does to nodes, links, disks and clocks, and how it is undone. Faults overlap: a node that
+//! Owns what each class of faults does to nodes, disks and clocks, and how it is undone. Faults overlap: a node that
 //! is down for two reasons comes back when both are over. Never decides when.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +12,15 @@ use super::FaultClass;
 use super::errands::Errand;
 use super::errands::Errands;
 use super::flood::Flood;
+use super::wires::on_links;
 use crate::cluster::Cluster;
 use crate::disk::Point;
 use crate::group_history::GroupEvent;
 use crate::history::{Event, History};
 use crate::links::{Cause, Wrong};
-use crate::subject::{DiskCondition, End, Subject, host};
+use crate::subject::{DiskCondition, End, Subject};
 use crate::tally::Tally;
 
-/// How slow a slow link is, milliseconds.
-const SLOW_LINK_MS: (u64, u64) = (30, 400);
 /// How far a wall clock jumps, milliseconds: an hour.
 const CLOCK_JUMP_MS: i64 = 3_600_000;
 /// What a full disk has left at most, bytes: below the mark at which its node has no more room for records.
@@ -38,8 +37,6 @@ const STALL_MS: (u32, u32) = (1_000, 15_000);
 const CALLS_PERCENT: (u8, u8) = (2, 40);
 /// A point is passed so often at most before a machine dies at it.
 const MOST_PASSES: u32 = 2;
-/// How far the timers of a node jump that stood still, milliseconds: beyond the time that its links were held.
-const LONGEST_JUMP_MS: u64 = 6_000;
 /// Lives of a crash loop, each shorter than a recovery may take.
 const CRASHES: u32 = 5;
 const SHORT_LIFE: Duration = Duration::from_millis(150);
@@ -123,21 +120,15 @@ impl World {
     ) -> Option<Deed> {
         self.history.note(GroupEvent::NodeFault);
         let node = self.victim(cluster, random);
+        if let Some(condition) = condition(class, random) {
+            return self.spoil(node, cluster, condition);
+        }
+        if let Some(deed) = on_links(class, node, cluster, random) {
+            return Some(deed);
+        }
         match class {
-            FaultClass::Partition => Some(self.partition(node, cluster, random)),
-            FaultClass::OneWay => Some(one_way(node, cluster, random)),
-            FaultClass::Hold => Some(on_links(node, cluster, random, Wrong::Held)),
-            FaultClass::SlowLink => {
-                let longest = random.random_range(SLOW_LINK_MS.0..=SLOW_LINK_MS.1);
-                let slow = Wrong::Slow(Duration::from_millis(longest));
-                Some(on_links(node, cluster, random, slow))
-            }
-            FaultClass::Crash => {
-                self.take_down(&[node], cluster, false);
-                Some(Deed::Down(vec![node]))
-            }
-            FaultClass::PowerLoss => {
-                self.take_down(&[node], cluster, true);
+            FaultClass::Crash | FaultClass::PowerLoss => {
+                self.take_down(&[node], cluster, class == FaultClass::PowerLoss);
                 Some(Deed::Down(vec![node]))
             }
             FaultClass::PowerLossMany => {
@@ -149,36 +140,13 @@ impl World {
                 self.take_down(&[node], cluster, random.random_bool(0.5));
                 Some(Deed::Loop { node, left: CRASHES, is_down: true })
             }
-            FaultClass::WritesFail => self.spoil(node, cluster, DiskCondition::WritesFail),
-            FaultClass::SyncsFail => self.spoil(node, cluster, DiskCondition::SyncsFail),
-            FaultClass::SlowDisk => self.spoil(node, cluster, DiskCondition::Slow),
-            FaultClass::DiskFull => {
-                let free = random.random_range(0..MOST_FREE);
-                self.spoil(node, cluster, DiskCondition::Full { free })
-            }
             FaultClass::ClockJump => {
                 let by = random.random_range(-CLOCK_JUMP_MS..=CLOCK_JUMP_MS);
                 self.subject.shift_clock(node, by);
                 Some(Deed::Done)
             }
-            FaultClass::SomeWritesFail => self.spoil(node, cluster, DiskCondition::SomeWritesFail),
-            FaultClass::ShortWrites => self.spoil(node, cluster, DiskCondition::ShortWrites),
-            FaultClass::ReadsFail => {
-                let percent = SOME_READS[random.random_range(0..SOME_READS.len())];
-                self.spoil(node, cluster, DiskCondition::ReadsFail { percent })
-            }
-            FaultClass::DiskStall => {
-                let ms = random.random_range(STALL_MS.0..=STALL_MS.1);
-                self.spoil(node, cluster, DiskCondition::Stalled { ms })
-            }
             FaultClass::CallFaults => self.confuse(node, random),
             FaultClass::CrashPoint => self.set_trap(node, random),
-            FaultClass::Pause => {
-                let cause = cluster.new_cause();
-                cluster.break_off(node, Wrong::Held, cause);
-                let jump = Duration::from_millis(random.random_range(1..=LONGEST_JUMP_MS));
-                Some(Deed::Paused { node, cause, jump })
-            }
             FaultClass::LeaderTransfer => {
                 for partition in 0..self.subject.partitions() {
                     let to = random.random_range(cluster.nodes());
@@ -194,6 +162,8 @@ impl World {
             }
             FaultClass::Overload => self.flood.swell().then_some(Deed::Done),
             FaultClass::DiskLost => self.lose_disk(node, cluster),
+            // Of disks and of links: done above.
+            _ => None,
         }
     }
 
@@ -244,29 +214,6 @@ impl World {
         let any = random.random_range(cluster.nodes());
         let leader = random.random_bool(0.5).then(|| self.subject.leader(partition)).flatten();
         leader.unwrap_or(any)
-    }
-
-    fn partition(&self, node: u32, cluster: &mut Cluster, random: &mut SmallRng) -> Deed {
-        let others: Vec<u32> = cluster.nodes().filter(|other| *other != node).collect();
-        let shape = random.random_range(0..4);
-        let other = others[random.random_range(0..others.len())];
-        let cause = cluster.new_cause();
-        match shape {
-            // Alone.
-            0 => cluster.break_off(node, Wrong::Lost, cause),
-            // From its peers; clients still reach it and believe it.
-            1 => others.iter().for_each(|it| cluster.break_link(node, *it, Wrong::Lost, cause)),
-            // One link: both ends still reach a majority.
-            2 => cluster.break_link(node, other, Wrong::Lost, cause),
-            // Halves: this one and another against the rest. Of three, the rest is one.
-            _ => {
-                for third in others.iter().filter(|it| **it != other) {
-                    cluster.break_link(node, *third, Wrong::Lost, cause);
-                    cluster.break_link(other, *third, Wrong::Lost, cause);
-                }
-            }
-        }
-        Deed::Links(cause)
     }
 
     fn take_down(&mut self, nodes: &[u32], cluster: &mut Cluster, with_power: bool) {
@@ -322,11 +269,10 @@ impl World {
     fn repair(&mut self, node: u32, condition: DiskCondition, cluster: &mut Cluster) {
         self.disks.remove(&node);
         cluster.set_disk(node, DiskCondition::Healthy);
-        match condition {
-            // Whether it stopped or met no failure in this time: its next life begins on a disk that works.
-            DiskCondition::WritesFail | DiskCondition::SyncsFail => self.renew(node, cluster),
-            // It goes on if it could; who could not has ended, now or soon.
-            _ => {}
+        // It goes on if it could; who could not has ended, now or soon. Of those that fail whatever they do, the next life
+        // begins on a disk that works, whether they stopped or met no failure in this time.
+        if matches!(condition, DiskCondition::WritesFail | DiskCondition::SyncsFail) {
+            self.renew(node, cluster);
         }
     }
 
@@ -430,32 +376,26 @@ impl World {
     }
 }
 
-fn one_way(node: u32, cluster: &mut Cluster, random: &mut SmallRng) -> Deed {
-    let cause = cluster.new_cause();
-    let (mute, one) = (random.random_bool(0.5), random.random_bool(0.3));
-    let others: Vec<u32> = cluster.nodes().filter(|other| *other != node).collect();
-    let chosen = random.random_range(0..others.len());
-    for (place, other) in others.into_iter().enumerate() {
-        if one && place != chosen {
-            continue;
+/// What a disk does in a class of faults of disks.
+fn condition(class: FaultClass, random: &mut SmallRng) -> Option<DiskCondition> {
+    match class {
+        FaultClass::WritesFail => Some(DiskCondition::WritesFail),
+        FaultClass::SyncsFail => Some(DiskCondition::SyncsFail),
+        FaultClass::SlowDisk => Some(DiskCondition::Slow),
+        FaultClass::DiskFull => {
+            Some(DiskCondition::Full { free: random.random_range(0..MOST_FREE) })
         }
-        let (from, to) = if mute { (node, other) } else { (other, node) };
-        cluster.break_way((&host(from), &host(to)), Wrong::Lost, cause);
+        FaultClass::SomeWritesFail => Some(DiskCondition::SomeWritesFail),
+        FaultClass::ShortWrites => Some(DiskCondition::ShortWrites),
+        FaultClass::ReadsFail => {
+            let percent = SOME_READS[random.random_range(0..SOME_READS.len())];
+            Some(DiskCondition::ReadsFail { percent })
+        }
+        FaultClass::DiskStall => {
+            Some(DiskCondition::Stalled { ms: random.random_range(STALL_MS.0..=STALL_MS.1) })
+        }
+        _ => None,
     }
-    Deed::Links(cause)
-}
-
-/// The same wrong with one link of a node, or with all.
-fn on_links(node: u32, cluster: &mut Cluster, random: &mut SmallRng, wrong: Wrong) -> Deed {
-    let cause = cluster.new_cause();
-    let others: Vec<u32> = cluster.nodes().filter(|other| *other != node).collect();
-    let other = others[random.random_range(0..others.len())];
-    if random.random_bool(0.5) {
-        cluster.break_link(node, other, wrong, cause);
-    } else {
-        cluster.break_off(node, wrong, cause);
-    }
-    Deed::Links(cause)
 }
 
 /// A majority, or all.

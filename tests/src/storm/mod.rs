@@ -6,6 +6,7 @@ mod classes;
 mod deeds;
 mod errands;
 mod flood;
+mod wires;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

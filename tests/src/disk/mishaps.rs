@@ -1,0 +1,39 @@
+//! Whether a call to the disk meets with one of its faults. Owns the draws; what a fault leaves behind is the state's business.
+
+use std::io;
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::points::{Call, Moment, Stage};
+use super::{State, os_error};
+
+impl State {
+    pub(super) fn strikes(&mut self, chance: f64, path: &str) -> bool {
+        chance > 0.0 && path.starts_with(&self.faults.path_prefix) && self.rng.random_bool(chance)
+    }
+
+    pub(super) fn can_read(&mut self, path: &str) -> io::Result<()> {
+        let chance = self.faults.read_errors;
+        if self.strikes(chance, path) { Err(os_error(libc::EIO)) } else { Ok(()) }
+    }
+
+    /// Ends in an error, with the power gone, where a trap was set.
+    pub(super) fn pass(&mut self, call: Call<'_>, path: &str, stage: Stage) -> io::Result<()> {
+        let outcome = self.trap.pass(Moment { call, path, stage });
+        if outcome.is_err() {
+            self.generation += 1;
+        }
+        outcome
+    }
+
+    pub(super) fn sync_latency(&mut self, path: &str) -> Duration {
+        let range = self.faults.sync_latency.clone();
+        let usual = if range.is_empty() { range.start } else { self.rng.random_range(range) };
+        if path.starts_with("journal/") {
+            usual + std::mem::take(&mut self.faults.journal_stall)
+        } else {
+            usual
+        }
+    }
+}
