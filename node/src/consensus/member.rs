@@ -32,6 +32,8 @@ pub(super) struct Member {
     pub(super) shards: RwLock<BTreeMap<ShardId, Shard>>,
     /// Shards whose replica is being started or runs; never removed while its tasks live.
     pub(super) started: Mutex<BTreeMap<ShardId, Arc<Notify>>>,
+    /// Shards whose replica cannot start before a peer has given what damage took, and what that is.
+    pub(super) waiting: watch::Sender<BTreeMap<ShardId, String>>,
     /// The local catalog changed.
     pub(super) catalog_changed: Arc<Notify>,
     /// The first reason wins.
@@ -73,6 +75,7 @@ impl Member {
             accepting: tokio::sync::Mutex::new(()),
             shards: RwLock::default(),
             started: Mutex::default(),
+            waiting: watch::channel(BTreeMap::new()).0,
             catalog_changed: Arc::new(Notify::new()),
             fatal: watch::channel(None).0,
             stopping: CancellationToken::new(),

@@ -12,7 +12,7 @@
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
 //! | `numbers` | where each replica stands, for whoever watches the node |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
-//! | `mend` | the repair of damaged segments from peers |
+//! | `repair`, `restore`, `troubles` | damaged segments and checkpoints: taking them from peers, and saying what is wrong |
 //! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
 
 use std::sync::atomic::Ordering;
@@ -43,18 +43,20 @@ pub mod log;
 pub mod machine;
 mod member;
 pub mod membership;
-mod mend;
 pub mod network;
 mod numbers;
 mod positions;
 mod propose;
 mod pulse;
 mod read_index;
+mod repair;
+mod restore;
 mod runner;
 mod shard;
 mod shard_config;
 pub mod snapshot;
 mod standing;
+mod troubles;
 pub mod types;
 
 pub use formation::recognise;
@@ -374,7 +376,7 @@ async fn run(member: &Arc<Member>) {
         formed,
         journal,
         formation::leave_foreign_cluster(member),
-        mend::mend(member),
+        repair::watch(member),
         balancer::balance(member),
         balancer::watch_journal(member),
         balancer::reclaim_journal(member),

@@ -18,6 +18,7 @@ use super::leadership;
 use super::log::RaftLog;
 use super::machine::{Ground, Machine};
 use super::member::Member;
+use super::restore;
 use super::shard::Shard;
 use super::types::{Raft, RaftNode};
 use crate::state::command::ShardEntry;
@@ -43,7 +44,9 @@ pub(super) async fn run(member: &Arc<Member>) {
         born: false,
         replication: u32::try_from(member.nodes.len()).unwrap_or(u32::MAX),
     };
-    ensure(member, &catalog).await;
+    let starting = Arc::clone(member);
+    let start = async move { ensure(&starting, &catalog).await };
+    restore::beside(member, ShardId::CATALOG, start).await;
     let mut births = FuturesUnordered::new();
     let mut announcing: BTreeSet<ShardId> = BTreeSet::new();
     loop {
@@ -56,8 +59,9 @@ pub(super) async fn run(member: &Arc<Member>) {
             all.filter(|it| replica_here(member, it).is_some()).cloned().collect()
         });
         let start = |entry: ShardEntry| {
-            let member = Arc::clone(member);
-            async move { ensure(&member, &entry).await }
+            let (shard, starting) = (entry.shard, Arc::clone(member));
+            let start = async move { ensure(&starting, &entry).await };
+            restore::beside(member, shard, start)
         };
         stream::iter(placed.clone()).for_each_concurrent(STARTS_AT_ONCE, start).await;
         for entry in placed.iter().filter(|it| !it.born && it.initializer == member.node) {
@@ -115,9 +119,9 @@ async fn ensure(member: &Arc<Member>, entry: &ShardEntry) {
 async fn open(member: &Member, shard: ShardId, replica: ReplicaId) -> Result<Shard, String> {
     let key = ReplicaKey { shard, incarnation: replica.incarnation };
     let failed = |what: &str| format!("shard {shard} cannot start here: {what}");
-    let store = member.parts.store.open_shard(key).await;
+    let store = restore::open_store(member, key).await;
     let journal = member.parts.journal.clone();
-    let store = store.map_err(|error| failed(&error.to_string()))?;
+    let store = store.map_err(|error| failed(&error))?;
     let purged = journal.shard(key).last_purged();
     if purged > store.checkpoint().map(|it| it.applied) {
         return Err(failed(

@@ -9,6 +9,7 @@ use waymark_proto::ids::{NodeId, PartitionId, ShardId, TopicId, TopicPartition};
 use super::member::Member;
 use super::network::{LedShard, Question, Stand, Survey};
 use super::shard::Shard;
+use super::troubles::troubles;
 
 /// Replicas that lag by fewer entries than this are in sync: what is on the way while records flow.
 const IN_SYNC: u64 = 256;
@@ -20,7 +21,8 @@ pub(super) async fn answer(member: &Member, question: &Question, deadline: Insta
         await_catalog(member, index, deadline).await;
     }
     let stands = question.topics.iter().flat_map(|topic| stands(member, *topic)).collect();
-    Survey { version: env!("CARGO_PKG_VERSION").to_owned(), led: led(member), stands }
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Survey { version, led: led(member), stands, troubles: troubles(member) }
 }
 
 /// A peer that just committed something waits here for the moment that the news needs to arrive.

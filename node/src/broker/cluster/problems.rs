@@ -2,6 +2,7 @@
 //! with replicas that do not keep up. Never repairs anything.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use waymark_proto::failure::Failure;
 use waymark_proto::ids::{NodeId, ShardId};
@@ -29,12 +30,24 @@ impl Core {
         let nodes = self.nodes.iter().map(|it| it.node);
         let silent: Vec<NodeId> = nodes.filter(|node| !self.is_alive(*node)).collect();
         let mut problems = of_nodes(&silent, &self.heard_health());
+        problems.extend(of_replicas(&self.troubles()));
         if places.get(&ShardId::CATALOG).is_none_or(|place| place.leader.is_none()) {
             let message = "it has no leader: topics cannot be created or changed".to_owned();
             problems.push(Problem { subject: "catalog".to_owned(), message });
         }
         problems.extend(self.catalog(|catalog| of_topics(catalog, &places))?);
         Ok(problems)
+    }
+
+    /// What is wrong with replicas of this node and, as they told last, of the others.
+    fn troubles(&self) -> Vec<(NodeId, ShardId, String)> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = told.iter().map(|(node, told)| (*node, told.troubles.clone()));
+        let all = others.chain([(self.node, self.consensus.troubles())]);
+        all.flat_map(|(node, troubles)| {
+            troubles.into_iter().map(move |(shard, what)| (node, shard, what))
+        })
+        .collect()
     }
 
     fn heard_health(&self) -> Vec<(NodeId, Health)> {
@@ -66,6 +79,14 @@ fn of_nodes(silent: &[NodeId], heard: &[(NodeId, Health)]) -> Vec<Problem> {
         }
     }
     problems
+}
+
+fn of_replicas(troubles: &[(NodeId, ShardId, String)]) -> Vec<Problem> {
+    let problem = |(node, shard, what): &(NodeId, ShardId, String)| Problem {
+        subject: format!("node {node}"),
+        message: format!("its replica of shard {shard}: {what}"),
+    };
+    troubles.iter().map(problem).collect()
 }
 
 /// One problem for each topic and kind: a lost node concerns thousands of partitions.
@@ -134,6 +155,13 @@ mod tests {
         let catalog = catalog_with(&["a"]);
         let behind = ShardPlace { in_sync: vec![NodeId(1)], ..well() };
         assert_eq!(of_topics(&catalog, &everywhere(&catalog, &behind)).len(), 1);
+    }
+
+    #[test]
+    fn a_replica_that_damage_keeps_from_running_is_named() {
+        let problems = of_replicas(&[(NodeId(2), ShardId(7), "it does not run".to_owned())]);
+        assert_eq!(problems[0].subject, "node 2");
+        assert_eq!(problems[0].message, "its replica of shard 7: it does not run");
     }
 
     #[test]

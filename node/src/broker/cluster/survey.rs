@@ -27,6 +27,8 @@ pub(in crate::broker) struct Told {
     at: Instant,
     pub(super) led: Vec<LedShard>,
     pub(super) version: String,
+    /// What is wrong with its replicas that do not run.
+    pub(super) troubles: Vec<(ShardId, String)>,
 }
 
 /// What has no replica here: its topics, and how far their shards' leaderships are known. While that stays the same, so do
@@ -87,7 +89,8 @@ impl Core {
         let survey = self.consensus.survey(node, question, deadline).await.ok()?;
         self.wakes.note_led(&survey.led);
         let (led, version) = (survey.led.clone(), survey.version.clone());
-        let told = Told { at: Instant::now(), led, version };
+        let troubles = survey.troubles.clone();
+        let told = Told { at: Instant::now(), led, version, troubles };
         self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(node, told);
         Some(survey)
     }

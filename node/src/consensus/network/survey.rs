@@ -29,6 +29,8 @@ pub struct Survey {
     pub led: Vec<LedShard>,
     /// The partitions asked for that it leads.
     pub stands: Vec<Stand>,
+    /// What is wrong with replicas of it that do not run, by shard.
+    pub troubles: Vec<(ShardId, String)>,
 }
 
 /// A shard, as its leader's node tells of it.
@@ -134,11 +136,13 @@ pub(super) fn response(survey: Survey, vitals: Vitals) -> peer::SurveyResponse {
         high_watermark: stand.high_watermark,
         bytes: stand.bytes,
     };
+    let trouble = |(shard, what): (ShardId, String)| peer::Trouble { shard: shard.0, what };
     peer::SurveyResponse {
         version: survey.version,
         led: survey.led.into_iter().map(led).collect(),
         stands: survey.stands.into_iter().map(stand).collect(),
         vitals: Some(wire::vitals_to(vitals)),
+        troubles: survey.troubles.into_iter().map(trouble).collect(),
     }
 }
 
@@ -159,10 +163,12 @@ fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
             bytes: stand.bytes,
         })
     };
+    let troubles = answer.troubles.into_iter().map(|it| (ShardId(it.shard), it.what));
     Ok(Survey {
         version: answer.version,
         led: answer.led.into_iter().map(led).collect(),
         stands: answer.stands.into_iter().map(stand).collect::<Result<_, _>>()?,
+        troubles: troubles.collect(),
     })
 }
 
@@ -188,7 +194,9 @@ mod tests {
         let at = TopicPartition { topic: TOPIC, partition: PartitionId(7) };
         let stand = Stand { at, leader_epoch: 2, log_start: 5, high_watermark: 9, bytes: 100 };
         let led = LedShard { shard: ShardId(4), term: 6, in_sync: vec![NodeId(1), NodeId(3)] };
-        let told = Survey { version: "1.2.3".to_owned(), led: vec![led], stands: vec![stand] };
+        let troubles = vec![(ShardId(9), "it does not run".to_owned())];
+        let version = "1.2.3".to_owned();
+        let told = Survey { version, led: vec![led], stands: vec![stand], troubles };
         let vitals = Vitals { clock_ms: 1, has_room: true };
         assert_eq!(survey(response(told.clone(), vitals)), Ok(told));
     }

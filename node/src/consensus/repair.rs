@@ -32,7 +32,7 @@ struct Later {
 }
 
 /// Repairs what is damaged, until the node stops.
-pub(super) async fn mend(member: &Arc<Member>) {
+pub(super) async fn watch(member: &Arc<Member>) {
     let mut later: BTreeMap<Place, Later> = BTreeMap::new();
     loop {
         let mut damaged: BTreeMap<Place, Vec<DamagedRange>> = BTreeMap::new();
