@@ -35,7 +35,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("offset-reused", Profile::Calm, "broken", 1),
     mutant("commit-of-an-old-generation", Profile::GroupReset, "G4", 1),
     mutant("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
-    mutant("damage-is-served", Profile::Rot, "", 1),
+    mutant("damage-is-served", Profile::Rot, "G7", 1),
     mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
 ];
 

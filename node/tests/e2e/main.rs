@@ -16,3 +16,4 @@ mod ledger;
 mod metrics;
 mod python;
 mod refusals;
+mod rot;

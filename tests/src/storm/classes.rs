@@ -31,6 +31,9 @@ pub enum FaultClass {
     SlowDisk,
     /// Wall clocks jump, forward and back.
     ClockJump,
+    /// Records at rest rot on a disk, of a node that runs or is down. Not what a restart begins with: with another node
+    /// frozen, the only one left may be behind what this one's journal begins with.
+    Rot,
 }
 
 /// A class's line in the table.
@@ -43,7 +46,7 @@ struct Facts {
     lasts: (u64, u64),
 }
 
-const TABLE: [Facts; 12] = [
+const TABLE: [Facts; 13] = [
     facts(FaultClass::Partition, "F1", "partition", (50, 6_000)),
     facts(FaultClass::OneWay, "F2", "one-way", (50, 6_000)),
     facts(FaultClass::Hold, "F3", "hold", (20, 3_000)),
@@ -56,6 +59,7 @@ const TABLE: [Facts; 12] = [
     facts(FaultClass::SyncsFail, "F12b", "syncs-fail", (100, 2_000)),
     facts(FaultClass::SlowDisk, "F13", "slow-disk", (200, 6_000)),
     facts(FaultClass::ClockJump, "F14", "clock-jump", (1, 2)),
+    facts(FaultClass::Rot, "F11", "rot", (1, 2)),
 ];
 
 const fn facts(

@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::group_history::GroupEvent;
 use crate::history::History;
 use crate::links::{Cause, Wrong};
-use crate::subject::{DiskCondition, Subject, host};
+use crate::subject::{DiskCondition, Rot, Subject, host};
 
 /// How slow a slow link is, milliseconds.
 const SLOW_LINK_MS: (u64, u64) = (30, 400);
@@ -101,6 +101,9 @@ impl World {
                 let by = random.random_range(-CLOCK_JUMP_MS..=CLOCK_JUMP_MS);
                 self.subject.shift_clock(node, by);
                 Some(Deed::Done)
+            }
+            FaultClass::Rot => {
+                self.subject.rot(node, Rot::Records, random.random()).then_some(Deed::Done)
             }
         }
     }
