@@ -19,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A repair that failed is tried again after this, then after twice as long each time …
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// … up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// A segment of a replica here.
 type Place = (ShardId, TopicPartition, i64);

@@ -28,6 +28,7 @@ pub(super) async fn beside(
     start: impl Future<Output = ()> + Send + 'static,
 ) {
     let mut waiting = member.waiting.subscribe();
+    let start = member.stopping.clone().run_until_cancelled_owned(start);
     tokio::select! {
         _ = tokio::spawn(start) => {}
         _ = waiting.wait_for(|all| all.contains_key(&shard)) => {}

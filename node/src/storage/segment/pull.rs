@@ -112,6 +112,10 @@ impl Replica {
         let (at, base) = (range.at, range.base_offset);
         let (folder, path) = (self.partition_folder(at), self.path(at, base));
         let _turn = self.io.lock().await;
+        // A repair has taken away what came before it: all of that is pulled again.
+        if range.from_byte > self.have(at, base) {
+            return Ok(());
+        }
         // The log may have brought some of it meanwhile: unverified bytes must not take the place of good ones.
         let from = range.from_byte.max(self.written(at, base));
         let known = usize::try_from(from - range.from_byte).unwrap_or(usize::MAX);

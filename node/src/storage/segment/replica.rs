@@ -144,6 +144,8 @@ pub(in crate::storage) struct Replica {
     pub(super) io: tokio::sync::Mutex<()>,
     /// Held by whoever writes the checkpoint's file until it is known.
     pub(super) publishing: tokio::sync::Mutex<()>,
+    /// Held by whoever makes names durable.
+    pub(super) naming: tokio::sync::Mutex<()>,
     /// Held by a sync of segments until its outcome is noted.
     pub(super) syncing: Arc<tokio::sync::Mutex<()>>,
     /// Pulls that read the newest checkpoint's files.
@@ -171,6 +173,7 @@ impl Replica {
             known: Mutex::default(),
             io: tokio::sync::Mutex::new(()),
             publishing: tokio::sync::Mutex::new(()),
+            naming: tokio::sync::Mutex::new(()),
             syncing: Arc::default(),
             holds: AtomicUsize::new(0),
         }

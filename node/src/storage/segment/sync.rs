@@ -117,6 +117,8 @@ impl Replica {
 
     /// Every new name is durable afterwards.
     pub(super) async fn sync_names(&self) -> Result<(), StoreError> {
+        // Whoever finds nothing owed must know that it is durable, not that somebody is at it.
+        let _turn = self.naming.lock().await;
         let mut owed = OwedNames::take(self);
         while let Some(folder) = owed.folders.first().cloned() {
             let outcome = self.shelf.disk.sync_dir(&folder).await;
