@@ -22,7 +22,7 @@ use crate::tally::Tally;
 use crate::workload::{Load, Pace, Preparation, settle};
 
 /// All damage is known once everything was read, and repaired this much later.
-const REPAIRED_WITHIN: Duration = Duration::from_secs(30);
+const REPAIRED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a run came to.
 #[derive(Debug)]

@@ -106,6 +106,16 @@ fn promises_hold_through_storms() {
 }
 
 #[test]
+fn promises_hold_while_records_and_checkpoints_rot_and_all_of_it_is_repaired() {
+    let mut repaired = 0;
+    for seed in 1..=SEEDS {
+        let outcome = held(Plan::new(Profile::Rot, seed));
+        repaired += outcome.counts.get("repair-from-peer").copied().unwrap_or(0);
+    }
+    assert!(repaired > 0, "nothing was repaired from a peer");
+}
+
+#[test]
 fn members_that_come_and_go_as_planned_repeat_nothing_and_miss_nothing() {
     promises_hold_to_groups_through(Profile::GroupPlanned);
 }
@@ -173,6 +183,11 @@ fn a_commit_of_before_a_reset_that_counts_is_caught() {
 #[test]
 fn a_hand_off_that_forgets_where_the_owner_stopped_is_caught() {
     is_caught("handoff-in-two-entries");
+}
+
+#[test]
+fn damage_that_is_served_is_caught() {
+    is_caught("damage-is-served");
 }
 
 #[test]

@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use waymark_proto::ids::{NodeId, ReplicaKey, ShardId};
 
-use super::Consensus;
 use super::member::Member;
 use super::network::{Given, Network, Wanted};
+use super::opening;
 use crate::mutants;
 use crate::reached::reached;
 use crate::storage::journal::{Hole, ShardLog};
 use crate::storage::raft_record::{LogEntry, LogId};
+use crate::storage::shard_store::StoreError;
 
 /// Pause after every peer was asked in vain.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -26,14 +27,6 @@ const PATIENCE_WITH_ALL: Duration = Duration::from_secs(30);
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 /// Entries that recycling could not read are looked for this often.
 const LOOK_FOR_UNREADABLE: Duration = Duration::from_secs(1);
-
-impl Consensus {
-    /// What is wrong with replicas of this node that do not run, by shard.
-    #[must_use]
-    pub fn troubles(&self) -> Vec<(ShardId, String)> {
-        troubles(&self.member)
-    }
-}
 
 /// How a replica stands before it may begin.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,8 +61,12 @@ pub(super) async fn standing(
         return Ok(Standing::Fit);
     }
     let failed = |what: String| format!("shard {} cannot start here: {what}", key.shard);
-    let store = member.parts.store.open_shard(key).await;
-    let checkpoint = store.map_err(|error| failed(error.to_string()))?.checkpoint();
+    let checkpoint = match opening::open_store(&member.parts.store, key).await {
+        Ok(store) => store.checkpoint(),
+        // A peer's takes its place before the replica starts (`restore`); until then none covers anything.
+        Err(StoreError::Damaged { .. }) => None,
+        Err(error) => return Err(failed(error.to_string())),
+    };
     if let Some(checkpoint) = checkpoint {
         let covered = log.covered_by(checkpoint.applied).await;
         covered.map_err(|error| failed(error.to_string()))?;

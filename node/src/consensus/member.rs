@@ -57,6 +57,8 @@ pub(super) struct Member {
     pub(super) replaced: Counter,
     /// Followers of shards led here that had lost what they acknowledged, since this node started.
     pub(super) reversions: Counter,
+    /// Shards whose replica cannot start before a peer has given what damage took, and what that is.
+    pub(super) waiting: watch::Sender<BTreeMap<ShardId, String>>,
     /// The local catalog changed.
     pub(super) catalog_changed: Arc<Notify>,
     /// The first reason wins.
@@ -102,6 +104,7 @@ impl Member {
             started: Mutex::default(),
             replaced: Counter::default(),
             reversions: Counter::default(),
+            waiting: watch::channel(BTreeMap::new()).0,
             catalog_changed: Arc::new(Notify::new()),
             fatal: watch::channel(None).0,
             stopping: CancellationToken::new(),

@@ -15,7 +15,7 @@
 //! | `numbers`, `log_stand` | where each replica and its log stand, for whoever watches the node |
 //! | `log_mend` | what damage to the journal leaves of a replica, and getting back what it took (S11) |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
-//! | `segment_mend` | the repair of damaged segments from peers |
+//! | `repair`, `restore`, `troubles` | damaged segments and checkpoints: taking them from peers, and saying what is wrong |
 //! | `positions`, `growth` | where offsets stand in the partitions that this node leads, and how fast those grow |
 
 use std::sync::{Arc, PoisonError};
@@ -56,14 +56,16 @@ mod propose;
 mod pulse;
 mod read_index;
 mod records_gate;
+mod repair;
 mod replacer;
+mod restore;
 mod room;
 mod runner;
-mod segment_mend;
 mod shard;
 mod shard_config;
 pub mod snapshot;
 mod standing;
+mod troubles;
 pub mod types;
 
 pub use formation::recognise;
@@ -367,7 +369,7 @@ async fn run(member: &Arc<Member>) {
         formed,
         journal,
         formation::leave_foreign_cluster(member),
-        segment_mend::mend(member),
+        repair::watch(member),
         comeback::watch_replaced(member),
         replacer::replace(member),
         balancer::balance(member),

@@ -20,7 +20,7 @@ use super::log::RaftLog;
 use super::log_mend::{self, Mender, Standing};
 use super::machine::{Ground, Machine};
 use super::member::{Member, Started};
-use super::opening;
+use super::restore;
 use super::shard::Shard;
 use super::types::{Raft, RaftNode};
 use crate::state::catalog::Catalog;
@@ -39,11 +39,11 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// Starts shard 0, then follows the catalog for ever.
 pub(super) async fn run(member: &Arc<Member>) {
-    ensure(member, &catalog_s_own(member)).await;
+    ensure_beside(member, catalog_s_own(member)).await;
     if member.shard(ShardId::CATALOG).is_none() {
         // Its replica waits for peers or to be replaced; the others need not.
         for placed in known_replicas(member) {
-            ensure(member, &placed).await;
+            ensure_beside(member, placed).await;
         }
     }
     let mut births = FuturesUnordered::new();
@@ -52,7 +52,7 @@ pub(super) async fn run(member: &Arc<Member>) {
         comeback::sweep(member).await;
         let Some(shard0) = member.shard(ShardId::CATALOG) else {
             // It may have been replaced meanwhile.
-            ensure(member, &catalog_s_own(member)).await;
+            ensure_beside(member, catalog_s_own(member)).await;
             sleep(LOOK_AGAIN).await;
             continue;
         };
@@ -62,7 +62,7 @@ pub(super) async fn run(member: &Arc<Member>) {
         }
         let start = |placed: Placed| {
             let member = Arc::clone(member);
-            async move { ensure(&member, &placed).await }
+            async move { ensure_beside(&member, placed).await }
         };
         stream::iter(placed.clone()).for_each_concurrent(STARTS_AT_ONCE, start).await;
         for entry in placed.iter().map(|it| &it.entry) {
@@ -134,6 +134,13 @@ fn placed(catalog: Option<&Catalog>, node: NodeId) -> (Vec<Placed>, u32) {
         Some(Placed { entry: entry.clone(), replica, is_new })
     });
     (placed.collect(), catalog.disk_of(node))
+}
+
+/// As `ensure`, but a replica that has to wait for peers keeps nobody waiting.
+async fn ensure_beside(member: &Arc<Member>, placed: Placed) {
+    let (shard, starting) = (placed.entry.shard, Arc::clone(member));
+    let start = async move { ensure(&starting, &placed).await };
+    restore::beside(member, shard, start).await;
 }
 
 /// Starts the replica unless it runs, and initializes it if that is this node's task.
@@ -217,9 +224,9 @@ async fn start(member: &Arc<Member>, entry: &ShardEntry, started: Started) {
 async fn open(member: &Member, shard: ShardId, replica: ReplicaId) -> Result<Shard, String> {
     let key = ReplicaKey { shard, incarnation: replica.incarnation };
     let failed = |what: &str| format!("shard {shard} cannot start here: {what}");
-    let store = opening::open_store(&member.parts.store, key).await;
+    let store = restore::open_store(member, key).await;
     let journal = member.parts.journal.clone();
-    let store = store.map_err(|error| failed(&error.to_string()))?;
+    let store = store.map_err(|error| failed(&error))?;
     let purged = journal.shard(key).last_purged();
     if purged > store.checkpoint().map(|it| it.applied) {
         return Err(failed(

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use waymark_proto::ids::{NodeId, PartitionId, ReplicaId, ShardId, TopicId, TopicPartition};
 
-use super::log_mend::troubles;
 use super::member::Member;
 use super::network::{Catching, LedShard, Question, Stand, Survey};
 use super::shard::Shard;
+use super::troubles::troubles;
 
 /// Replicas that lag by fewer entries than this are in sync: what is on the way while records flow.
 const IN_SYNC: u64 = 256;

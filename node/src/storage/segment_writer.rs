@@ -23,6 +23,11 @@ impl OpenReplicas {
         self.lock().push(Arc::downgrade(replica));
     }
 
+    /// Damage that is not repaired yet.
+    pub(super) fn damaged(&self) -> usize {
+        self.alive().iter().map(|replica| replica.damaged().len()).sum()
+    }
+
     /// Those that are open now, without keeping them so.
     pub(super) fn open_now(&self) -> Vec<Weak<Replica>> {
         self.alive().iter().map(Arc::downgrade).collect()

@@ -160,8 +160,8 @@ pub struct StoreNumbers {
 /// Segments, tables and checkpoints of all replicas of a node.
 #[derive(Debug, Clone)]
 pub struct Store {
-    shelf: Arc<Shelf>,
-    replicas: OpenReplicas,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) replicas: OpenReplicas,
     stopping: CancellationToken,
 }
 
@@ -217,10 +217,6 @@ impl Store {
     #[must_use]
     pub fn sync_failed(&self) -> bool {
         self.shelf.trusted().is_err()
-    }
-    /// Resolves when damage was found since the last time; for one who waits.
-    pub async fn until_damaged(&self) {
-        self.shelf.damage.notified().await;
     }
     /// What it counted since it was opened.
     #[must_use]

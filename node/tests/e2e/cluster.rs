@@ -176,6 +176,24 @@ impl Cluster {
         }
     }
 
+    /// Files in a node's data directory whose name ends so, with their lengths, the longest last.
+    pub(crate) fn files(&self, node: u32, ending: &str) -> Vec<(PathBuf, u64)> {
+        let mut folders = vec![self.path(format!("node-{node}"))];
+        let mut found = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().flatten() {
+                let (path, about) = (entry.path(), entry.metadata().unwrap());
+                if about.is_dir() {
+                    folders.push(path);
+                } else if path.to_string_lossy().ends_with(ending) {
+                    found.push((path, about.len()));
+                }
+            }
+        }
+        found.sort_by_key(|(path, len)| (*len, path.clone()));
+        found
+    }
+
     /// A client that knows all nodes.
     pub(crate) async fn client(&self) -> Client {
         Client::connect(ClientConfig::new(self.addresses())).await.unwrap()

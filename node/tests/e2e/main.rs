@@ -18,3 +18,4 @@ mod lost_disk;
 mod metrics;
 mod python;
 mod refusals;
+mod rot;

@@ -55,6 +55,9 @@ pub enum FaultClass {
     Overload,
     /// A machine comes back with an empty disk, one at a time and only when all replicas are whole.
     DiskLost,
+    /// Records at rest rot on a disk, of a node that runs or is down. Not what a restart begins with: with another node
+    /// frozen, the only one left may be behind what this one's journal begins with.
+    Rot,
 }
 
 /// A class's line in the table.
@@ -67,7 +70,7 @@ struct Facts {
     lasts: (u64, u64),
 }
 
-const TABLE: [Facts; 24] = [
+const TABLE: [Facts; 25] = [
     facts(FaultClass::Partition, "F1", "partition", (50, 6_000)),
     facts(FaultClass::OneWay, "F2", "one-way", (50, 6_000)),
     facts(FaultClass::Hold, "F3", "hold", (20, 3_000)),
@@ -92,6 +95,7 @@ const TABLE: [Facts; 24] = [
     facts(FaultClass::Retention, "F18", "retention", (2_000, 20_000)),
     facts(FaultClass::Overload, "F19", "overload", (1, 2)),
     facts(FaultClass::DiskLost, "F10b", "disk-lost", (1, 5_000)),
+    facts(FaultClass::Rot, "F11", "rot", (1, 2)),
 ];
 
 const fn facts(

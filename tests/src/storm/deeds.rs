@@ -18,7 +18,7 @@ use crate::disk::Point;
 use crate::group_history::GroupEvent;
 use crate::history::{Event, History};
 use crate::links::{Cause, Wrong};
-use crate::subject::{DiskCondition, End, Subject};
+use crate::subject::{DiskCondition, End, Rot, Subject};
 use crate::tally::Tally;
 
 /// How far a wall clock jumps, milliseconds: an hour.
@@ -162,6 +162,9 @@ impl World {
             }
             FaultClass::Overload => self.flood.swell().then_some(Deed::Done),
             FaultClass::DiskLost => self.lose_disk(node, cluster),
+            FaultClass::Rot => {
+                self.subject.rot(node, Rot::Records, random.random()).then_some(Deed::Done)
+            }
             // Of disks and of links: done above.
             _ => None,
         }

@@ -301,7 +301,7 @@ fn a_scrub_finds_what_nobody_reads_and_mends_the_checkpoint_by_itself() {
 }
 
 #[test]
-fn a_damaged_checkpoint_refuses_to_start() {
+fn a_damaged_checkpoint_is_not_believed() {
     let _sound = mutants::seclude();
     simulated(async {
         let disk = SimDisk::new(1);
@@ -313,6 +313,39 @@ fn a_damaged_checkpoint_refuses_to_start() {
             panic!("a damaged checkpoint was believed")
         };
         assert_eq!(path, *checkpoint);
+    });
+}
+
+#[test]
+fn a_replica_without_a_checkpoint_takes_a_peers_and_keeps_what_it_has() {
+    let _sound = mutants::seclude();
+    simulated(async {
+        let (disk, other) = (SimDisk::new(1), SimDisk::new(2));
+        drop(stored(&disk).await);
+        let (_sound, source, logs) = stored(&other).await;
+        disk.rot(&segments(&disk)[0].clone(), 3 * FRAME..4 * FRAME, 2);
+        let files = disk.files();
+        let (checkpoint, len) = files.iter().find(|it| it.0.ends_with("checkpoint")).unwrap();
+        disk.rot(checkpoint, 0..*len, 1);
+        let tables = Arc::new(MemoryTables::default());
+        let store = Store::open(Arc::new(disk.attach()), tables, options()).await.unwrap();
+        let shard = store.open_without_checkpoint(KEY).await.unwrap();
+        let manifest = source.checkpoint().unwrap().encoded;
+        let missing = shard.missing(&manifest).await.unwrap();
+        let bytes: u64 = missing.iter().map(|it| it.to_byte - it.from_byte).sum();
+        assert_eq!((missing.len(), bytes), (1, 2 * FRAME), "the rest is here and right");
+        assert!(shard.install(manifest.clone()).await.is_err());
+        for range in missing {
+            let (at, base) = (range.at, range.base_offset);
+            let data = source.read_segment(at, base, range.from_byte, 4000).await.unwrap();
+            shard.write_pulled(&range, data).await.unwrap();
+        }
+        shard.install(manifest).await.unwrap();
+        disk.crash(Crash::LoseAll);
+        let (_store, shard) = open(&disk).await.unwrap();
+        assert_eq!(shard.damaged(), []);
+        logs.check(&shard).await.unwrap();
+        logs.check_space(&shard, &disk).unwrap();
     });
 }
 

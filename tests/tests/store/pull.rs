@@ -64,7 +64,6 @@ impl Run {
         }
         let taken = self.taken[found].clone();
         taken.logs.check(follower).await?;
-        taken.logs.check_space(follower, &self.disk)?;
         self.local = taken.logs;
         let after = self.rng.random_range(taken.applied..=self.entries.len());
         self.to_apply = self.entries[taken.applied..after].to_vec();
@@ -91,6 +90,9 @@ impl Run {
         manifest: &Bytes,
         (mut most, damaged): (u32, f64),
     ) -> Result<bool, StoreError> {
+        if self.rng.random_bool(0.7) {
+            follower.begin_pull(manifest).await?;
+        }
         loop {
             let missing = follower.missing(manifest).await?;
             if missing.is_empty() || most == 0 {
@@ -113,6 +115,9 @@ impl Run {
                         self.apply(follower, 2).await;
                     }
                     follower.write_pulled(&range, bytes.into()).await?;
+                    if self.rng.random_bool(0.05) {
+                        follower.settle_pulled().await?;
+                    }
                     range.from_byte = range.to_byte;
                     most -= 1;
                 }
@@ -232,6 +237,64 @@ fn a_manifest_is_not_installed_before_all_of_it_is_here() {
         assert!(matches!(refused, Err(StoreError::Damaged { offset: 0, .. })), "{refused:?}");
         assert!(follower.checkpoint().is_none());
     });
+}
+
+/// Bytes that are missing before a pull, after a part of it, and after the puller's machine lost power.
+fn left_of_an_interrupted_pull() -> (u64, u64, u64) {
+    simulated(async {
+        let disk = SimDisk::new(2);
+        let (_source_store, source) = open(&SimDisk::new(1)).await.unwrap();
+        let mut logs = Logs::default();
+        for fill in 0..30 {
+            source.append(logs.0[usize::from(fill % 3)].append(fill, 400));
+            source.make_room().await;
+        }
+        let manifest = source.write_checkpoint(logs.cut(1)).await.unwrap().encoded;
+        let (_store, follower) = open(&disk).await.unwrap();
+        let lacking = async |shard: &ShardStore| {
+            let missing = shard.missing(&manifest).await.unwrap();
+            let bytes = missing.iter().map(|it| it.to_byte - it.from_byte).sum::<u64>();
+            (missing, bytes)
+        };
+        let (missing, all) = lacking(&follower).await;
+        follower.begin_pull(&manifest).await.unwrap();
+        for mut range in missing.into_iter().take(5) {
+            let (at, base) = (range.at, range.base_offset);
+            let data = source.read_segment(at, base, range.from_byte, 1500).await.unwrap();
+            range.to_byte = range.from_byte + data.len() as u64;
+            follower.write_pulled(&range, data).await.unwrap();
+        }
+        follower.settle_pulled().await.unwrap();
+        let (_, part) = lacking(&follower).await;
+        disk.crash(Crash::LoseAll);
+        let (_store, again) = open(&disk).await.unwrap();
+        assert!(again.checkpoint().is_none(), "what was pulled counts for nothing yet");
+        let (missing, left) = lacking(&again).await;
+        for range in missing {
+            let most = usize::try_from(range.to_byte - range.from_byte).unwrap();
+            let (at, base) = (range.at, range.base_offset);
+            let data = source.read_segment(at, base, range.from_byte, most).await.unwrap();
+            again.write_pulled(&range, data).await.unwrap();
+        }
+        again.install(manifest.clone()).await.unwrap();
+        logs.check(&again).await.unwrap();
+        logs.check_space(&again, &disk).unwrap();
+        (all, part, left)
+    })
+}
+
+#[test]
+fn a_pull_goes_on_where_a_crash_of_the_puller_interrupted_it() {
+    let _sound = mutants::seclude();
+    let (all, part, left) = left_of_an_interrupted_pull();
+    assert!(part < all && left == part, "{all}, {part}, {left}");
+}
+
+#[test]
+fn a_pull_that_starts_over_is_caught() {
+    let _bug = mutants::plant("pull-starts-over");
+    let (all, part, left) = left_of_an_interrupted_pull();
+    assert!(part < all && left == all, "{all}, {part}, {left}");
 }
 
 async fn digest(shard: &ShardStore, log: &Log, to: i64) -> [u8; 16] {

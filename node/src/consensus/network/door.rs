@@ -123,6 +123,19 @@ pub trait SegmentFiles: Send + Sync + Debug + 'static {
     async fn read(&self, range: &MissingRange, max_bytes: usize) -> Result<Bytes, StoreError>;
     /// Holds what the newest checkpoint names.
     fn hold(&self) -> FilesHeld;
+    /// The newest checkpoint, as a manifest.
+    fn newest(&self) -> Option<Bytes> {
+        None
+    }
+    /// From here on a restart keeps what was pulled for this manifest.
+    async fn begin(&self, manifest: &Bytes) -> Result<(), StoreError> {
+        let _ = manifest;
+        Ok(())
+    }
+    /// What was pulled until now survives the machine.
+    async fn settle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -141,5 +154,17 @@ impl SegmentFiles for ShardStore {
 
     fn hold(&self) -> FilesHeld {
         Box::new(ShardStore::hold(self))
+    }
+
+    fn newest(&self) -> Option<Bytes> {
+        self.checkpoint().map(|it| it.encoded)
+    }
+
+    async fn begin(&self, manifest: &Bytes) -> Result<(), StoreError> {
+        self.begin_pull(manifest).await
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        self.settle_pulled().await
     }
 }

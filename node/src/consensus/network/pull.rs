@@ -28,6 +28,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// A pull gives up after this many stalls in a row; the leader has given up by then and calls again when it can.
 const PATIENCE: u32 = 3;
 
+/// So many pulled bytes are synced together: what a crash of this machine costs a pull.
+const SETTLE_EVERY: u64 = 32 << 20;
+
 /// A call to install a manifest.
 pub(super) struct Job {
     pub(super) route: Route,
@@ -155,6 +158,7 @@ impl Pulls {
     async fn pull_all(&self, running: &Running) -> Result<(), String> {
         let _permit = self.permits.acquire().await.map_err(|error| error.to_string())?;
         let files = self.host.store(running.route.shard).ok_or("the replica is not here")?;
+        files.begin(&running.manifest).await.map_err(|error| error.to_string())?;
         let patience = self.links.shared.options.pull_stall * PATIENCE;
         let mut progressed = Instant::now();
         let mut least = u64::MAX;
@@ -205,7 +209,8 @@ impl Pulls {
         for source in sources {
             let before = pulled(running);
             let outcome = self.pull_from(source, running, files, missing).await;
-            if let Err(reason) = outcome {
+            let settled = files.settle().await.map_err(|error| error.to_string());
+            if let Err(reason) = outcome.and(settled) {
                 tracing::debug!(shard = %running.route.shard, node = %source, reason, "pull failed");
             }
             if pulled(running) > before || running.replaced.is_cancelled() {
@@ -232,6 +237,7 @@ impl Pulls {
         let opening = timeout(stall, client.pull(link.streaming(request))).await;
         let opened = opening.map_err(|_| "no answer")?.map_err(|status| status.to_string())?;
         let mut chunks = opened.into_inner();
+        let mut unsettled = 0;
         loop {
             let next = tokio::select! {
                 biased;
@@ -245,6 +251,11 @@ impl Pulls {
             let range = part_of(missing, &chunk)?;
             let bytes = chunk.data.len() as u64;
             files.write_pulled(&range, chunk.data).await.map_err(|error| error.to_string())?;
+            unsettled += bytes;
+            if unsettled >= SETTLE_EVERY {
+                files.settle().await.map_err(|error| error.to_string())?;
+                unsettled = 0;
+            }
             running.progress.send_modify(|progress| {
                 if let Progress::Pulling(sum) = progress {
                     *sum += bytes;

@@ -1,5 +1,5 @@
-//! Owns asking one peer for one run of a segment file: what a repair takes. It uses the same service as a pull of a manifest
-//! and keeps the same pace there. Never decides whom to ask, and never believes what comes: who asked verifies it.
+//! Owns asking one peer for what damage took here: a run of a segment file, or a checkpoint. A run comes by the same service
+//! as a pull of a manifest, at the same pace. Never decides whom to ask, and never believes what comes: who asked verifies it.
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
@@ -47,5 +47,33 @@ impl Network {
             }
         }
         Ok(given.freeze())
+    }
+
+    /// The newest checkpoint of a peer's replica, as a manifest.
+    ///
+    /// # Errors
+    /// When the peer does not answer, or has none.
+    pub async fn newest_manifest(&self, node: NodeId, shard: ShardId) -> Result<Bytes, String> {
+        let link = self.links.get(node).map_err(|error| error.to_string())?;
+        let stall = link.shared.options.pull_stall;
+        let mut client = link.client(true).map_err(|error| error.to_string())?;
+        let request = peer::NewestManifestRequest { shard: shard.0 };
+        let opening = timeout(stall, client.newest_manifest(link.streaming(request))).await;
+        let opened = opening.map_err(|_| "no answer")?.map_err(|status| status.to_string())?;
+        let mut parts = opened.into_inner();
+        let (mut length, mut manifest) = (None, BytesMut::new());
+        while length.is_none_or(|length| manifest.len() < length) {
+            let next = timeout(stall, parts.message()).await.map_err(|_| "stalled")?;
+            let part = next.map_err(|status| status.to_string())?.ok_or("it ended early")?;
+            if let Some(head) = part.head {
+                let told = usize::try_from(head.length).unwrap_or(usize::MAX);
+                if told > link.shared.options.manifest_bytes {
+                    return Err("the manifest is too large".to_owned());
+                }
+                length = Some(told);
+            }
+            manifest.extend_from_slice(&part.data);
+        }
+        Ok(manifest.freeze())
     }
 }

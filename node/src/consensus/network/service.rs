@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
 use openraft::alias::SnapshotMetaOf;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -156,6 +156,7 @@ impl Peer for PeerService {
     type HeartbeatsStream = BoxStream<'static, Result<peer::HeartbeatsResponse, Status>>;
     type InstallManifestStream = BoxStream<'static, Result<peer::InstallProgress, Status>>;
     type PullStream = BoxStream<'static, Result<peer::PullChunk, Status>>;
+    type NewestManifestStream = BoxStream<'static, Result<peer::ManifestPart, Status>>;
 
     async fn hello(
         &self,
@@ -252,6 +253,17 @@ impl Peer for PeerService {
         let (chunks, queue) = mpsc::channel(source::PULL_AHEAD);
         tokio::spawn(source::send(files, ranges, Arc::clone(&self.throttle), chunks));
         Ok(Response::new(ReceiverStream::new(queue).boxed()))
+    }
+
+    async fn newest_manifest(
+        &self,
+        request: Request<peer::NewestManifestRequest>,
+    ) -> Result<Response<Self::NewestManifestStream>, Status> {
+        self.shared.admit_member(request.metadata())?;
+        let files = self.host.store(ShardId(request.into_inner().shard));
+        let manifest = files.and_then(|files| files.newest());
+        let manifest = manifest.ok_or_else(|| Status::not_found("there is no checkpoint here"))?;
+        Ok(Response::new(stream::iter(source::parts(manifest)).map(Ok).boxed()))
     }
 
     async fn propose(

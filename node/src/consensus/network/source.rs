@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tonic::Status;
 use waymark_proto::peer;
@@ -20,6 +21,17 @@ pub(super) const PULL_AHEAD: usize = 4;
 pub(super) const MOST_RANGES: usize = 4096;
 
 type Chunks = mpsc::Sender<Result<peer::PullChunk, Status>>;
+
+/// A manifest in messages.
+pub(super) fn parts(mut manifest: Bytes) -> Vec<peer::ManifestPart> {
+    let head = peer::ManifestHead { length: manifest.len() as u64, ..Default::default() };
+    let mut parts = vec![peer::ManifestPart { head: Some(head), data: Bytes::new() }];
+    while !manifest.is_empty() {
+        let data = manifest.split_to(manifest.len().min(PULL_CHUNK));
+        parts.push(peer::ManifestPart { head: None, data });
+    }
+    parts
+}
 
 /// The ranges of a request.
 pub(super) fn ranges(request: &peer::PullRequest) -> Result<Vec<MissingRange>, Status> {

@@ -34,6 +34,18 @@ static WAITING: Family = gauge(
     "Committed bytes in memory that are in no segment yet. The journal has them on disk.",
 )
 .bytes();
+static DAMAGED: Family = counter(
+    "damaged_ranges",
+    "Damaged runs of bytes that were found in segments and checkpoints. None of them is served.",
+);
+static REPAIRED: Family =
+    counter("segments_repaired", "Damaged segments that were put together anew, from peers.");
+static DAMAGE: Family = gauge(
+    "damaged_ranges_open",
+    "Damaged runs of bytes in segments that no peer has given again yet: reads of them are refused.",
+);
+static SCRUBBED: Family =
+    counter("scrubbed", "Bytes of segments that were verified though nobody read them.").bytes();
 static CHECKPOINTS: Family = counter("checkpoints", "Checkpoints that became durable.");
 static CHECKPOINT_FAILURES: Family =
     counter("checkpoint_failures", "Checkpoints that failed; the one before stays in force.");
@@ -52,6 +64,10 @@ pub(super) fn write(scrape: &Scrape, page: &mut Page<'_>) -> fmt::Result {
     page.counter(&MENDED, journal.numbers().mended.get())?;
     page.gauge(&DOUBTFUL, wide(journal.doubtful().len()))?;
     page.gauge(&WAITING, wide(store.pending_bytes()))?;
+    page.counter(&DAMAGED, store.numbers().damaged_ranges.get())?;
+    page.counter(&REPAIRED, store.numbers().repaired_segments.get())?;
+    page.gauge(&DAMAGE, wide(store.open_damage()))?;
+    page.counter(&SCRUBBED, store.numbers().scrubbed_bytes.get())?;
     let checkpoints = store.numbers().checkpoints.read();
     page.counter(&CHECKPOINTS, checkpoints.count)?;
     page.counter(&CHECKPOINT_FAILURES, store.numbers().failed_checkpoints.get())?;

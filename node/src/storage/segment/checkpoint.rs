@@ -12,6 +12,7 @@ use super::damage::ASIDE;
 use super::manifest::{self, FileExtent, Files, Manifest, Rows};
 use super::partition::{Partition, Segment};
 use super::replica::{Doomed, Known, Replica, SHARDS, Shelf, folder_of, io_error};
+use super::staged::NOTE;
 use super::walk::Flaw;
 use crate::mutants;
 use crate::state::Row;
@@ -44,27 +45,24 @@ impl Replica {
         key: ReplicaKey,
     ) -> Result<Self, StoreError> {
         shelf.trusted()?;
-        let replica = Self {
-            shelf,
-            key,
-            known: std::sync::Mutex::default(),
-            io: tokio::sync::Mutex::new(()),
-            publishing: tokio::sync::Mutex::new(()),
-            syncing: Arc::default(),
-            holds: std::sync::atomic::AtomicUsize::new(0),
-        };
+        let replica = Self::new(shelf, key);
         let loaded = replica.load().await?;
         let (checkpoint, rows, files) = match loaded {
             Some(it) => (Some(it.checkpoint), it.rows, it.files),
             None => (None, Rows::new(), Files::new()),
         };
+        let unfinished = replica.unfinished_pull(checkpoint.as_ref()).await?;
         replica.refill(&rows)?;
         {
             let mut known = replica.known();
             known.partitions = believed(&files);
             known.checkpoint = checkpoint;
         }
-        replica.cut_back(&files).await?;
+        let pulled = unfinished.as_ref().map(|it| &it.files);
+        replica.cut_back(&files, pulled.unwrap_or(&Files::new())).await?;
+        if let Some(unfinished) = unfinished {
+            replica.resume_pull(unfinished, &files).await?;
+        }
         replica.check_newest(&files).await?;
         Ok(replica)
     }
@@ -97,35 +95,34 @@ impl Replica {
         self.shelf.tables.write(self.key, &rows).map_err(tables_error)
     }
 
-    /// Files end where the checkpoint says, and what it does not name is gone.
-    async fn cut_back(&self, files: &Files) -> Result<(), StoreError> {
+    /// Files end where the checkpoint says, and what it does not name is gone; but for what was pulled.
+    async fn cut_back(&self, files: &Files, pulled: &Files) -> Result<(), StoreError> {
         for (at, extents) in files {
+            let pulled: BTreeSet<i64> =
+                pulled.get(at).into_iter().flatten().map(|it| it.base).collect();
             for extent in extents {
-                self.cut_file(*at, extent).await?;
+                self.cut_file(*at, extent, pulled.contains(&extent.base)).await?;
             }
         }
         let (disk, folder) = (&self.shelf.disk, self.folder());
+        let named = files.keys().chain(pulled.keys());
         let folders: BTreeMap<String, TopicPartition> =
-            files.keys().map(|at| (self.partition_folder(*at), *at)).collect();
+            named.map(|at| (self.partition_folder(*at), *at)).collect();
         for name in disk.list(&folder).await.map_err(io_error(&folder))? {
             let path = format!("{folder}/{name}");
-            if name == "checkpoint" || name == ASIDE {
+            if name == "checkpoint" || name == ASIDE || (name == NOTE && !pulled.is_empty()) {
                 continue;
             }
             let Some(at) = folders.get(&path) else {
-                if name.starts_with("checkpoint") {
+                if name.starts_with("checkpoint") || name.starts_with(NOTE) {
                     disk.remove(&path).await.map_err(io_error(&path))?;
                 } else {
                     disk.remove_dir(&path).await.map_err(io_error(&path))?;
                 }
                 continue;
             };
-            let named: BTreeSet<String> = files
-                .get(at)
-                .into_iter()
-                .flatten()
-                .map(|extent| self.path(*at, extent.base))
-                .collect();
+            let extents = files.get(at).into_iter().chain(pulled.get(at)).flatten();
+            let named: BTreeSet<String> = extents.map(|it| self.path(*at, it.base)).collect();
             for name in disk.list(&path).await.map_err(io_error(&path))? {
                 let file = format!("{path}/{name}");
                 if !named.contains(&file) {
@@ -136,7 +133,12 @@ impl Replica {
         Ok(())
     }
 
-    async fn cut_file(&self, at: TopicPartition, extent: &FileExtent) -> Result<(), StoreError> {
+    async fn cut_file(
+        &self,
+        at: TopicPartition,
+        extent: &FileExtent,
+        pulled: bool,
+    ) -> Result<(), StoreError> {
         let path = self.path(at, extent.base);
         let disk = &self.shelf.disk;
         let damaged = |position: u64, found: &str| {
@@ -156,7 +158,7 @@ impl Replica {
         if len < extent.bytes {
             return damaged(len, "the file is shorter");
         }
-        if len > extent.bytes && !mutants::active("trust-above-checkpoint") {
+        if len > extent.bytes && !pulled && !mutants::active("trust-above-checkpoint") {
             let cut =
                 async { disk.open(&path, OpenMode::Write).await?.set_len(extent.bytes).await };
             cut.await.map_err(io_error(&path))?;

@@ -13,7 +13,7 @@ use waymark_proto::stored::{
 };
 
 use crate::storage::raft_record::LogId;
-use crate::storage::shard_store::{Checkpoint, Cut};
+use crate::storage::shard_store::{Checkpoint, Cut, StoreError};
 
 const FORMAT: u32 = 1;
 const CRC: usize = 4;
@@ -126,6 +126,16 @@ fn extent(segment: &StoredSegment) -> Option<FileExtent> {
     let (base, next) = (segment.base_offset, segment.next_offset);
     let max_timestamp = segment.max_timestamp;
     (0 <= base && base <= next).then_some(FileExtent { base, next, bytes, max_timestamp })
+}
+
+/// The checkpoint that a manifest from elsewhere tells of.
+pub(in crate::storage) fn read(encoded: Bytes) -> Result<Checkpoint, StoreError> {
+    let decoded = decode(encoded).map_err(|error| StoreError::Damaged {
+        path: "a peer's manifest".to_owned(),
+        offset: 0,
+        what: error.to_string(),
+    });
+    Ok(decoded?.checkpoint)
 }
 
 /// The content of the checkpoint's file.

@@ -17,6 +17,7 @@
 //! | `checkpoint` | making a cut durable, recovery, removing files |
 //! | `sync` | what is durable of them, ahead of the checkpoint and for it |
 //! | `pull` | what a follower lacks, and taking it over |
+//! | `staged` | what outlives an interrupted pull |
 //! | `source` | what a follower is given |
 
 mod append_time;
@@ -34,9 +35,11 @@ mod repair;
 mod replica;
 mod scrub;
 mod source;
+mod staged;
 mod sync;
 mod walk;
 
+pub(super) use manifest::read as read_manifest;
 pub use repair::{Rebuild, Rebuilt};
 pub(super) use replica::{Replica, Shelf};
 pub(super) use scrub::{Pace, scrub};

@@ -18,16 +18,18 @@ use crate::storage::shard_store::{Checkpoint, MissingRange, StoreError};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pulled {
     /// Where a frame begins.
-    from: u64,
-    to: u64,
+    pub(super) from: u64,
+    pub(super) to: u64,
     /// Up to here they were found right.
-    checked: u64,
+    pub(super) checked: u64,
     /// The end of the file as far as pulls made it, what was thrown away since counted.
-    reached: u64,
+    pub(super) reached: u64,
+    /// Up to here they are durable.
+    pub(super) settled: u64,
 }
 
 impl Replica {
-    fn open_manifest(&self, encoded: &Bytes) -> Result<Manifest, StoreError> {
+    pub(super) fn open_manifest(&self, encoded: &Bytes) -> Result<Manifest, StoreError> {
         manifest::decode(encoded.clone()).map_err(|error| StoreError::Damaged {
             path: format!("{} (manifest)", self.folder()),
             offset: 0,
@@ -85,17 +87,21 @@ impl Replica {
         let Some(pulled) = pulled.filter(|it| it.checked < extent.bytes) else { return Ok(true) };
         let first = (pulled.from == 0).then_some(extent.base);
         let run = Run { from: pulled.from, to: extent.bytes, first };
-        let good = mutants::active("install-without-verify")
-            || self.flaw_in((at, extent.base), run, extent.next).await?.is_none();
+        let flaw = self.flaw_in((at, extent.base), run, extent.next).await?;
+        let flaw = flaw.filter(|_| !mutants::active("install-without-verify"));
         let mut known = self.known();
         if let Some(entry) = known.pulled.get_mut(&(at, extent.base)) {
-            if good {
-                entry.checked = extent.bytes;
-            } else {
-                (entry.to, entry.checked) = (entry.from, entry.from);
+            entry.checked = match &flaw {
+                None => extent.bytes,
+                // What stands before it was found right; unless all was, and it does not end as it must.
+                Some(flaw) if flaw.position < extent.bytes => flaw.position,
+                Some(_) => entry.from,
+            };
+            if flaw.is_some() {
+                (entry.to, entry.settled) = (entry.checked, entry.settled.min(entry.checked));
             }
         }
-        Ok(good)
+        Ok(flaw.is_none())
     }
 
     pub(in crate::storage) async fn write_pulled(
@@ -106,6 +112,10 @@ impl Replica {
         let (at, base) = (range.at, range.base_offset);
         let (folder, path) = (self.partition_folder(at), self.path(at, base));
         let _turn = self.io.lock().await;
+        // A repair has taken away what came before it: all of that is pulled again.
+        if range.from_byte > self.have(at, base) {
+            return Ok(());
+        }
         // The log may have brought some of it meanwhile: unverified bytes must not take the place of good ones.
         let from = range.from_byte.max(self.written(at, base));
         let known = usize::try_from(from - range.from_byte).unwrap_or(usize::MAX);
@@ -121,11 +131,12 @@ impl Replica {
         let mut known = self.known();
         known.new_names.insert(folder);
         known.new_names.insert(self.folder());
-        let fresh = Pulled { from, to, checked: from, reached: to };
+        let fresh = Pulled { from, to, checked: from, reached: to, settled: from };
         let entry = known.pulled.entry((at, base)).or_insert(fresh);
         if (entry.from..=entry.to).contains(&from) {
             entry.to = entry.to.max(to);
             entry.checked = entry.checked.min(from);
+            entry.settled = entry.settled.min(from);
         } else {
             *entry = Pulled { reached: entry.reached, ..fresh };
         }
@@ -159,6 +170,9 @@ impl Replica {
         let checkpoint = self.publish(encoded).await?;
         self.refill(&manifest.rows)?;
         self.switch(&manifest.files);
+        if self.known().pulling.take().is_some() {
+            self.forget_note().await;
+        }
         self.remove_doomed().await;
         Ok(checkpoint)
     }

@@ -115,6 +115,8 @@ pub(super) struct Known {
     pub(super) pulled: BTreeMap<(TopicPartition, i64), Pulled>,
     /// Damage that was met and not repaired yet, by segment, as it was met.
     pub(super) damaged: BTreeMap<(TopicPartition, i64), Vec<DamagedRange>>,
+    /// The manifest that a restart would find being pulled.
+    pub(super) pulling: Option<bytes::Bytes>,
     /// How far files were given to those who pull.
     pub(super) given: BTreeMap<(TopicPartition, i64), Begin>,
     /// Folders in which a name is new since the last checkpoint.
@@ -142,6 +144,8 @@ pub(in crate::storage) struct Replica {
     pub(super) io: tokio::sync::Mutex<()>,
     /// Held by whoever writes the checkpoint's file until it is known.
     pub(super) publishing: tokio::sync::Mutex<()>,
+    /// Held by whoever makes names durable.
+    pub(super) naming: tokio::sync::Mutex<()>,
     /// Held by a sync of segments until its outcome is noted.
     pub(super) syncing: Arc<tokio::sync::Mutex<()>>,
     /// Pulls that read the newest checkpoint's files.
@@ -168,6 +172,20 @@ pub(super) fn io_error(path: &str) -> impl Fn(io::Error) -> StoreError {
 }
 
 impl Replica {
+    /// Knows of nothing yet.
+    pub(super) fn new(shelf: Arc<Shelf>, key: ReplicaKey) -> Self {
+        Self {
+            shelf,
+            key,
+            known: Mutex::default(),
+            io: tokio::sync::Mutex::new(()),
+            publishing: tokio::sync::Mutex::new(()),
+            naming: tokio::sync::Mutex::new(()),
+            syncing: Arc::default(),
+            holds: AtomicUsize::new(0),
+        }
+    }
+
     pub(in crate::storage) fn sync_failed(&self) -> bool {
         self.shelf.sync_failed.is_cancelled()
     }

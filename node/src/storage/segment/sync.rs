@@ -50,7 +50,7 @@ impl Replica {
 
     /// One sync at a time, and none after one that failed: the system tells a failure to one sync of a file and lets the
     /// next one pass (S4). It runs to its end even if the caller goes away, or nobody would note its failure.
-    async fn alone(
+    pub(super) async fn alone(
         &self,
         path: &str,
         sync: impl Future<Output = io::Result<()>> + Send + 'static,
@@ -110,14 +110,22 @@ impl Replica {
                 self.sync_segment(due).await?;
             }
         }
+        self.sync_names().await?;
+        // One replica's failure is reported to it alone and says nothing good of the others' files.
+        self.shelf.trusted()
+    }
+
+    /// Every new name is durable afterwards.
+    pub(super) async fn sync_names(&self) -> Result<(), StoreError> {
+        // Whoever finds nothing owed must know that it is durable, not that somebody is at it.
+        let _turn = self.naming.lock().await;
         let mut owed = OwedNames::take(self);
         while let Some(folder) = owed.folders.first().cloned() {
             let outcome = self.shelf.disk.sync_dir(&folder).await;
             self.shelf.synced(outcome).map_err(io_error(&folder))?;
             owed.folders.remove(&folder);
         }
-        // One replica's failure is reported to it alone and says nothing good of the others' files.
-        self.shelf.trusted()
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A repair that failed is tried again after this, then after twice as long each time …
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// … up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// A segment of a replica here.
 type Place = (ShardId, TopicPartition, i64);
@@ -32,7 +32,7 @@ struct Later {
 }
 
 /// Repairs what is damaged, until the node stops.
-pub(super) async fn mend(member: &Arc<Member>) {
+pub(super) async fn watch(member: &Arc<Member>) {
     let mut later: BTreeMap<Place, Later> = BTreeMap::new();
     loop {
         let mut damaged: BTreeMap<Place, Vec<DamagedRange>> = BTreeMap::new();

@@ -1,0 +1,40 @@
+//! Owns what this node says of damage that is not repaired: to whoever asks whether the cluster is well. Never repairs.
+
+use waymark_proto::ids::ShardId;
+
+use super::Consensus;
+use super::log_mend;
+use super::member::Member;
+use crate::storage::shard_store::DamagedRange;
+
+/// More than these are not told one by one.
+const MOST: usize = 32;
+
+impl Consensus {
+    /// What is wrong with replicas of this node, by shard.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<(ShardId, String)> {
+        troubles(&self.member)
+    }
+}
+
+/// What is wrong with replicas of this node, by shard.
+pub(super) fn troubles(member: &Member) -> Vec<(ShardId, String)> {
+    let waiting = member.waiting.borrow().clone();
+    let mut troubles: Vec<(ShardId, String)> = waiting.into_iter().collect();
+    for shard in member.all_shards() {
+        let damaged = shard.store().damaged();
+        troubles.extend(damaged.iter().map(|range| (shard.id(), describe(range))));
+    }
+    troubles.extend(log_mend::troubles(member));
+    troubles.truncate(MOST);
+    troubles
+}
+
+fn describe(range: &DamagedRange) -> String {
+    let DamagedRange { at, path, from_byte, to_byte, offsets: (from, to), what, .. } = range;
+    format!(
+        "offsets {from} to {to} of partition {at} are damaged and refused until a peer has given them again: bytes \
+         {from_byte} to {to_byte} of {path}, {what}"
+    )
+}
