@@ -179,7 +179,7 @@ impl Cluster {
             }
             det::set_elapsed(self.sim.elapsed());
             self.sim.step().map_err(|error| Broken(format!("a host ended: {error}")))?;
-            self.view.look(&*self.subject);
+            self.view.look(&self.subject.sights(), self.subject.wrongly_held_for_durable());
             if let Some(found) = self.view.found().first() {
                 return Err(Broken(found.to_string()));
             }

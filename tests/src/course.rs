@@ -23,6 +23,8 @@ use crate::workload::{Load, Pace, Preparation, settle};
 
 /// All damage is known once everything was read, and repaired this much later.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(60);
+/// In a storm, between two things that happen to members of a group at most.
+const LONGEST_REST_MS: u64 = 2_500;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -92,7 +94,10 @@ fn play(
         lost_disks::tell(cluster, subject, history)?;
     }
     if profile == Profile::Swarm {
-        storm(plan, cluster, subject, (history, load.names(), tally))?;
+        if plan.has_group() {
+            tale = Some(Tale::begin(cluster, subject, history)?);
+        }
+        storm(plan, cluster, (subject, &mut tale), (history, load.names(), tally))?;
     }
     cluster.run_for(Duration::from_secs(2))?;
     load.stop(cluster)?;
@@ -107,13 +112,24 @@ fn play(
 fn storm(
     plan: &Plan,
     cluster: &mut Cluster,
-    subject: &Arc<dyn Subject>,
+    (subject, tale): (&Arc<dyn Subject>, &mut Option<Tale>),
     (history, names, tally): (&History, &Names, &Tally),
 ) -> Result<(), Broken> {
     let caretaker = caretaker::start(cluster, subject, (history, names, tally));
     let seen = (history, tally);
     let mut storm = Storm::new(plan, cluster, subject, seen);
-    storm.rage(cluster, Duration::from_secs(plan.seconds))?;
+    let end = cluster.elapsed() + Duration::from_secs(plan.seconds);
+    if let Some(tale) = tale {
+        tale.expect_outages();
+        while cluster.elapsed() < end {
+            let pause = Duration::from_millis(cluster.draw(200, LONGEST_REST_MS));
+            storm.rage(cluster, pause.min(end.saturating_sub(cluster.elapsed())))?;
+            tale.stir(cluster);
+        }
+        tale.heal(cluster);
+    } else {
+        storm.rage(cluster, Duration::from_secs(plan.seconds))?;
+    }
     let frozen = storm.abate(cluster);
     let when = format!("after the storm, with node {frozen:?} frozen");
     served_again(cluster, subject, history, &when)?;

@@ -9,6 +9,9 @@ use crate::storm::FaultClass;
 /// How long a storm lasts unless somebody says otherwise, simulated seconds.
 pub const STORM_SECONDS: u64 = 60;
 
+/// Of so many seeds of a storm one has a group: its members cost as much as all other clients.
+const ONE_GROUP_IN: u64 = 4;
+
 /// What a run is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -47,6 +50,12 @@ impl Plan {
         }
         let drawn = crate::storm::weather(self.seed, &self.only).into_iter();
         drawn.filter(|(class, _)| !self.without.contains(class)).collect()
+    }
+
+    /// Whether a group lives through the storm.
+    #[must_use]
+    pub fn has_group(&self) -> bool {
+        self.profile == Profile::Swarm && self.seed.is_multiple_of(ONE_GROUP_IN)
     }
 
     /// The arguments of the binary `sim` that run it.

@@ -10,7 +10,7 @@ use waymark_node::storage::raft_record::{LogId, Vote};
 use waymark_proto::ids::{ReplicaId, ShardId};
 
 use crate::oracle::Violation;
-use crate::subject::{Sight, Subject};
+use crate::subject::Sight;
 
 /// A rule and its sentence.
 pub const RULES: [(&str, &str); 6] = [
@@ -63,17 +63,16 @@ pub struct View {
 }
 
 impl View {
-    /// Looks once.
-    pub fn look(&mut self, subject: &dyn Subject) {
-        let sights = subject.sights();
-        for sight in &sights {
+    /// Looks once: at every replica that runs, and at what some node holds for durable although its disk does not.
+    pub fn look(&mut self, sights: &[Sight], wrong: Option<String>) {
+        for sight in sights {
             self.see(sight);
         }
         // Once every replica was looked at: whom a leader believes in may have started just now.
-        for sight in &sights {
+        for sight in sights {
             self.note_beliefs(sight);
         }
-        if let Some(evidence) = subject.wrongly_held_for_durable() {
+        if let Some(evidence) = wrong {
             self.find("R6", evidence);
         }
     }
@@ -250,4 +249,135 @@ impl View {
 fn leading(sight: &Sight) -> Option<Leading> {
     let vote = sight.stand.vote.filter(|vote| sight.stand.leads && vote.voted_for == sight.replica);
     vote.map(|vote| (vote.term, vote.voted_for))
+}
+
+#[cfg(test)]
+mod tests {
+    use waymark_node::consensus::LogStand;
+    use waymark_proto::ids::NodeId;
+
+    use super::*;
+
+    fn replica(node: u32) -> ReplicaId {
+        ReplicaId { node: NodeId(node), incarnation: 0 }
+    }
+
+    fn entry(term: u64, leader: u32, index: u64) -> LogId {
+        LogId { term, leader: replica(leader), index }
+    }
+
+    fn vote(term: u64, node: u32) -> Vote {
+        Vote { term, voted_for: replica(node), committed: true }
+    }
+
+    /// A replica of node 1 to 3 in its first life that follows node 1 in term 1, with this log from index 0 on, all of it
+    /// durable, and so much of it applied.
+    fn sight(node: u32, log: &[LogId], applied: usize) -> Sight {
+        let own: Vec<LogId> = log.to_vec();
+        let stand = LogStand {
+            applied: log.get(applied.wrapping_sub(1)).copied(),
+            last: log.last().copied(),
+            purged: None,
+            vote: Some(vote(1, 1)),
+            durable_vote: Some(vote(1, 1)),
+            believed_vote: vote(1, 1),
+            leads: node == 1,
+            believed: Vec::new(),
+        };
+        Sight {
+            node,
+            life: 1,
+            shard: ShardId(3),
+            replica: replica(node),
+            stand,
+            entry: Box::new(move |index| own.get(usize::try_from(index).ok()?).copied()),
+            on_disk: Box::new(|_| true),
+            honest_disk: true,
+        }
+    }
+
+    fn log(terms: &[u64]) -> Vec<LogId> {
+        terms.iter().zip(0..).map(|(term, index)| entry(*term, 1, index)).collect()
+    }
+
+    fn follows(mut sight: Sight, vote: Vote) -> Sight {
+        sight.stand.leads = vote.voted_for == sight.replica;
+        (sight.stand.vote, sight.stand.durable_vote) = (Some(vote), Some(vote));
+        sight.stand.believed_vote = vote;
+        sight
+    }
+
+    fn found(looks: Vec<Vec<Sight>>) -> Vec<&'static str> {
+        let mut view = View::default();
+        looks.iter().for_each(|sights| view.look(sights, None));
+        view.found().iter().map(|it| it.id).collect()
+    }
+
+    #[test]
+    fn replicas_that_agree_are_no_evidence() {
+        let looks = |applied| (1..=3).map(|node| sight(node, &log(&[1, 1, 1]), applied)).collect();
+        assert_eq!(found(vec![looks(1), looks(3)]), [""; 0]);
+    }
+
+    #[test]
+    fn a_leader_that_leads_its_term_again_in_another_life_is_found() {
+        let again = Sight { life: 2, ..sight(1, &log(&[1]), 1) };
+        assert_eq!(found(vec![vec![sight(1, &log(&[1]), 1)], vec![again]]), ["R1"]);
+    }
+
+    #[test]
+    fn another_entry_applied_at_the_same_index_is_found() {
+        let (one, other) = (log(&[1, 1, 1]), log(&[1, 1, 2]));
+        assert_eq!(found(vec![vec![sight(2, &one, 3), sight(3, &other, 2)]]), [""; 0]);
+        assert_eq!(found(vec![vec![sight(2, &one, 3), sight(3, &other, 3)]]), ["R2"]);
+    }
+
+    #[test]
+    fn logs_that_differ_before_an_entry_that_they_share_are_found() {
+        let (one, other) = (log(&[1, 1, 3]), log(&[1, 2, 3]));
+        assert_eq!(found(vec![vec![sight(2, &one, 1), sight(3, &other, 1)]]), ["R3"]);
+    }
+
+    #[test]
+    fn a_leader_without_what_was_committed_before_is_found() {
+        let committed = || vec![sight(3, &log(&[1, 1, 1]), 3)];
+        let leader = |terms| vec![follows(sight(2, &log(terms), 1), vote(2, 2))];
+        assert_eq!(found(vec![committed(), leader(&[1, 1, 1, 2])]), [""; 0]);
+        assert_eq!(found(vec![committed(), leader(&[1, 1])]), ["R4"]);
+        let later = vec![follows(sight(3, &log(&[1, 1, 3]), 3), vote(3, 3))];
+        assert_eq!(found(vec![later, leader(&[1, 1])]), [""; 0], "an old one need not have it");
+    }
+
+    #[test]
+    fn a_vote_that_is_gone_after_a_restart_is_found() {
+        let voted = || vec![follows(sight(2, &log(&[1]), 1), vote(4, 3))];
+        let again = |vote| vec![Sight { life: 2, ..follows(sight(2, &log(&[1]), 1), vote) }];
+        assert_eq!(found(vec![voted(), again(vote(4, 3))]), [""; 0]);
+        assert_eq!(found(vec![voted(), again(vote(3, 1))]), ["R5"]);
+    }
+
+    #[test]
+    fn an_entry_that_is_gone_though_the_leader_was_told_of_it_is_found() {
+        let told = || {
+            let mut leader = sight(1, &log(&[1, 1, 1]), 1);
+            leader.stand.believed = vec![(replica(2), entry(1, 1, 2))];
+            vec![leader, sight(2, &log(&[1, 1, 1]), 1)]
+        };
+        let again = |it: Sight| vec![Sight { life: 2, ..it }];
+        assert_eq!(found(vec![told(), again(sight(2, &log(&[1, 1, 1]), 1))]), [""; 0]);
+        assert_eq!(found(vec![told(), again(sight(2, &log(&[1, 1]), 1))]), ["R5"]);
+        let cut = follows(sight(2, &log(&[1, 1]), 1), vote(2, 3));
+        assert_eq!(found(vec![told(), again(cut)]), [""; 0], "a later leader may cut it off");
+    }
+
+    #[test]
+    fn what_is_believed_to_be_durable_and_is_not_is_found() {
+        let mut early = sight(2, &log(&[1]), 1);
+        early.stand.durable_vote = Some(vote(0, 2));
+        assert_eq!(found(vec![vec![early]]), ["R6"]);
+        let mut early = sight(1, &log(&[1, 1]), 1);
+        early.stand.believed = vec![(replica(1), entry(1, 1, 1))];
+        early.on_disk = Box::new(|_| false);
+        assert_eq!(found(vec![vec![early]]), ["R6"]);
+    }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Tale {
     office: Office,
     subject: Arc<dyn Subject>,
     history: History,
+    /// Where a member is cut off.
+    cut: Option<usize>,
 }
 
 impl Tale {
@@ -68,7 +70,7 @@ impl Tale {
         let crowd = Crowd::new(subject, history);
         let office = Office::new(subject, history);
         let (subject, history) = (Arc::clone(subject), history.clone());
-        let mut tale = Self { crowd, office, subject, history };
+        let mut tale = Self { crowd, office, subject, history, cut: None };
         for _ in 0..MEMBERS {
             tale.crowd.join(cluster);
         }
@@ -193,33 +195,48 @@ impl Tale {
     }
 
     fn chaos(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {
-        self.history.note(GroupEvent::Outages);
-        let mut cut = None;
+        self.expect_outages();
         for _ in 0..10 {
             pause(cluster, 1_500)?;
-            match cluster.draw(0, 6) {
-                0 | 1 => self.join_or_leave(cluster),
-                2 => {
-                    if let Some(place) = self.crowd.any(cluster) {
-                        self.crowd.crash(cluster, place);
-                    }
-                }
-                3 => match cut.take() {
-                    Some(place) => self.crowd.heal(cluster, place),
-                    None => {
-                        cut = self.crowd.any(cluster);
-                        cut.iter().for_each(|place| self.crowd.cut_off(cluster, *place));
-                    }
-                },
-                _ => {
-                    let all = &Fault::ALL;
-                    let drawn = usize::try_from(cluster.draw(0, all.len() as u64)).unwrap_or(0);
-                    all[drawn].strike(cluster, &self.subject, &self.history)?;
-                }
+            if cluster.draw(0, 3) > 0 {
+                self.stir(cluster);
+            } else {
+                let all = &Fault::ALL;
+                let drawn = usize::try_from(cluster.draw(0, all.len() as u64)).unwrap_or(0);
+                all[drawn].strike(cluster, &self.subject, &self.history)?;
             }
         }
-        cut.iter().for_each(|place| self.crowd.heal(cluster, *place));
+        self.heal(cluster);
         Ok(())
+    }
+
+    /// From now on members may lose the cluster for longer than a session.
+    pub(crate) fn expect_outages(&self) {
+        self.history.note(GroupEvent::Outages);
+    }
+
+    /// Somebody comes, leaves, dies, is cut off or is joined to everyone again.
+    pub(crate) fn stir(&mut self, cluster: &mut Cluster) {
+        match cluster.draw(0, 4) {
+            0 | 1 => self.join_or_leave(cluster),
+            2 => {
+                if let Some(place) = self.crowd.any(cluster) {
+                    self.crowd.crash(cluster, place);
+                }
+            }
+            _ if self.cut.is_some() => self.heal(cluster),
+            _ => {
+                self.cut = self.crowd.any(cluster);
+                self.cut.iter().for_each(|place| self.crowd.cut_off(cluster, *place));
+            }
+        }
+    }
+
+    /// Who is cut off is joined to everyone again.
+    pub(crate) fn heal(&mut self, cluster: &mut Cluster) {
+        if let Some(place) = self.cut.take() {
+            self.crowd.heal(cluster, place);
+        }
     }
 }
 
