@@ -275,9 +275,8 @@ fn fitting(wanted: Wanted, given: Given) -> Result<Vec<LogEntry>, &'static str> 
     if given.at_anchor != Some(anchor) && !mutants::active("entries-unmatched") {
         return Err("its log is another one at the entry behind them");
     }
-    let mut next = from;
     let mut before: Option<LogId> = None;
-    for LogEntry { id, .. } in &given.entries {
+    for (next, LogEntry { id, .. }) in (from..).zip(&given.entries) {
         let ordered = before.is_none_or(|before| before < *id) && *id <= anchor;
         if id.index != next || next >= to || !ordered {
             return Err("they do not follow each other up to the entry behind them");
@@ -286,7 +285,6 @@ fn fitting(wanted: Wanted, given: Given) -> Result<Vec<LogEntry>, &'static str> 
             return Err("the last one is another entry");
         }
         before = Some(*id);
-        next += 1;
     }
     if given.entries.is_empty() { Err("it has none of them") } else { Ok(given.entries) }
 }

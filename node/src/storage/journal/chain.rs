@@ -74,10 +74,7 @@ pub(super) async fn replay_chain(
     let mut all_lost = Vec::new();
     let mut last: Option<Last<'_>> = None;
     for (at, (number, candidate)) in chain.iter().enumerate() {
-        let (start, head) = match candidate.head {
-            Some(head) => head,
-            None => continue,
-        };
+        let Some((start, head)) = candidate.head else { continue };
         let file = &candidate.file;
         let goes_on = match &last {
             Some(last) => start == 0 && continues(&head, &last.header),

@@ -47,16 +47,13 @@ pub(super) struct Partial {
     vote_doubted: bool,
     /// Indexes that lost flushes held, while nothing later says where the log ends.
     end_lost: Option<(u64, u64)>,
-    /// The last entry, where a truncation names it and it is not there itself.
-    last: Option<LogId>,
 }
 
 /// What stands at an index of a replayed log.
 #[derive(Debug)]
 pub(super) enum Spot {
     Found(Found),
-    /// Missing; its id where that is known.
-    Missing(Option<LogId>),
+    Missing,
 }
 
 impl Partial {
@@ -128,8 +125,9 @@ impl Partial {
         let purged = self.purged.is_some_and(|purged| to.index <= purged.index);
         let known = self.entries.get(&to.index).is_some_and(|found| found.id == to);
         if self.lost_at.is_some() && !purged && !known {
+            // The log ended with it, and nothing shows that until something is appended behind it.
             self.entries.remove(&to.index);
-            self.last = Some(to);
+            self.end_lost = Some((to.index, to.index));
         }
     }
 
@@ -141,7 +139,6 @@ impl Partial {
         if covered && self.goes_on_after(upto) {
             self.end_lost = None;
         }
-        self.last = self.last.filter(|last| last.index > upto.index);
         self.purged = Some(upto);
         self.purged_file = file;
         self.entries = self.entries.split_off(&upto.index.saturating_add(1));
@@ -149,7 +146,6 @@ impl Partial {
 
     fn cut(&mut self, from: u64) {
         self.entries.split_off(&from);
-        self.last = None;
     }
 
     /// The log ended before this index once, and what came there or stood before it has this id.
@@ -190,9 +186,7 @@ impl Partial {
     /// What is wrong, when entries are missing and no loss explains it.
     pub(super) fn spots(&mut self) -> Result<Vec<(u64, Spot)>, String> {
         let entries = std::mem::take(&mut self.entries);
-        let last = self.last;
-        let found = entries.first_key_value().map(|(first, _)| *first);
-        let Some(first) = found.or(last.map(|last| last.index)) else { return Ok(Vec::new()) };
+        let Some((&first, _)) = entries.first_key_value() else { return Ok(Vec::new()) };
         let first = match (self.purged, self.lost_at) {
             (Some(purged), _) => purged.index + 1,
             // A log that was never purged begins with its first entry ever.
@@ -214,10 +208,6 @@ impl Partial {
             spots.push((index, Spot::Found(found)));
             next = index + 1;
         }
-        if let Some(last) = last {
-            self.gap(&mut spots, (next, last.index));
-            spots.push((last.index, Spot::Missing(Some(last))));
-        }
         Ok(spots)
     }
 
@@ -229,7 +219,7 @@ impl Partial {
             spots.clear();
             return;
         }
-        spots.extend((from..to).map(|index| (index, Spot::Missing(None))));
+        spots.extend((from..to).map(|index| (index, Spot::Missing)));
     }
 }
 

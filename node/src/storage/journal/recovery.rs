@@ -215,7 +215,7 @@ async fn lost_behind(
     let later: Vec<_> = hidden(files, last.journal, (last.file + 1, u64::MAX)).collect();
     let there = || {
         let all = later.iter().flat_map(|it| it.sightings.iter().map(|seen| (&it.file, seen)));
-        all.filter(|(_, seen)| seen.header.file > last.file && proves(&seen))
+        all.filter(|(_, seen)| seen.header.file > last.file && proves(seen))
     };
     let proof = here().filter(proves).map(|seen| (&newest.file, seen)).chain(there());
     let Some((file, proof)) = proof.max_by_key(|(_, seen)| seen.header.number) else {

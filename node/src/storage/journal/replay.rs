@@ -142,9 +142,9 @@ impl Replay {
             for (index, spot) in spots {
                 match spot {
                     Spot::Found(it) => logs.restore(key, it.id, it.kind, (it.place, it.len)),
-                    Spot::Missing(id) => {
+                    Spot::Missing => {
                         missing = true;
-                        logs.restore_missing(key, index, id);
+                        logs.restore_missing(key, index);
                     }
                 }
             }

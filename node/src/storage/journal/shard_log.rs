@@ -264,7 +264,10 @@ impl ShardLog {
         let mut fit = true;
         let covered = self.handle.shared.wait_for(|state| {
             state.check_open(Some(self.key))?;
-            let Some(log) = state.logs.replicas.get_mut(&self.key) else { return Ok(()) };
+            let Some(log) = state.logs.replicas.get_mut(&self.key) else {
+                fit = doubt_of(&state.logs, self.key).is_none();
+                return Ok(());
+            };
             let Some(doubt) = log.doubt else { return Ok(()) };
             let end = doubt.end;
             let covered =

@@ -101,7 +101,7 @@ impl ReplicaLog {
 
     pub(super) fn id_at(&self, index: u64) -> Option<LogId> {
         match self.row(index) {
-            Some(row) if row.is_missing() && index + 1 != self.end() => None,
+            Some(row) if row.is_missing() => None,
             Some(row) => Some(row.id(index)),
             None => self.purged.filter(|purged| purged.index == index),
         }

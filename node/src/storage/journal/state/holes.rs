@@ -19,13 +19,12 @@ pub struct Hole {
     pub first: u64,
     /// The last one.
     pub last: u64,
-    /// The entry behind the last one, or the last one itself where the log ends with it: whoever has this entry has the
-    /// same ones before it.
+    /// The entry behind the last one, or of a single entry itself: whoever has it has the same ones before it.
     pub anchor: LogId,
 }
 
 impl Row {
-    /// Damage took it, and nothing has brought it back yet. Its id is not known either, unless it is the last of its log.
+    /// Damage took it, and nothing has brought it back yet. Its id is not known either.
     pub(in crate::storage::journal) fn is_missing(&self) -> bool {
         self.payload.is_none() && self.place.is_none()
     }
@@ -49,9 +48,6 @@ impl ReplicaLog {
                 _ => {}
             }
         }
-        if let (Some(first), Some(anchor)) = (first, self.last()) {
-            holes.push(Hole { first, last: anchor.index, anchor });
-        }
         holes
     }
 
@@ -69,15 +65,8 @@ impl ReplicaLog {
 
 impl Logs {
     /// Adds an entry that damage took, so that what comes behind it has its place.
-    pub(in crate::storage::journal) fn restore_missing(
-        &mut self,
-        key: ReplicaKey,
-        index: u64,
-        id: Option<LogId>,
-    ) {
-        let LogId { term, leader, .. } =
-            id.unwrap_or(LogId { term: 0, leader: ReplicaId::default(), index });
-        let kind = EntryKind::Blank;
+    pub(in crate::storage::journal) fn restore_missing(&mut self, key: ReplicaKey, index: u64) {
+        let (term, leader, kind) = (0, ReplicaId::default(), EntryKind::Blank);
         let row = Row { term, leader, kind, len: 0, place: None, payload: None, ticket: 0 };
         self.replicas.entry(key).or_default().push(index, row);
     }
@@ -87,11 +76,10 @@ impl Logs {
     pub(in crate::storage::journal) fn mend(&mut self, key: ReplicaKey, entry: &LogEntry) -> bool {
         let LogId { term, leader, index } = entry.id;
         let Some(log) = self.replicas.get_mut(&key) else { return false };
-        let (known, end) = (log.id_at(index), log.end());
+        let known = log.id_at(index);
         let at = index.checked_sub(log.first).and_then(|at| usize::try_from(at).ok());
         let Some(row) = at.and_then(|at| log.rows.get_mut(at)) else { return false };
-        let unknown = row.is_missing() && index + 1 != end;
-        if known != Some(entry.id) && !unknown {
+        if known != Some(entry.id) && !row.is_missing() {
             return false;
         }
         let Ok(len) = u32::try_from(entry.payload.len()) else { return false };
