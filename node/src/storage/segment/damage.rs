@@ -23,7 +23,7 @@ impl Segment {
     /// The bytes and offsets that a flaw may touch: up to where its frame ends if that can be told, else to the next batch
     /// whose place is known.
     fn touched(&self, flaw: &Flaw) -> (u64, (i64, i64)) {
-        let (_, first) = (flaw.position, flaw.offset.unwrap_or(self.base));
+        let first = flaw.offset.unwrap_or(self.base);
         let least = flaw.position + HEAD as u64;
         let (next_byte, next_offset) = self.begin_after(flaw.position);
         let to = flaw.end.unwrap_or(next_byte).max(least);
@@ -67,9 +67,13 @@ impl Replica {
         let ranges = known.damaged.get(&(at, base));
         let mut ranges = ranges.into_iter().flatten();
         let found = ranges.find(|it| (it.from_byte..it.to_byte).contains(&offset));
-        let what = found.map_or(what.clone(), |it| {
-            format!("{what}: offsets {} to {} of {at} are under repair", it.offsets.0, it.offsets.1)
-        });
+        let offsets = found.map(|it| it.offsets);
+        let what = match offsets {
+            Some((first, next)) => {
+                format!("{what}: offsets {first} to {next} of {at} are under repair")
+            }
+            None => what,
+        };
         StoreError::Damaged { path, offset, what }
     }
 
