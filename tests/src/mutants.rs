@@ -36,7 +36,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("commit-of-an-old-generation", Profile::GroupReset, "G4", 1),
     mutant("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
     mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
-    mutant("replaced-keeps-its-id", Profile::DiskReplaced, "G1", 1),
+    mutant("replaced-keeps-its-id", Profile::DiskReplaced, "broken", 1),
 ];
 
 const fn mutant(
