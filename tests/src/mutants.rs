@@ -42,7 +42,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("full-disk-accepted", Profile::DiskFull, "broken", 1),
     mutant("damage-is-served", Profile::Rot, "G7", 1),
     mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
-    mutant("replaced-keeps-its-id", Profile::DiskReplaced, "G1", 1),
+    mutant("replaced-keeps-its-id", Profile::DiskReplaced, "broken", 1),
 ];
 
 const fn mutant(

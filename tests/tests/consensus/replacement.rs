@@ -18,6 +18,10 @@ fn catalog<T>(cluster: &Cluster, node: u32, look: impl Fn(&Catalog) -> T) -> Opt
     shard0.read(|state| state.catalog().map(look))
 }
 
+fn pause(cluster: &Cluster, time: Duration) {
+    cluster.block_on(async { tokio::time::sleep(time).await });
+}
+
 /// The incarnation of each replica that runs on a node.
 fn incarnations(cluster: &Cluster, node: u32) -> Vec<u32> {
     let shards = cluster.nodes[&node].consensus.shards();
@@ -90,7 +94,7 @@ fn a_node_that_comes_back_may_be_restarted_at_any_time() {
     for pause_ms in [50, 300, 700] {
         cluster.start(3).unwrap();
         commit_everywhere(&cluster, pause_ms);
-        cluster.block_on(tokio::time::sleep(Duration::from_millis(pause_ms.unsigned_abs())));
+        pause(&cluster, Duration::from_millis(pause_ms.unsigned_abs()));
         cluster.kill(3);
     }
     cluster.start(3).unwrap();
@@ -109,7 +113,7 @@ fn without_a_quorum_nothing_is_replaced() {
     }
     cluster.start(2).unwrap();
     cluster.start(3).unwrap();
-    cluster.block_on(tokio::time::sleep(A_WHILE));
+    pause(&cluster, A_WHILE);
     assert_eq!(catalog(&cluster, 1, |catalog| catalog.swaps().count()), Some(0));
     for lost in [2, 3] {
         assert!(
@@ -153,7 +157,7 @@ fn swapped_without_having_caught_up() -> usize {
         catalog(cluster, 1, |catalog| catalog.disk_of(NodeId(3))) == Some(1)
     });
     cluster.kill(3);
-    cluster.block_on(tokio::time::sleep(A_WHILE));
+    pause(&cluster, A_WHILE);
     let waiting = catalog(&cluster, 1, |catalog| catalog.swaps().count()).unwrap();
     SHARDS as usize + 1 - waiting
 }
