@@ -41,6 +41,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
     mutant("full-disk-accepted", Profile::DiskFull, "broken", 1),
     mutant("damage-is-served", Profile::Rot, "G7", 1),
+    mutant("reopened-before-sync", Profile::Chaos, "R5", 1),
     mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
     mutant("replaced-keeps-its-id", Profile::DiskReplaced, "broken", 1),
 ];

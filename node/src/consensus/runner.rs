@@ -23,6 +23,7 @@ use super::member::{Member, Started};
 use super::restore;
 use super::shard::Shard;
 use super::types::{Raft, RaftNode};
+use crate::mutants;
 use crate::state::catalog::Catalog;
 use crate::state::command::ShardEntry;
 
@@ -224,8 +225,13 @@ async fn start(member: &Arc<Member>, entry: &ShardEntry, started: Started) {
 async fn open(member: &Member, shard: ShardId, replica: ReplicaId) -> Result<Shard, String> {
     let key = ReplicaKey { shard, incarnation: replica.incarnation };
     let failed = |what: &str| format!("shard {shard} cannot start here: {what}");
-    let store = restore::open_store(member, key).await;
     let journal = member.parts.journal.clone();
+    // Raft takes all that it reads here for durable, and a life before this one may have queued what is not on disk yet, or
+    // what the disk refused (S4).
+    if !mutants::active("reopened-before-sync") {
+        journal.barrier().await.map_err(|error| failed(&error.to_string()))?;
+    }
+    let store = restore::open_store(member, key).await;
     let store = store.map_err(|error| failed(&error))?;
     let purged = journal.shard(key).last_purged();
     if purged > store.checkpoint().map(|it| it.applied) {
