@@ -272,14 +272,15 @@ impl Driver {
         let after = self.shared.config.delivery_timeout;
         for number in 0..self.partitions.len() {
             let partition = &mut self.partitions[number];
-            let settled = partition.lane.expire(now, |maybe| too_late(after, maybe));
+            let last = partition.lane.refusal().cloned();
+            let settled = partition.lane.expire(now, |maybe| too_late(after, maybe, last.as_ref()));
             let unsent = partition.queue.expired(now);
             let renew = partition.lane.needs_new_id() && !partition.renewing;
             partition.renewing |= renew;
             let lane = lane_number(number as u64);
             self.settle(settled);
             for ticket in unsent {
-                self.finish(ticket, Err(too_late(after, false)));
+                self.finish(ticket, Err(too_late(after, false, last.as_ref())));
             }
             if renew {
                 self.renew(lane);

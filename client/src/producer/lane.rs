@@ -70,6 +70,8 @@ pub(crate) struct Lane {
     hole: Option<u64>,
     /// Nothing is sent before.
     not_before: Option<Instant>,
+    /// Why the last attempt must be repeated; nothing once one succeeded.
+    refusal: Option<Error>,
     /// A newer producer has taken over; nothing is sent any more.
     fenced: Option<Error>,
 }
@@ -85,12 +87,18 @@ impl Lane {
             resend: false,
             hole: None,
             not_before: None,
+            refusal: None,
             fenced: None,
         }
     }
 
     pub(crate) fn fenced(&self) -> Option<&Error> {
         self.fenced.as_ref()
+    }
+
+    /// Why the last attempt was refused, if it was.
+    pub(crate) fn refusal(&self) -> Option<&Error> {
+        self.refusal.as_ref()
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -215,6 +223,7 @@ impl Lane {
 
     fn acknowledged(&mut self, at: usize, receipt: BatchReceipt) -> Vec<Settled> {
         let Some(sent) = self.inflight.remove(at) else { return Vec::new() };
+        self.refusal = None;
         if self.hole.is_some_and(|hole| hole < sent.order) {
             self.hole = None;
         }
@@ -251,6 +260,7 @@ impl Lane {
                         error.class() == crate::error::ErrorClass::Ambiguous;
                     self.resend = true;
                     self.not_before = Some(now + asked.max(pause));
+                    self.refusal = Some(error);
                     Vec::new()
                 }
                 Verdict::Done => self.acknowledged(at, BatchReceipt::default()),

@@ -221,7 +221,7 @@ impl Driver {
             return false;
         };
         if waiting.ticket.expires <= now {
-            let late = too_late(shared.config.delivery_timeout, false);
+            let late = too_late(shared.config.delivery_timeout, false, partition.lane.refusal());
             self.finish(waiting.ticket, Err(late));
             return true;
         }

@@ -260,7 +260,8 @@ impl Unfinished {
     }
 }
 
-/// The error of records that waited longer than `delivery.timeout.ms`.
-pub(crate) fn too_late(after: Duration, maybe_done: bool) -> Error {
-    Error::Timeout { what: "delivering a record", after, last: None, ambiguous: maybe_done }
+/// The error of records that waited longer than `delivery.timeout.ms`, with why the last attempt was refused.
+pub(crate) fn too_late(after: Duration, maybe_done: bool, last: Option<&Error>) -> Error {
+    let last = last.cloned().map(Box::new);
+    Error::Timeout { what: "delivering a record", after, last, ambiguous: maybe_done }
 }

@@ -108,7 +108,7 @@ async fn an_ack_behind_a_batch_given_up_shows_that_it_was_appended() {
     let late = Instant::now() + Duration::from_secs(61);
     lane.inflight[1].ticket.expires = late + Duration::from_secs(60);
     let given_up =
-        lane.expire(late, |maybe| crate::producer::queue::too_late(Duration::ZERO, maybe));
+        lane.expire(late, |maybe| crate::producer::queue::too_late(Duration::ZERO, maybe, None));
     assert_eq!(given_up.len(), 1);
     let class = given_up[0].verdict.as_ref().unwrap_err().class();
     assert_eq!(class, crate::error::ErrorClass::Ambiguous);
@@ -118,11 +118,26 @@ async fn an_ack_behind_a_batch_given_up_shows_that_it_was_appended() {
 }
 
 #[tokio::test]
+async fn a_batch_given_up_says_why_the_last_attempt_was_refused() {
+    let mut lane = Lane::new(ME);
+    let one = batch(&mut lane);
+    let full = || refused(FailureCode::StorageFull, RetryClass::Retry, None);
+    assert!(lane.answered(one, full(), when()).is_empty(), "it goes again");
+    let told = lane.refusal().cloned();
+    let late = crate::producer::queue::too_late(Duration::ZERO, false, told.as_ref());
+    assert!(late.is(FailureCode::StorageFull));
+    assert_eq!(late.class(), crate::error::ErrorClass::Retryable, "it was not appended");
+    lane.repeat(5, Instant::now());
+    lane.answered(one, ok(), when());
+    assert!(lane.refusal().is_none(), "what was refused before says nothing of the next batch");
+}
+
+#[tokio::test]
 async fn a_batch_given_up_unsent_raises_the_epoch_for_what_follows() {
     let mut lane = Lane::new(ME);
     let _ = batch(&mut lane);
     let late = Instant::now() + Duration::from_secs(61);
-    drop(lane.expire(late, |maybe| crate::producer::queue::too_late(Duration::ZERO, maybe)));
+    drop(lane.expire(late, |maybe| crate::producer::queue::too_late(Duration::ZERO, maybe, None)));
     let _ = batch(&mut lane);
     assert_eq!(sequences(&lane), [(1, 0)]);
 }

@@ -52,6 +52,21 @@ async fn a_follower_pulls_what_it_lacks_and_then_installs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_node_pulls_nothing() {
+    let _sound = sound();
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let source = give_files(nodes.node(1), FakeFiles::holding(&SEGMENTS));
+    let target = give_files(nodes.node(2), FakeFiles::default());
+    nodes.node(2).replica(0);
+    nodes.node(2).host.full.store(true, SeqCst);
+    send(&nodes, 1, source.manifest()).await.expect_err("there is no room for it");
+    assert!(target.segments.lock().unwrap().is_empty());
+    assert!(nodes.node(2).replica(0).installed.lock().unwrap().is_empty());
+    nodes.node(2).host.full.store(false, SeqCst);
+    send(&nodes, 1, source.manifest()).await.expect("room");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pull_survives_the_loss_of_its_source() {
     let _sound = sound();
     let nodes = Nodes::start(&NetworkOptions::default());
