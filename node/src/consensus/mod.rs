@@ -21,7 +21,8 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use waymark_proto::ids::{ClusterId, NodeId, ShardId};
@@ -359,25 +360,27 @@ async fn run(member: &Arc<Member>) {
     let formed = async {
         match formation::form(member).await {
             Ok(()) => {
-                futures::join!(runner::run(member), keeper::complete_catalog(member),);
+                futures::join!(runner::run(member), keeper::complete_catalog(member));
             }
             Err(error) => member.fail(error.0),
         }
     };
     let journal = async { member.fail(member.parts.journal.failed().await.to_string()) };
-    futures::join!(
-        formed,
-        journal,
-        formation::leave_foreign_cluster(member),
-        repair::watch(member),
-        comeback::watch_replaced(member),
-        replacer::replace(member),
-        balancer::balance(member),
-        balancer::watch_journal(member),
-        balancer::reclaim_journal(member),
-        room::watch(member),
-        log_mend::watch(member),
-    );
+    // Boxed: one future of all would be deeper than the compiler looks.
+    let all: [BoxFuture<'_, ()>; 11] = [
+        formed.boxed(),
+        journal.boxed(),
+        formation::leave_foreign_cluster(member).boxed(),
+        repair::watch(member).boxed(),
+        comeback::watch_replaced(member).boxed(),
+        replacer::replace(member).boxed(),
+        balancer::balance(member).boxed(),
+        balancer::watch_journal(member).boxed(),
+        balancer::reclaim_journal(member).boxed(),
+        room::watch(member).boxed(),
+        log_mend::watch(member).boxed(),
+    ];
+    join_all(all).await;
 }
 
 /// What consensus is built from.
