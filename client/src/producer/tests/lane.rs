@@ -136,10 +136,10 @@ async fn a_batch_given_up_says_why_the_last_attempt_was_refused() {
 async fn a_refusal_behind_an_unknown_outcome_does_not_say_that_nothing_was_appended() {
     let mut lane = Lane::new(ME);
     let one = batch(&mut lane);
-    let lost = refused(FailureCode::OutcomeUnknown, RetryClass::Ambiguous, None);
+    let lost = refused(FailureCode::OutcomeUnknown, RetryClass::UnknownOutcome, None);
     assert!(lane.answered(one, lost, when()).is_empty(), "it goes again");
     lane.repeat(5, Instant::now());
-    let late = refused(FailureCode::InvalidTimestamp, RetryClass::Never, None);
+    let late = refused(FailureCode::InvalidTimestamp, RetryClass::Fix, None);
     let settled = lane.answered(one, late, when());
     let error = settled[0].verdict.as_ref().unwrap_err();
     assert_eq!(error.class(), crate::error::ErrorClass::Ambiguous);
