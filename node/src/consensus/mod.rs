@@ -360,7 +360,7 @@ async fn run(member: &Arc<Member>) {
     let formed = async {
         match formation::form(member).await {
             Ok(()) => {
-                futures::join!(runner::run(member), keeper::complete_catalog(member));
+                futures::join!(runner::run(member).boxed(), keeper::complete_catalog(member));
             }
             Err(error) => member.fail(error.0),
         }
