@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use waymark_client::{ConsumerConfig, FailureCode, ProducerConfig, ProducerRecord, StartAt};
+use waymark_client::{
+    Client, ClientConfig, ConsumerConfig, FailureCode, ProducerConfig, ProducerRecord, StartAt,
+};
 
 use crate::cluster::{Cluster, NODES, TOPIC};
 use crate::commands::waymark;
@@ -15,7 +17,9 @@ const DELIVERY: Duration = Duration::from_secs(4);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_are_refused_below_the_reserve_and_the_reason_is_told() {
     let (cluster, client) = Cluster::start(SETTINGS).await.with_topic(3).await;
-    let producer = client.producer(ProducerConfig::default().delivery_timeout(DELIVERY)).await;
+    let impatient = ClientConfig::new(cluster.addresses()).request_timeout(DELIVERY / 4);
+    let producer = Client::connect(impatient).await.unwrap();
+    let producer = producer.producer(ProducerConfig::default().delivery_timeout(DELIVERY)).await;
     let record = ProducerRecord::new(TOPIC).value(b"no room".to_vec());
     let sent = producer.unwrap().send(record).await.unwrap();
     let error = sent.await.expect_err("no node has so much room");

@@ -485,16 +485,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_short_write_leaves_its_first_sectors_and_fails() {
         let disk = SimDisk::new(1);
-        let file = disk.open("f", OpenMode::Write).await.unwrap();
         disk.set_faults(Faults { short_writes: 1.0, ..Faults::default() });
         let data = Bytes::from(vec![7; 4 * SECTOR]);
-        let mut lengths = Vec::new();
-        for _ in 0..20 {
+        let mut lengths = BTreeSet::new();
+        for number in 0..20 {
+            let file = disk.open(&format!("f{number}"), OpenMode::Write).await.unwrap();
             file.write_at(0, vec![data.clone()]).await.unwrap_err();
-            lengths.push(file.len().await.unwrap());
+            lengths.insert(file.len().await.unwrap());
         }
         assert!(lengths.iter().all(|it| it.is_multiple_of(SECTOR as u64)), "{lengths:?}");
-        assert!(lengths.first() < lengths.last(), "{lengths:?}");
+        assert!(lengths.len() > 2, "{lengths:?}");
     }
 
     #[tokio::test(start_paused = true)]
