@@ -154,7 +154,7 @@ const EXPECTED: &[Expected] = &[
     expected("openraft", "Input/output error", "disks fail"),
     expected("openraft", "No space left", "disks run full"),
     expected("openraft", "the journal has failed", "disks fail, and replicas stop with them"),
-    expected("openraft", "RaftCore stopped", "replicas stop with their disk"),
+    expected("openraft", "RaftCore", "replicas stop with their disk"),
     expected("openraft", "failed to send HeartbeatProgress", "replicas stop with their disk"),
     expected("openraft", "has to forward request to", "leaders change while a replica is swapped"),
     expected("waymark_client", "metadata could not be read", "nobody can be reached"),

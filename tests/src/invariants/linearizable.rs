@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn many_unknown_writes_are_quickly_judged() {
         let mut calls: Vec<Operation> = (1..200).map(|it| unknown(Step::Set(it), 0)).collect();
-        calls.extend((1..200).map(|it| read(it, 2 * it as usize, 2 * it as usize + 1)));
+        calls.extend((1..200).zip(1..).map(|(it, at)| read(it, 2 * at, 2 * at + 1)));
         assert!(holds(&calls));
         calls.push(read(5, 1_000, 1_001));
         assert!(!holds(&calls));
