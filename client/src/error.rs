@@ -84,6 +84,9 @@ pub enum Error {
         /// Whether it may have been done all the same.
         ambiguous: bool,
     },
+    /// An attempt whose outcome nobody knows was repeated, and refused: the first one may have been done all the same.
+    #[error("an earlier attempt may have been done, and the last one was refused: {0}")]
+    RefusedAfterUnknown(Box<Error>),
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -191,9 +194,9 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Refused(refusal) => class_of(refusal.retry),
-            Self::Transport { sent: true, .. } | Self::Timeout { ambiguous: true, .. } => {
-                ErrorClass::Ambiguous
-            }
+            Self::Transport { sent: true, .. }
+            | Self::Timeout { ambiguous: true, .. }
+            | Self::RefusedAfterUnknown(_) => ErrorClass::Ambiguous,
             Self::Transport { .. }
             | Self::Timeout { .. }
             | Self::BufferFull
@@ -225,7 +228,9 @@ impl Error {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) | Self::UnknownTopic { refusal, .. } => Some(refusal),
-            Self::Timeout { last: Some(last), .. } => last.refusal(),
+            Self::Timeout { last: Some(last), .. } | Self::RefusedAfterUnknown(last) => {
+                last.refusal()
+            }
             _ => None,
         }
     }

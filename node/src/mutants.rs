@@ -4,7 +4,7 @@
 //! `mutants::active("its-name")`.
 //!
 //! One bug at a time and one for the whole process, so a test that plants one must not share its process with others
-//! that run at the same moment: hold the [`Planted`] guard, which serialises all planting tests of a process.
+//! that run at the same moment: hold the guard `Planted`, which serialises all planting tests of a process.
 
 #[cfg(any(test, feature = "mutants"))]
 pub use planted::{Planted, plant, seclude};

@@ -27,11 +27,11 @@ pub const FOUND_WITHIN: u64 = 6;
 
 /// Every one of them.
 pub const TABLE: &[Mutant] = &[
-    mutant("ack-before-fsync", Profile::PowerLossAll, "G1", 1),
+    mutant("ack-before-fsync", Profile::PowerLossAll, "R6", 1),
     mutant("dup-appends", Profile::Chaos, "G3b", 2),
     mutant("ack-before-commit", Profile::LeaderPartition, "G1", 1),
-    mutant("producers-forgotten", Profile::PowerLossAll, "broken", 2),
-    mutant("table-row-lost", Profile::PowerLossAll, "G7", 2),
+    mutant("producers-forgotten", Profile::PowerLossAll, "broken", 1),
+    mutant("table-row-lost", Profile::PowerLossAll, "broken", 2),
     mutant("offset-reused", Profile::Calm, "broken", 1),
     mutant("vote-not-synced", Profile::LeaderPartition, "R6", 1),
     mutant("end-as-it-is-here", Profile::LeaderPartition, "G1b", 1),
@@ -40,10 +40,9 @@ pub const TABLE: &[Mutant] = &[
     mutant("commit-of-an-old-generation", Profile::GroupReset, "G4", 1),
     mutant("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
     mutant("full-disk-accepted", Profile::DiskFull, "broken", 1),
-    mutant("damage-is-served", Profile::Rot, "G7", 1),
     mutant("reopened-before-sync", Profile::Chaos, "R5", 1),
     mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
-    mutant("replaced-keeps-its-id", Profile::DiskReplaced, "broken", 1),
+    mutant("replaced-keeps-its-id", Profile::DiskReplaced, "R5", 1),
 ];
 
 const fn mutant(

@@ -307,7 +307,7 @@ mod tests {
         sight
     }
 
-    fn found(looks: Vec<Vec<Sight>>) -> Vec<&'static str> {
+    fn found(looks: &[Vec<Sight>]) -> Vec<&'static str> {
         let mut view = View::default();
         looks.iter().for_each(|sights| view.look(sights, None));
         view.found().iter().map(|it| it.id).collect()
@@ -316,44 +316,44 @@ mod tests {
     #[test]
     fn replicas_that_agree_are_no_evidence() {
         let looks = |applied| (1..=3).map(|node| sight(node, &log(&[1, 1, 1]), applied)).collect();
-        assert_eq!(found(vec![looks(1), looks(3)]), [""; 0]);
+        assert_eq!(found(&[looks(1), looks(3)]), [""; 0]);
     }
 
     #[test]
     fn a_leader_that_leads_its_term_again_in_another_life_is_found() {
         let again = Sight { life: 2, ..sight(1, &log(&[1]), 1) };
-        assert_eq!(found(vec![vec![sight(1, &log(&[1]), 1)], vec![again]]), ["R1"]);
+        assert_eq!(found(&[vec![sight(1, &log(&[1]), 1)], vec![again]]), ["R1"]);
     }
 
     #[test]
     fn another_entry_applied_at_the_same_index_is_found() {
         let (one, other) = (log(&[1, 1, 1]), log(&[1, 1, 2]));
-        assert_eq!(found(vec![vec![sight(2, &one, 3), sight(3, &other, 2)]]), [""; 0]);
-        assert_eq!(found(vec![vec![sight(2, &one, 3), sight(3, &other, 3)]]), ["R2"]);
+        assert_eq!(found(&[vec![sight(2, &one, 3), sight(3, &other, 2)]]), [""; 0]);
+        assert_eq!(found(&[vec![sight(2, &one, 3), sight(3, &other, 3)]]), ["R2"]);
     }
 
     #[test]
     fn logs_that_differ_before_an_entry_that_they_share_are_found() {
         let (one, other) = (log(&[1, 1, 3]), log(&[1, 2, 3]));
-        assert_eq!(found(vec![vec![sight(2, &one, 1), sight(3, &other, 1)]]), ["R3"]);
+        assert_eq!(found(&[vec![sight(2, &one, 1), sight(3, &other, 1)]]), ["R3"]);
     }
 
     #[test]
     fn a_leader_without_what_was_committed_before_is_found() {
         let committed = || vec![sight(3, &log(&[1, 1, 1]), 3)];
         let leader = |terms| vec![follows(sight(2, &log(terms), 1), vote(2, 2))];
-        assert_eq!(found(vec![committed(), leader(&[1, 1, 1, 2])]), [""; 0]);
-        assert_eq!(found(vec![committed(), leader(&[1, 1])]), ["R4"]);
+        assert_eq!(found(&[committed(), leader(&[1, 1, 1, 2])]), [""; 0]);
+        assert_eq!(found(&[committed(), leader(&[1, 1])]), ["R4"]);
         let later = vec![follows(sight(3, &log(&[1, 1, 3]), 3), vote(3, 3))];
-        assert_eq!(found(vec![later, leader(&[1, 1])]), [""; 0], "an old one need not have it");
+        assert_eq!(found(&[later, leader(&[1, 1])]), [""; 0], "an old one need not have it");
     }
 
     #[test]
     fn a_vote_that_is_gone_after_a_restart_is_found() {
         let voted = || vec![follows(sight(2, &log(&[1]), 1), vote(4, 3))];
         let again = |vote| vec![Sight { life: 2, ..follows(sight(2, &log(&[1]), 1), vote) }];
-        assert_eq!(found(vec![voted(), again(vote(4, 3))]), [""; 0]);
-        assert_eq!(found(vec![voted(), again(vote(3, 1))]), ["R5"]);
+        assert_eq!(found(&[voted(), again(vote(4, 3))]), [""; 0]);
+        assert_eq!(found(&[voted(), again(vote(3, 1))]), ["R5"]);
     }
 
     #[test]
@@ -364,20 +364,20 @@ mod tests {
             vec![leader, sight(2, &log(&[1, 1, 1]), 1)]
         };
         let again = |it: Sight| vec![Sight { life: 2, ..it }];
-        assert_eq!(found(vec![told(), again(sight(2, &log(&[1, 1, 1]), 1))]), [""; 0]);
-        assert_eq!(found(vec![told(), again(sight(2, &log(&[1, 1]), 1))]), ["R5"]);
+        assert_eq!(found(&[told(), again(sight(2, &log(&[1, 1, 1]), 1))]), [""; 0]);
+        assert_eq!(found(&[told(), again(sight(2, &log(&[1, 1]), 1))]), ["R5"]);
         let cut = follows(sight(2, &log(&[1, 1]), 1), vote(2, 3));
-        assert_eq!(found(vec![told(), again(cut)]), [""; 0], "a later leader may cut it off");
+        assert_eq!(found(&[told(), again(cut)]), [""; 0], "a later leader may cut it off");
     }
 
     #[test]
     fn what_is_believed_to_be_durable_and_is_not_is_found() {
         let mut early = sight(2, &log(&[1]), 1);
         early.stand.durable_vote = Some(vote(0, 2));
-        assert_eq!(found(vec![vec![early]]), ["R6"]);
+        assert_eq!(found(&[vec![early]]), ["R6"]);
         let mut early = sight(1, &log(&[1, 1]), 1);
         early.stand.believed = vec![(replica(1), entry(1, 1, 1))];
         early.on_disk = Box::new(|_| false);
-        assert_eq!(found(vec![vec![early]]), ["R6"]);
+        assert_eq!(found(&[vec![early]]), ["R6"]);
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use waymark_proto::v1::FailureCode;
 
 use super::queue::Ticket;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 use crate::record::BatchReceipt;
 use crate::retry::{Repeat, Verdict, judge};
 
@@ -256,8 +256,7 @@ impl Lane {
             Some(FailureCode::ProducerFenced) => self.fence(&error),
             _ => match judge(&error, Repeat::Harmless) {
                 Verdict::Again { pause: asked, .. } => {
-                    self.inflight[at].unknown |=
-                        error.class() == crate::error::ErrorClass::Ambiguous;
+                    self.inflight[at].unknown |= error.class() == ErrorClass::Ambiguous;
                     self.resend = true;
                     self.not_before = Some(now + asked.max(pause));
                     self.refusal = Some(error);
@@ -315,6 +314,12 @@ impl Lane {
             self.hole = Some(self.hole.map_or(sent.order, |hole| hole.max(sent.order)));
         }
         self.resend |= self.inflight.iter().any(|sent| !sent.on_wire);
+        // A refusal speaks of its own attempt alone.
+        let error = match error.class() {
+            ErrorClass::Ambiguous => error,
+            _ if sent.unknown => Error::RefusedAfterUnknown(Box::new(error)),
+            _ => error,
+        };
         vec![Settled { ticket: sent.ticket, verdict: Err(error) }]
     }
 

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `types`, `membership` | openraft's words and ours |
 //! | `log`, `machine`, `snapshot` | the traits that openraft drives, over journal, state and store |
-//! | `shard`, `propose`, `read_index` | proposals and their outcomes, and reads that must see them |
+//! | `shard`, `proposal`, `propose`, `read_index` | proposals and their outcomes, and reads that must see them |
 //! | `leadership`, `checkpointer` | what runs beside each replica |
 //! | `pulse`, `balancer` | what runs for all replicas of the node: heartbeats, the places of leaders, the journal's size |
 //! | `room`, `records_gate` | how full the disks are, and whether a leader may take records (S19) |
@@ -21,15 +21,15 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use waymark_proto::ids::{ClusterId, NodeId, ShardId};
 
 use crate::env::Env;
-use crate::state::{Command, Effect, Reply};
+use crate::state::{Command, Effect};
 use crate::storage::journal::Journal;
-use crate::storage::raft_record::LogId;
 use crate::storage::shard_store::Store;
 
 mod balancer;
@@ -52,6 +52,7 @@ pub mod network;
 mod numbers;
 mod opening;
 mod positions;
+mod proposal;
 mod propose;
 mod pulse;
 mod read_index;
@@ -77,6 +78,7 @@ pub use network::{
 };
 pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use numbers::{ReplicaNumbers, WaitingBytes};
+pub use proposal::{Committed, ProposeError};
 pub use records_gate::NoRoom;
 pub use room::{DiskRoom, Level, RoomOptions};
 pub use shard::{Done, Shard};
@@ -142,52 +144,6 @@ pub struct Leadership {
     pub term: u64,
     /// This node leads and has applied an entry of its own term: it may serve (ARCHITECTURE §6).
     pub ready: bool,
-}
-
-/// Why a proposal has no reply (S15).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// Not written: another node leads.
-    #[error("shard {shard} is led by {leader:?}")]
-    NotLeader {
-        /// The shard.
-        shard: ShardId,
-        /// Who leads, if known.
-        leader: Option<NodeId>,
-    },
-    /// Not written: the shard has no leader, or its leader no quorum just now.
-    #[error("shard {0} has no leader with a quorum")]
-    NoQuorum(ShardId),
-    /// Not written: the deadline passed before the proposal.
-    #[error("the deadline passed before the proposal")]
-    ExpiredUnsent,
-    /// Perhaps written: the deadline, a lost leadership or a failure came after the proposal.
-    #[error("the outcome is unknown: {0}")]
-    OutcomeUnknown(String),
-    /// Not written: larger than an entry of the journal can be.
-    #[error("a command of {bytes} bytes, at most {limit} fit the journal's files")]
-    TooLarge {
-        /// Bytes of the command.
-        bytes: u64,
-        /// The limit.
-        limit: u64,
-    },
-    /// Not written: this node does not run the shard, or is stopping.
-    #[error("shard {0} does not run here")]
-    NotHere(ShardId),
-}
-
-/// An applied proposal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
-    /// The state's reply.
-    pub reply: Reply,
-    /// Where its entry stands.
-    pub at: LogId,
-    /// Replicas known to hold it durably at this moment: a lower bound (S21).
-    pub durable_replicas: u32,
-    /// Replicas of the shard.
-    pub replicas: u32,
 }
 
 /// When a peer was heard of last, and what it told.
@@ -359,25 +315,27 @@ async fn run(member: &Arc<Member>) {
     let formed = async {
         match formation::form(member).await {
             Ok(()) => {
-                futures::join!(runner::run(member), keeper::complete_catalog(member),);
+                futures::join!(runner::run(member).boxed(), keeper::complete_catalog(member));
             }
             Err(error) => member.fail(error.0),
         }
     };
     let journal = async { member.fail(member.parts.journal.failed().await.to_string()) };
-    futures::join!(
-        formed,
-        journal,
-        formation::leave_foreign_cluster(member),
-        repair::watch(member),
-        comeback::watch_replaced(member),
-        replacer::replace(member),
-        balancer::balance(member),
-        balancer::watch_journal(member),
-        balancer::reclaim_journal(member),
-        room::watch(member),
-        log_mend::watch(member),
-    );
+    // Boxed: one future of all would be deeper than the compiler looks.
+    let all: [BoxFuture<'_, ()>; 11] = [
+        formed.boxed(),
+        journal.boxed(),
+        formation::leave_foreign_cluster(member).boxed(),
+        repair::watch(member).boxed(),
+        comeback::watch_replaced(member).boxed(),
+        replacer::replace(member).boxed(),
+        balancer::balance(member).boxed(),
+        balancer::watch_journal(member).boxed(),
+        balancer::reclaim_journal(member).boxed(),
+        room::watch(member).boxed(),
+        log_mend::watch(member).boxed(),
+    ];
+    join_all(all).await;
 }
 
 /// What consensus is built from.

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use openraft::errors::Fatal;
 use tokio::time::{Instant, sleep};
 use waymark_proto::ids::{NodeId, ReplicaId, ReplicaKey, ShardId};
@@ -140,7 +140,8 @@ fn placed(catalog: Option<&Catalog>, node: NodeId) -> (Vec<Placed>, u32) {
 /// As `ensure`, but a replica that has to wait for peers keeps nobody waiting.
 async fn ensure_beside(member: &Arc<Member>, placed: Placed) {
     let (shard, starting) = (placed.entry.shard, Arc::clone(member));
-    let start = async move { ensure(&starting, &placed).await };
+    // Boxed: what it holds while it starts is deeper than the compiler looks.
+    let start = async move { ensure(&starting, &placed).await }.boxed();
     restore::beside(member, shard, start).await;
 }
 

@@ -10,4 +10,5 @@ mod scrubber;
 mod segment;
 mod segment_writer;
 pub mod shard_store;
+mod store_error;
 pub mod tables;

@@ -21,6 +21,7 @@ use crate::state::{Row, StampedBatch};
 
 pub use super::damaged_range::DamagedRange;
 pub use super::segment::{Rebuild, Rebuilt};
+pub use super::store_error::StoreError;
 
 /// Sizes and limits.
 #[derive(Debug, Clone)]
@@ -41,42 +42,6 @@ pub struct StoreOptions {
     pub scrub_bytes_per_second: u64,
     /// Between the beginnings of two scrubs.
     pub scrub_interval: Duration,
-}
-
-/// Why the store says no.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The disk refused.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: String,
-        /// The disk's own words.
-        source: std::io::Error,
-    },
-    /// Damage: never served (G6).
-    #[error("{path} is damaged at byte {offset}: {what}")]
-    Damaged {
-        /// The file.
-        path: String,
-        /// Where.
-        offset: u64,
-        /// What is wrong.
-        what: String,
-    },
-    /// The partition has no files here.
-    #[error("partition {0} is not stored here")]
-    NoPartition(TopicPartition),
-    /// The offset lies outside what is stored.
-    #[error("offset {offset} is outside {start}..{end}")]
-    OutOfRange {
-        /// Asked for.
-        offset: i64,
-        /// First offset stored.
-        start: i64,
-        /// Offset after the last one stored.
-        end: i64,
-    },
 }
 
 /// Whole batches, back to back, as stored.

@@ -8,7 +8,6 @@ mod cluster;
 mod commands;
 mod examples;
 mod formation;
-mod full;
 mod groups;
 mod kafka;
 mod kill;

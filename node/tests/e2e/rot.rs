@@ -55,5 +55,6 @@ async fn segments_and_a_checkpoint_that_rot_are_repaired_while_records_flow() {
     };
     tokio::join!(sending, rotting);
     ledger.judge(&client, RECORDS).await;
+    repaired(&cluster, 3, 1).await;
     assert_replicas_identical(&client).await;
 }

@@ -85,10 +85,10 @@ impl<'a> Walk<'a> {
     fn at(&mut self, place: usize, partition: u32) -> Known {
         while self.next < place.min(self.events.len()) {
             match &self.events[self.next] {
-                Event::AppendInvoked { partition, value, .. } => {
-                    if !self.refused.contains(&(*partition, *value)) {
-                        self.known.entry(*partition).or_default().sent += 1;
-                    }
+                Event::AppendInvoked { partition, value, .. }
+                    if !self.refused.contains(&(*partition, *value)) =>
+                {
+                    self.known.entry(*partition).or_default().sent += 1;
                 }
                 Event::AppendOk { partition, offset, .. }
                 | Event::Read { partition, offset, .. } => self.raise(*partition, offset + 1),

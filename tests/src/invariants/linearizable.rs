@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn many_unknown_writes_are_quickly_judged() {
         let mut calls: Vec<Operation> = (1..200).map(|it| unknown(Step::Set(it), 0)).collect();
-        calls.extend((1..200).map(|it| read(it, 2 * it as usize, 2 * it as usize + 1)));
+        calls.extend((1..200).zip(1..).map(|(it, at)| read(it, 2 * at, 2 * at + 1)));
         assert!(holds(&calls));
         calls.push(read(5, 1_000, 1_001));
         assert!(!holds(&calls));
@@ -230,13 +230,13 @@ mod tests {
     #[test]
     fn a_thing_is_made_raised_and_removed_in_this_order() {
         let life =
-            [done(Step::Create(1), 0, 1), done(Step::Grow(3), 2, 3), done(Step::Delete, 4, 5)];
+            [done(Step::Create(1), 0, 1), done(Step::Grow(3), 4, 5), done(Step::Delete, 8, 9)];
         let with = |read: Operation| unexplained(None, &[life[0], life[1], life[2], read]);
         let shows = |shown, from, to| with(done(Step::Read(shown), from, to));
-        assert_eq!(shows(Some(3), 3, 4), None);
-        assert_eq!(shows(None, 5, 6), None);
-        assert_eq!(shows(Some(1), 3, 4), Some(3), "not raised yet, when it was");
-        assert_eq!(shows(Some(3), 6, 7), Some(3), "still there, when it was removed");
+        assert_eq!(shows(Some(3), 6, 7), None);
+        assert_eq!(shows(None, 10, 11), None);
+        assert_eq!(shows(Some(1), 6, 7), Some(3), "not raised yet, when it was");
+        assert_eq!(shows(Some(3), 10, 11), Some(3), "still there, when it was removed");
         assert_eq!(shows(None, 2, 3), Some(3), "not there yet, when it was made");
         assert_eq!(unexplained(None, &[life[1]]), Some(0), "raised before it was made");
     }

@@ -9,6 +9,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::FaultClass;
+use super::ailments::condition;
 use super::errands::Errand;
 use super::errands::Errands;
 use super::flood::Flood;
@@ -23,16 +24,10 @@ use crate::tally::Tally;
 
 /// How far a wall clock jumps, milliseconds: an hour.
 const CLOCK_JUMP_MS: i64 = 3_600_000;
-/// What a full disk has left at most, bytes: below the mark at which its node has no more room for records.
-const MOST_FREE: u64 = 16 << 20;
 /// Between two nodes that come back after a power loss of many.
 const NEXT_RESTART: Duration = Duration::from_millis(700);
-/// Of a hundred reads, how many fail while reads fail.
-const SOME_READS: [u8; 3] = [5, 40, 100];
 /// What a log is kept to, bytes: some segments, of which the newest always stays.
 const LOG_BYTES: (u32, u32) = (1, 400_000);
-/// How long a sync hangs, milliseconds.
-const STALL_MS: (u32, u32) = (1_000, 15_000);
 /// Of a hundred calls, how many go wrong.
 const CALLS_PERCENT: (u8, u8) = (2, 40);
 /// A point is passed so often at most before a machine dies at it.
@@ -376,28 +371,6 @@ impl World {
             Some((_, Some(cause))) => cluster.mend(cause),
             None => {}
         }
-    }
-}
-
-/// What a disk does in a class of faults of disks.
-fn condition(class: FaultClass, random: &mut SmallRng) -> Option<DiskCondition> {
-    match class {
-        FaultClass::WritesFail => Some(DiskCondition::WritesFail),
-        FaultClass::SyncsFail => Some(DiskCondition::SyncsFail),
-        FaultClass::SlowDisk => Some(DiskCondition::Slow),
-        FaultClass::DiskFull => {
-            Some(DiskCondition::Full { free: random.random_range(0..MOST_FREE) })
-        }
-        FaultClass::SomeWritesFail => Some(DiskCondition::SomeWritesFail),
-        FaultClass::ShortWrites => Some(DiskCondition::ShortWrites),
-        FaultClass::ReadsFail => {
-            let percent = SOME_READS[random.random_range(0..SOME_READS.len())];
-            Some(DiskCondition::ReadsFail { percent })
-        }
-        FaultClass::DiskStall => {
-            Some(DiskCondition::Stalled { ms: random.random_range(STALL_MS.0..=STALL_MS.1) })
-        }
-        _ => None,
     }
 }
 

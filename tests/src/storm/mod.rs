@@ -2,6 +2,7 @@
 //! often each strikes, is its weather. A class that is left out changes nothing in the schedules of the others, so that a
 //! failing run can be made smaller. Never judges.
 
+mod ailments;
 mod classes;
 mod deeds;
 mod errands;

@@ -111,7 +111,7 @@ async fn an_ack_behind_a_batch_given_up_shows_that_it_was_appended() {
         lane.expire(late, |maybe| crate::producer::queue::too_late(Duration::ZERO, maybe, None));
     assert_eq!(given_up.len(), 1);
     let class = given_up[0].verdict.as_ref().unwrap_err().class();
-    assert_eq!(class, crate::error::ErrorClass::Ambiguous);
+    assert_eq!(class, ErrorClass::Ambiguous);
     lane.answered(two, ok(), when());
     let _ = batch(&mut lane);
     assert_eq!(sequences(&lane), [(0, 4)], "no gap, no new epoch");
@@ -126,10 +126,24 @@ async fn a_batch_given_up_says_why_the_last_attempt_was_refused() {
     let told = lane.refusal().cloned();
     let late = crate::producer::queue::too_late(Duration::ZERO, false, told.as_ref());
     assert!(late.is(FailureCode::StorageFull));
-    assert_eq!(late.class(), crate::error::ErrorClass::Retryable, "it was not appended");
+    assert_eq!(late.class(), ErrorClass::Retryable, "it was not appended");
     lane.repeat(5, Instant::now());
     lane.answered(one, ok(), when());
     assert!(lane.refusal().is_none(), "what was refused before says nothing of the next batch");
+}
+
+#[tokio::test]
+async fn a_refusal_behind_an_unknown_outcome_does_not_say_that_nothing_was_appended() {
+    let mut lane = Lane::new(ME);
+    let one = batch(&mut lane);
+    let lost = refused(FailureCode::OutcomeUnknown, RetryClass::UnknownOutcome, None);
+    assert!(lane.answered(one, lost, when()).is_empty(), "it goes again");
+    lane.repeat(5, Instant::now());
+    let late = refused(FailureCode::InvalidTimestamp, RetryClass::Fix, None);
+    let settled = lane.answered(one, late, when());
+    let error = settled[0].verdict.as_ref().unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Ambiguous);
+    assert!(error.is(FailureCode::InvalidTimestamp), "it says why");
 }
 
 #[tokio::test]
@@ -151,7 +165,7 @@ async fn acknowledged_records_that_are_gone_are_reported() {
     let lost = refused(FailureCode::OutOfOrderSequence, RetryClass::Fenced, Some(0));
     let settled = lane.answered(two, lost, when());
     assert_eq!(settled.len(), 1);
-    assert_eq!(settled[0].verdict.as_ref().unwrap_err().class(), crate::error::ErrorClass::Fenced);
+    assert_eq!(settled[0].verdict.as_ref().unwrap_err().class(), ErrorClass::Fenced);
 }
 
 #[tokio::test]

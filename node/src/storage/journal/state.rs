@@ -1,6 +1,7 @@
 //! Owns what the journal knows in memory: each replica's log as places on disk, and the tail cache of payloads, bounded in
 //! bytes for the whole node. It never touches a file; what is on disk and what is here meet in `flusher` and `replay`.
 
+mod cache;
 mod holes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -8,13 +9,11 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use waymark_proto::ids::{ReplicaId, ReplicaKey};
 
+use self::cache::{Cache, Ticket};
 pub use self::holes::Hole;
 pub(super) use self::holes::NODE;
 use super::frame::{Doubt, HEAD};
 use crate::storage::raft_record::{EntryKind, LogEntry, LogId, Vote};
-
-/// Charged to the cache for every payload beside its bytes: the allocation, the row and the ticket.
-const CACHE_OVERHEAD: usize = 128;
 
 /// The file number of what is not on disk yet; files count from 1.
 pub(super) const NOWHERE: u64 = 0;
@@ -198,42 +197,6 @@ impl ReplicaLog {
             }
         }
         found
-    }
-}
-
-/// A row of the cache's queue: which entry to evict when its turn comes. Stale once the row's own ticket differs.
-#[derive(Debug)]
-struct Ticket {
-    number: u64,
-    key: ReplicaKey,
-    index: u64,
-}
-
-/// Payloads in memory, oldest first.
-#[derive(Debug, Default)]
-struct Cache {
-    limit: usize,
-    bytes: usize,
-    /// Tickets not stale.
-    live: usize,
-    last_ticket: u64,
-    tickets: VecDeque<Ticket>,
-}
-
-impl Cache {
-    fn admit(&mut self, key: ReplicaKey, index: u64, len: usize) -> u64 {
-        self.last_ticket += 1;
-        self.live += 1;
-        self.bytes += len + CACHE_OVERHEAD;
-        self.tickets.push_back(Ticket { number: self.last_ticket, key, index });
-        self.last_ticket
-    }
-
-    fn give_back(&mut self, row: &Row) {
-        if row.ticket != 0 {
-            self.live -= 1;
-            self.bytes -= row.len as usize + CACHE_OVERHEAD;
-        }
     }
 }
 
