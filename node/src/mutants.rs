@@ -1,32 +1,40 @@
 //! Planted bugs: owns the switch by which a test puts one known bug into the product, to prove that the tests would
 //! find it. Without the cargo feature `mutants`, and outside of unit tests, the switch is a constant and every planted bug
 //! compiles to nothing. It never holds a bug itself: each stands where it would really be made, behind
-//! `mutants::active("its-name")`.
+//! `mutants::planted!("its-name")`.
 //!
 //! One bug at a time and one for the whole process, so a test that plants one must not share its process with others
 //! that run at the same moment: hold the guard `Planted`, which serialises all planting tests of a process.
 
 #[cfg(any(test, feature = "mutants"))]
-pub use planted::{Planted, plant, seclude};
+pub use switch::{Planted, plant, seclude};
 
-/// Whether the bug of this name is planted. Always `false` in a build without the feature `mutants`.
+/// Whether the bug of this name is planted: the one way to ask, so that a search for it lists all planted bugs.
+macro_rules! planted {
+    ($name:literal) => {
+        $crate::mutants::is_active($name)
+    };
+}
+pub(crate) use planted;
+
+/// What [`planted!`] asks. Always `false` in a build without the feature `mutants`.
 #[cfg(not(any(test, feature = "mutants")))]
 #[inline]
 #[must_use]
-pub const fn active(name: &str) -> bool {
+pub const fn is_active(name: &str) -> bool {
     let _ = name;
     false
 }
 
-/// Whether the bug of this name is planted. Always `false` in a build without the feature `mutants`.
+/// What [`planted!`] asks. Always `false` in a build without the feature `mutants`.
 #[cfg(any(test, feature = "mutants"))]
 #[must_use]
-pub fn active(name: &str) -> bool {
-    planted::is_planted(name)
+pub fn is_active(name: &str) -> bool {
+    switch::is_planted(name)
 }
 
 #[cfg(any(test, feature = "mutants"))]
-mod planted {
+mod switch {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -17,7 +17,7 @@ use turmoil::Sim;
 use crate::det;
 use crate::links::{Cause, Links, Wrong};
 use crate::oracle::Violation;
-use crate::subject::{DiskCondition, Rot, Seat, Subject, host};
+use crate::subject::{DiskCondition, Hosts, Rot, Seat, Subject, host};
 use crate::view::View;
 
 /// Longest simulated life of a run: a profile that is not done by then hangs.
@@ -36,6 +36,16 @@ impl fmt::Display for Broken {
 }
 
 impl Error for Broken {}
+
+impl Hosts for Cluster {
+    fn host(&mut self, name: &str, life: impl Future<Output = ()> + 'static) {
+        self.client(name, life);
+    }
+
+    fn draw(&mut self, from: u64, below: u64) -> u64 {
+        Self::draw(self, from, below)
+    }
+}
 
 /// Nodes and clients in one simulation. The driver moves time; between two steps it may do anything to anyone.
 pub struct Cluster {

@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::profile::{NODES, Profile};
 use crate::readers::Names;
 use crate::storm::{CALM_WITHIN, Storm};
-use crate::subject::Subject;
+use crate::subject::{Clients, Subject};
 use crate::tally::Tally;
 use crate::workload::{Load, Pace, Preparation, settle};
 
@@ -80,7 +80,8 @@ fn play(
     preparation.finish(cluster)?;
     let story = profile.of_a_group();
     let pace = if story.is_some() { Pace::STEADY } else { Pace::BUSY };
-    let load = Load::start(cluster, subject, history, pace);
+    let clients: Arc<dyn Clients> = Arc::<dyn Subject>::clone(subject);
+    let load = Load::start(cluster, &clients, history, pace);
     cluster.run_for(Duration::from_secs(1))?;
     let mut tale = None;
     if let Some(story) = story {

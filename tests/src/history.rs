@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::calls::{Call, Outcome};
 use crate::group_history::GroupEvent;
 
@@ -63,9 +65,17 @@ pub struct History {
     /// The value acknowledged last, by partition; for the same reason.
     last: Arc<Mutex<BTreeMap<u32, u64>>>,
     calls: Arc<AtomicU64>,
+    /// When a real run began; a simulation has its own time.
+    begun: Option<Instant>,
 }
 
 impl History {
+    /// Of a real run that begins now.
+    #[must_use]
+    pub fn real() -> Self {
+        Self { begun: Some(Instant::now()), ..Self::default() }
+    }
+
     /// Notes an event as the latest.
     pub fn note(&self, event: impl Into<Event>) {
         let event = event.into();
@@ -76,7 +86,8 @@ impl History {
         let mut events = self.events();
         // The driver stands outside of time: what it notes happened when the last thing did.
         let last = events.last().map_or(Duration::ZERO, |(at, _)| *at);
-        let now = turmoil::sim_elapsed().unwrap_or(last);
+        let real = || self.begun.map_or(last, |begun| begun.elapsed());
+        let now = turmoil::sim_elapsed().unwrap_or_else(real);
         events.push((now.max(last), event));
     }
 

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod binary;
 pub mod calls;
 mod caretaker;
+pub mod chaos;
 pub mod cluster;
 mod context;
 pub mod course;

@@ -12,7 +12,7 @@ use crate::profile::Profile;
 /// A bug that is planted by name.
 #[derive(Debug)]
 pub struct Mutant {
-    /// As in `mutants::active`.
+    /// As in `mutants::planted!`.
     pub name: &'static str,
     /// Where it shows.
     pub profile: Profile,

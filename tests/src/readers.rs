@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::calls::{Answer, Call, Outcome};
 use crate::history::{Event, History};
-use crate::subject::{LogClient, Read, Subject};
+use crate::subject::{Clients, LogClient, Read};
 
 /// Those who call, as in histories. Each life of the jumper is another reader, from its own number on.
 pub(crate) const FOLLOWER: u32 = 1;
@@ -144,7 +144,7 @@ pub(crate) async fn audit(client: &mut Box<dyn LogClient>, history: &History, pa
 
 /// A reader that goes anywhere, commits where it is, dies without a word, and begins anew at what was committed.
 pub(crate) struct Jumper {
-    pub(crate) subject: Arc<dyn Subject>,
+    pub(crate) clients: Arc<dyn Clients>,
     pub(crate) history: History,
     pub(crate) seed: u64,
 }
@@ -156,14 +156,14 @@ impl Jumper {
             if stop.load(Ordering::SeqCst) {
                 return;
             }
-            let client = self.subject.client(random.random());
+            let client = self.clients.client(random.random());
             let mut desk = Desk { client, number, history: self.history.clone() };
             self.one_life(&mut desk, &mut random, stop).await;
         }
     }
 
     async fn one_life(&self, desk: &mut Desk, random: &mut SmallRng, stop: &AtomicBool) {
-        let partitions = self.subject.partitions();
+        let partitions = self.clients.partitions();
         let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
         for partition in 0..partitions {
             let Some(from) = desk.committed(JUMPERS, partition).await else { return };

@@ -237,14 +237,26 @@ pub enum Rot {
     Checkpoint,
 }
 
-/// Nodes under test, with what survives their crashes: disks, and nothing else.
-pub trait Subject: Send + Sync + Debug + 'static {
-    /// Partitions that a workload may use: 0 to this, exclusive.
+/// What a workload is done with.
+pub trait Clients: Send + Sync + Debug + 'static {
+    /// Partitions that it may use: 0 to this, exclusive.
     fn partitions(&self) -> u32;
-    /// Starts a node; called again after every crash.
-    fn start(&self, seat: Seat) -> Life;
     /// A client that runs on its own host.
     fn client(&self, seed: u64) -> Box<dyn LogClient>;
+}
+
+/// Where clients of a workload run.
+pub trait Hosts {
+    /// Starts one.
+    fn host(&mut self, name: &str, life: impl Future<Output = ()> + 'static);
+    /// A number from the run's seed.
+    fn draw(&mut self, from: u64, below: u64) -> u64;
+}
+
+/// Nodes under test, with what survives their crashes: disks, and nothing else.
+pub trait Subject: Clients {
+    /// Starts a node; called again after every crash.
+    fn start(&self, seat: Seat) -> Life;
     /// A member of the run's group, which runs on its own host.
     fn member(&self, seed: u64, manner: Manner, told: Told) -> Box<dyn GroupMember>;
     /// Somebody who looks after that group.

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::cluster::{Broken, Cluster};
 use crate::history::{Event, History};
 use crate::readers::{Jumper, Names, Onlooker, audit, follow};
-use crate::subject::{Appended, LogClient, Subject};
+use crate::subject::{Appended, Clients, Hosts, LogClient, Subject};
 
 /// Most records of a burst: more than a producer may have on the way, so that some wait.
 const BURST: u64 = 8;
@@ -39,7 +39,7 @@ impl Preparation {
         let ready = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ready);
         cluster.client("operator", async move {
-            until_ok(&mut client, async |client| client.prepare().await).await;
+            prepare(&mut client).await;
             told.store(true, Ordering::SeqCst);
         });
         Self { ready }
@@ -51,6 +51,11 @@ impl Preparation {
             false => Err(Broken("the cluster never began to serve".to_owned())),
         }
     }
+}
+
+/// Makes the partitions, as long as it takes.
+pub(crate) async fn prepare(client: &mut Box<dyn LogClient>) {
+    until_ok(client, async |client| client.prepare().await).await;
 }
 
 /// Asks until there is an answer.
@@ -94,8 +99,8 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn start(
-        cluster: &mut Cluster,
-        subject: &Arc<dyn Subject>,
+        hosts: &mut impl Hosts,
+        clients: &Arc<dyn Clients>,
         history: &History,
         pace: Pace,
     ) -> Self {
@@ -103,38 +108,38 @@ impl Load {
             Self { stop: Arc::default(), running: Arc::default(), names: Names::default() };
         for number in 1..=pace.producers {
             let habit = if pace.followed { Habit::of(number) } else { Habit::Plain };
-            let producer = Burster::new(number, habit, (cluster, subject, history), pace);
-            load.client(cluster, &format!("producer-{number}"), move |stop| producer.run(stop));
+            let producer = Burster::new(number, habit, (hosts, clients, history), pace);
+            load.client(hosts, &format!("producer-{number}"), move |stop| producer.run(stop));
         }
         if pace.followed {
-            load.start_readers(cluster, subject, history);
+            load.start_readers(hosts, clients, history);
         }
         load
     }
 
     fn start_readers(
         &mut self,
-        cluster: &mut Cluster,
-        subject: &Arc<dyn Subject>,
+        hosts: &mut impl Hosts,
+        clients: &Arc<dyn Clients>,
         history: &History,
     ) {
-        let partitions = subject.partitions();
-        let (client, seen) = (subject.client(cluster.draw(0, u64::MAX)), history.clone());
-        self.client(cluster, "follower", move |stop| async move {
+        let partitions = clients.partitions();
+        let (client, seen) = (clients.client(hosts.draw(0, u64::MAX)), history.clone());
+        self.client(hosts, "follower", move |stop| async move {
             follow(client, partitions, &seen, &stop).await;
         });
-        let (subject, history) = (Arc::clone(subject), history.clone());
-        let seed = cluster.draw(0, u64::MAX);
-        let (client, names) = (subject.client(seed), self.names.clone());
+        let (clients, history) = (Arc::clone(clients), history.clone());
+        let seed = hosts.draw(0, u64::MAX);
+        let (client, names) = (clients.client(seed), self.names.clone());
         let onlooker = Onlooker { client, history: history.clone(), partitions, names, seed };
-        self.client(cluster, "onlooker", move |stop| async move { onlooker.look(&stop).await });
-        let jumper = Jumper { subject, history, seed: cluster.draw(0, u64::MAX) };
-        self.client(cluster, "jumper", move |stop| async move { jumper.live(&stop).await });
+        self.client(hosts, "onlooker", move |stop| async move { onlooker.look(&stop).await });
+        let jumper = Jumper { clients, history, seed: hosts.draw(0, u64::MAX) };
+        self.client(hosts, "jumper", move |stop| async move { jumper.live(&stop).await });
     }
 
     fn client<F>(
         &mut self,
-        cluster: &mut Cluster,
+        hosts: &mut impl Hosts,
         name: &str,
         life: impl FnOnce(Arc<AtomicBool>) -> F + 'static,
     ) where
@@ -142,7 +147,7 @@ impl Load {
     {
         self.running.fetch_add(1, Ordering::SeqCst);
         let (stop, running) = (Arc::clone(&self.stop), Arc::clone(&self.running));
-        cluster.client(name, async move {
+        hosts.host(name, async move {
             life(stop).await;
             running.fetch_sub(1, Ordering::SeqCst);
         });
@@ -153,10 +158,20 @@ impl Load {
         &self.names
     }
 
+    /// Asks every client to come to its end.
+    pub(crate) fn end(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether every client has.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.running.load(Ordering::SeqCst) == 0
+    }
+
     /// Lets every client come to its end.
     pub(crate) fn stop(&self, cluster: &mut Cluster) -> Result<(), Broken> {
-        self.stop.store(true, Ordering::SeqCst);
-        match cluster.run_until(SETTLE, || self.running.load(Ordering::SeqCst) == 0)? {
+        self.end();
+        match cluster.run_until(SETTLE, || self.has_ended())? {
             true => Ok(()),
             false => Err(Broken("a client still waits, without a deadline".to_owned())),
         }
@@ -186,7 +201,7 @@ impl Habit {
 
 /// Sends bursts of values, each to one partition.
 struct Burster {
-    subject: Arc<dyn Subject>,
+    clients: Arc<dyn Clients>,
     client: Box<dyn LogClient>,
     number: u32,
     habit: Habit,
@@ -202,13 +217,13 @@ impl Burster {
     fn new(
         number: u32,
         habit: Habit,
-        (cluster, subject, history): (&mut Cluster, &Arc<dyn Subject>, &History),
+        (hosts, clients, history): (&mut impl Hosts, &Arc<dyn Clients>, &History),
         pace: Pace,
     ) -> Self {
-        let seed = cluster.draw(0, u64::MAX);
+        let seed = hosts.draw(0, u64::MAX);
         Self {
-            subject: Arc::clone(subject),
-            client: subject.client(seed),
+            clients: Arc::clone(clients),
+            client: clients.client(seed),
             number,
             habit,
             lives: 0,
@@ -227,7 +242,7 @@ impl Burster {
     }
 
     async fn burst(&mut self) {
-        let partitions = self.subject.partitions();
+        let partitions = self.clients.partitions();
         let (key, partition) = if self.habit == Habit::Keyed {
             let key = self.random.random_range(0..KEYS).to_be_bytes();
             (Some(key), partition_of(&key, partitions))
@@ -265,7 +280,7 @@ impl Burster {
         }
         if dies {
             self.lives += 1;
-            self.client = self.subject.client(self.random.random());
+            self.client = self.clients.client(self.random.random());
         }
     }
 }
@@ -297,38 +312,45 @@ pub(crate) fn settle(
     subject: &Arc<dyn Subject>,
     history: &History,
 ) -> Result<(), Broken> {
-    let mut client = subject.client(cluster.draw(0, u64::MAX));
+    let client = subject.client(cluster.draw(0, u64::MAX));
     let partitions = subject.partitions();
     let done = Arc::new(AtomicU32::new(0));
-    let (told, seen) = (Arc::clone(&done), history.clone());
-    cluster.client("auditor", async move {
-        for partition in 0..partitions {
-            let ask = async |client: &mut Box<dyn LogClient>| client.read_all(partition).await;
-            let records = until_ok(&mut client, ask).await;
-            let end = records.last().map_or(0, |(offset, _)| offset + 1);
-            seen.note(Event::Settled { partition, records });
-            let ask = async |client: &mut Box<dyn LogClient>| client.log_start(partition).await;
-            let offset = until_ok(&mut client, ask).await;
-            seen.note(Event::LogStart { partition, offset });
-            if let Some(gone) = offset.checked_sub(1) {
-                let ask =
-                    async |client: &mut Box<dyn LogClient>| client.read_gone(partition, gone).await;
-                let records = until_ok(&mut client, ask).await;
-                seen.note(Event::ReadGone { partition, records });
-            }
-            audit(&mut client, &seen, partition).await;
-            let ask = async |client: &mut Box<dyn LogClient>| client.digests(partition, end).await;
-            let replicas = until_ok(&mut client, ask).await;
-            seen.note(Event::Compared { partition, replicas });
-            told.fetch_add(1, Ordering::SeqCst);
-        }
-    });
+    cluster.client("auditor", read_back(client, partitions, history.clone(), Arc::clone(&done)));
     match cluster.run_until(SETTLE, || done.load(Ordering::SeqCst) == partitions)? {
         true => Ok(()),
         false => Err(Broken(format!(
             "{SETTLE:?} after the last fault, partition {} cannot be read on all replicas",
             done.load(Ordering::SeqCst)
         ))),
+    }
+}
+
+/// Reads every partition back and compares its replicas; `done` are so many.
+pub(crate) async fn read_back(
+    mut client: Box<dyn LogClient>,
+    partitions: u32,
+    seen: History,
+    done: Arc<AtomicU32>,
+) {
+    for partition in 0..partitions {
+        let ask = async |client: &mut Box<dyn LogClient>| client.read_all(partition).await;
+        let records = until_ok(&mut client, ask).await;
+        let end = records.last().map_or(0, |(offset, _)| offset + 1);
+        seen.note(Event::Settled { partition, records });
+        let ask = async |client: &mut Box<dyn LogClient>| client.log_start(partition).await;
+        let offset = until_ok(&mut client, ask).await;
+        seen.note(Event::LogStart { partition, offset });
+        if let Some(gone) = offset.checked_sub(1) {
+            let ask =
+                async |client: &mut Box<dyn LogClient>| client.read_gone(partition, gone).await;
+            let records = until_ok(&mut client, ask).await;
+            seen.note(Event::ReadGone { partition, records });
+        }
+        audit(&mut client, &seen, partition).await;
+        let ask = async |client: &mut Box<dyn LogClient>| client.digests(partition, end).await;
+        let replicas = until_ok(&mut client, ask).await;
+        seen.note(Event::Compared { partition, replicas });
+        done.fetch_add(1, Ordering::SeqCst);
     }
 }
 

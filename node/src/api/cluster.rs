@@ -55,7 +55,7 @@ impl ClusterService for Api {
         let call = Call::of(&request);
         let request = request.into_inner();
         let level = consistency(request.consistency.as_ref()).map_err(|it| whole_call(&it))?;
-        if is_linearizable(level, &request) && !mutants::active("catalog-as-it-is-here") {
+        if is_linearizable(level, &request) && !mutants::planted!("catalog-as-it-is-here") {
             let newest = self.admin().newest_catalog(call.deadline).await;
             newest.map_err(|failure| self.refused(&call, &failure))?;
         }

@@ -127,7 +127,7 @@ impl Cursors {
 
     /// The next turn, if anyone waits for one and there is credit.
     pub(super) fn take(&mut self) -> Option<Turn> {
-        if self.credit <= 0 && !mutants::active("fetch-ignores-credit") {
+        if self.credit <= 0 && !mutants::planted!("fetch-ignores-credit") {
             return None;
         }
         let cursor = self.queue.pop_front()?;

@@ -56,7 +56,7 @@ impl Receipts {
         out: &mut Vec<BatchReceipt>,
     ) {
         receipt.tag = ticket.tag;
-        if mutants::active("ack-wrong-tag") {
+        if mutants::planted!("ack-wrong-tag") {
             receipt.tag = receipt.tag.wrapping_add(1);
         }
         let Some(at) = ticket.lane else {

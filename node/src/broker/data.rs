@@ -159,7 +159,7 @@ impl Broker {
             return Err(out_of_range(marks.log_start, marks.high_watermark));
         }
         if at.offset == marks.high_watermark {
-            if mutants::active("read-above-watermark")
+            if mutants::planted!("read-above-watermark")
                 && let Some(early) = self.uncommitted(shard.id(), at, marks)
             {
                 return Ok(early);
@@ -234,7 +234,7 @@ fn too_large(largest: i32) -> Failure {
 impl Logs for Broker {
     fn append(&self, batch: Append) -> Result<Appending, Failure> {
         let (at, deadline) = (batch.at, batch.deadline);
-        let early = mutants::active("ack-before-commit").then(|| BatchHeader::read(&batch.batch));
+        let early = mutants::planted!("ack-before-commit").then(|| BatchHeader::read(&batch.batch));
         let Taken { place, told } = match self.take(batch) {
             Err(_) if !self.core.knows(at) => return Ok(self.refused_later(at, deadline)),
             Err(failure) => {

@@ -23,7 +23,7 @@ impl Core {
         leader_epoch: Option<i32>,
     ) -> Result<Found, Failure> {
         let shard = self.serving_known(at).await?;
-        if !matches!(spot, Spot::Earliest) && !mutants::active("end-as-it-is-here") {
+        if !matches!(spot, Spot::Earliest) && !mutants::planted!("end-as-it-is-here") {
             self.confirm_leader(&shard).await?;
         }
         let view = shard.read(|state| {
@@ -110,7 +110,7 @@ impl Core {
         deadline: Instant,
     ) -> Result<Vec<Committed>, Failure> {
         let shard = self.coordinating(group)?;
-        if !mutants::active("offsets-as-they-are-here") {
+        if !mutants::planted!("offsets-as-they-are-here") {
             self.confirm_coordinator(&shard, deadline).await?;
         }
         Ok(shard.read(|state| {

@@ -90,7 +90,7 @@ pub(super) fn unproposed(error: &ProposeError) -> Failure {
 /// For reads that the state says must succeed: what is not stored then, this replica has lost, and what its disk refuses to
 /// read, another one can, or this one later. Never a bug, which would end the reader.
 pub(super) fn unread(error: &StoreError) -> Failure {
-    let bug = mutants::active("unread-is-a-bug") && matches!(error, StoreError::Io { .. });
+    let bug = mutants::planted!("unread-is-a-bug") && matches!(error, StoreError::Io { .. });
     let code = if bug { FailureCode::Internal } else { FailureCode::RangeDamaged };
     failure(code, error.to_string())
 }

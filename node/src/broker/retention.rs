@@ -103,7 +103,7 @@ async fn forget_producers(
 
 /// The latest time that a majority of all nodes has reached, by their own clocks; `None` while fewer are known.
 fn agreed_clock(own_ms: i64, peers: &[(NodeId, Heard)], nodes: usize) -> Option<i64> {
-    if mutants::active("retention-by-own-clock") {
+    if mutants::planted!("retention-by-own-clock") {
         return Some(own_ms);
     }
     let mut clocks: Vec<i64> = peers.iter().map(|(_, heard)| heard.vitals.clock_ms).collect();
@@ -130,7 +130,7 @@ fn new_log_start(
     let present: Vec<&SegmentInfo> =
         segments.iter().filter(|it| it.next_offset > log.start).collect();
     let due = due(&present, settings, clock);
-    let going = match log.floor.filter(|_| !mutants::active("hold-ignored")) {
+    let going = match log.floor.filter(|_| !mutants::planted!("hold-ignored")) {
         Some(floor) => &due[..unheld(due, floor, settings.hold_max_bytes)],
         None => due,
     };
@@ -163,7 +163,7 @@ fn due<'a, 'b>(
     let newest = held.last().map(|segment| segment.base_offset);
     let goes = held.iter().take_while(|segment| {
         let open = !segment.sealed || Some(segment.base_offset) == newest;
-        if open && !mutants::active("retention-keeps-nothing") {
+        if open && !mutants::planted!("retention-keeps-nothing") {
             return false;
         }
         let too_large = limit.is_some_and(|limit| bytes > limit);

@@ -29,7 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// which incarnation they come back: before that it must not run one.
 pub(super) async fn come_back(member: &Member, lost: &Lost) -> Result<(), StartError> {
     let (node, peer, cluster) = (member.node, lost.peer, lost.cluster);
-    if mutants::active("replaced-keeps-its-id") {
+    if mutants::planted!("replaced-keeps-its-id") {
         return member.join(cluster).await.map_err(StartError);
     }
     tracing::warn!(
@@ -103,7 +103,7 @@ async fn allotted(member: &Member, command: CatalogCommand) -> Result<u32, Start
 
 /// The node has a newer disk than this one.
 pub(super) fn is_replaced(member: &Member, newest: u32) -> bool {
-    newest > member.disk() && !mutants::active("old-disk-votes")
+    newest > member.disk() && !mutants::planted!("old-disk-votes")
 }
 
 /// Why a disk that was replaced does not run.

@@ -63,7 +63,7 @@ pub(super) async fn recognise_disk(member: &Member) -> Result<(), StartError> {
         return if member.is_empty() { Ok(()) } else { Err(lost()) };
     };
     match identity.journal {
-        Some(known) if known != journal && !mutants::active("lost-journal-is-born") => {
+        Some(known) if known != journal && !mutants::planted!("lost-journal-is-born") => {
             return Err(refuse("its disk has the journal of another one".to_owned()));
         }
         Some(_) => member.recognised(identity),

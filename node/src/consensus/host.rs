@@ -36,7 +36,7 @@ impl PeerHost for Host {
 
     fn is_replaced(&self, shard: ShardId, replica: ReplicaId) -> bool {
         let here = self.0.shard(shard);
-        here.is_some_and(|it| it.is_replaced(replica)) && !mutants::active("old-disk-votes")
+        here.is_some_and(|it| it.is_replaced(replica)) && !mutants::planted!("old-disk-votes")
     }
 
     fn identity(&self, caller: NodeId) -> HelloAnswer {

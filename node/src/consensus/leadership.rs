@@ -22,7 +22,7 @@ pub(super) async fn publish(shard: &Shard) -> Fatal<C> {
             let leads = seen.state == ServerState::Leader;
             let own = Some((term, shard.replica()));
             let applied_own = *leading.borrow_and_update() == own;
-            let ready = leads && (applied_own || mutants::active("ready-before-own-term"));
+            let ready = leads && (applied_own || mutants::planted!("ready-before-own-term"));
             let leader = seen.current_leader.map(|id| id.0.node);
             Leadership { leader, term, ready }
         };

@@ -62,7 +62,7 @@ impl RaftLog {
                 Err(error) => error,
             };
             let may_pass = match &error {
-                JournalError::Io { .. } if !mutants::active("log-read-gives-up") => {
+                JournalError::Io { .. } if !mutants::planted!("log-read-gives-up") => {
                     Instant::now() < until
                 }
                 _ => attempt < READ_ATTEMPTS,

@@ -77,7 +77,7 @@ pub(super) async fn standing(
             shard = %key.shard, incarnation = key.incarnation, reason,
             "this replica must not run again under its id; it has to be replaced"
         );
-        if mutants::active("doubtful-votes") {
+        if mutants::planted!("doubtful-votes") {
             return Ok(Standing::Fit);
         }
         return Ok(Standing::Doubtful);
@@ -272,7 +272,7 @@ impl Mender {
 /// The entries that a peer gave, if they certainly are those that were lost.
 fn fitting(wanted: Wanted, given: Given) -> Result<Vec<LogEntry>, &'static str> {
     let Wanted { from, to, anchor, .. } = wanted;
-    if given.at_anchor != Some(anchor) && !mutants::active("entries-unmatched") {
+    if given.at_anchor != Some(anchor) && !mutants::planted!("entries-unmatched") {
         return Err("its log is another one at the entry behind them");
     }
     let mut before: Option<LogId> = None;

@@ -24,7 +24,7 @@ pub(super) async fn open_store(store: &Store, key: ReplicaKey) -> Result<ShardSt
             done => return done,
         };
         // After a sync that failed nothing opens before a restart (S4).
-        let hopeless = store.sync_failed() || mutants::active("open-without-patience");
+        let hopeless = store.sync_failed() || mutants::planted!("open-without-patience");
         if hopeless || Instant::now() + pause > until {
             return Err(error);
         }

@@ -172,7 +172,7 @@ async fn step(
     let within = member.options.election_max * 2;
     let matched = members.matched.get(&id).copied();
     let level = matched.and_then(|matched| course.keeps_up(matched, members.last, within));
-    let level = level.or_else(|| mutants::active("swap-before-caught-up").then_some(0));
+    let level = level.or_else(|| mutants::planted!("swap-before-caught-up").then_some(0));
     let Some(level) = level else {
         let matched = matched.unwrap_or(0);
         return Err(format!("the learner has {matched} of {} entries", members.last));

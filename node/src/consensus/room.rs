@@ -103,7 +103,8 @@ impl fmt::Display for Shown {
 /// What a disk has room for now, which was at another level before.
 fn level(before: Level, free: u64, options: &RoomOptions) -> Level {
     let is_below = |mark: u64, was_below: bool| {
-        let slack = if was_below && !mutants::active("room-flaps") { mark / SLACK_PART } else { 0 };
+        let slack =
+            if was_below && !mutants::planted!("room-flaps") { mark / SLACK_PART } else { 0 };
         free < mark.saturating_add(slack)
     };
     if is_below(options.last_reserve_bytes, before == Level::Nothing) {
@@ -164,19 +165,6 @@ fn note(member: &Member, free_bytes: u64) {
 mod tests {
     use super::*;
 
-    /// Keeps bugs planted by other tests out.
-    struct Alone {
-        #[cfg(feature = "mutants")]
-        _turn: std::sync::RwLockReadGuard<'static, ()>,
-    }
-
-    fn alone() -> Alone {
-        Alone {
-            #[cfg(feature = "mutants")]
-            _turn: mutants::seclude(),
-        }
-    }
-
     fn marks(reserve_bytes: u64, last_reserve_bytes: u64) -> RoomOptions {
         RoomOptions { reserve_bytes, last_reserve_bytes, ..RoomOptions::default() }
     }
@@ -198,7 +186,7 @@ mod tests {
 
     #[test]
     fn room_ends_at_each_mark() {
-        let _alone = alone();
+        let _sound = mutants::seclude();
         use Level::{Entries, Nothing, Records};
         assert_eq!(
             levels(&[161, 160, 159, 80, 79, 0]),
@@ -213,14 +201,13 @@ mod tests {
 
     #[test]
     fn room_is_back_only_with_some_to_spare() {
-        let _alone = alone();
+        let _sound = mutants::seclude();
         use Level::{Entries, Nothing, Records};
         assert!(a_disk_at_its_mark_crosses_it_once());
         assert_eq!(levels(&[159, 169, 170]), [Entries, Entries, Records]);
         assert_eq!(levels(&[79, 80, 84, 85]), [Nothing, Nothing, Nothing, Entries]);
     }
 
-    #[cfg(feature = "mutants")]
     #[test]
     fn a_planted_mark_without_slack_is_caught() {
         let _planted = mutants::plant("room-flaps");
@@ -229,7 +216,7 @@ mod tests {
 
     #[test]
     fn marks_of_nothing_are_never_met() {
-        let _alone = alone();
+        let _sound = mutants::seclude();
         assert_eq!(level(Level::Records, 0, &marks(0, 0)), Level::Records);
     }
 

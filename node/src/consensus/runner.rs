@@ -229,7 +229,7 @@ async fn open(member: &Member, shard: ShardId, replica: ReplicaId) -> Result<Sha
     let journal = member.parts.journal.clone();
     // Raft takes all that it reads here for durable, and a life before this one may have queued what is not on disk yet, or
     // what the disk refused (S4).
-    if !mutants::active("reopened-before-sync") {
+    if !mutants::planted!("reopened-before-sync") {
         journal.barrier().await.map_err(|error| failed(&error.to_string()))?;
     }
     let store = restore::open_store(member, key).await;

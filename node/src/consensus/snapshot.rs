@@ -60,7 +60,7 @@ impl Applied {
             return Ok(newest);
         }
         let cut = self.cut(&mut unwritten)?;
-        if !mutants::active("checkpoint-before-journal") {
+        if !mutants::planted!("checkpoint-before-journal") {
             self.journal.barrier().await?;
         }
         let checkpoint = self.store.write_checkpoint(cut).await?;
@@ -72,7 +72,7 @@ impl Applied {
     fn cut(&self, unwritten: &mut BTreeMap<Vec<u8>, Row>) -> Result<Cut, CheckpointError> {
         let mut live = self.change();
         let mut applied = live.applied.ok_or(CheckpointError::Nothing)?;
-        if mutants::active("checkpoint-above-applied") {
+        if mutants::planted!("checkpoint-above-applied") {
             applied = self.journal.shard(self.key()).last().unwrap_or(applied);
         }
         let membership = encode_stored_membership(&live.membership);

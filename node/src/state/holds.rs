@@ -39,7 +39,7 @@ impl Partition {
         // A place beyond the end holds what is appended from now on. Without a floor all is held: nothing is lower.
         let told = hold.floor.clamp(0, self.next_offset);
         let now = self.floors.get(&hold.group).copied().unwrap_or_default();
-        if hold.term < now.term && !crate::mutants::active("deposed-raises-floor") {
+        if hold.term < now.term && !crate::mutants::planted!("deposed-raises-floor") {
             return Err(Refusal::Invalid("another node coordinates the group by now".to_owned()));
         }
         let offset = if lower { now.offset.min(told) } else { now.offset.max(told) };

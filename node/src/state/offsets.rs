@@ -178,7 +178,8 @@ fn judge(
     }
     let newest_seq = stored.filter(|it| is_same_member(it, command)).map_or(0, |it| it.commit_seq);
     let ordered = command.commit_seq > 0;
-    if ordered && command.commit_seq < newest_seq && !crate::mutants::active("superseded-ignored") {
+    if ordered && command.commit_seq < newest_seq && !crate::mutants::planted!("superseded-ignored")
+    {
         return Err(Refusal::Superseded);
     }
     let actual = stored.map(|it| it.offset);

@@ -144,7 +144,7 @@ impl Partition {
         self.note_producer(&header, &receipt);
         let stored = self.place(item.at, &item.batch, (&header, &receipt), at);
         self.next_offset = next_offset;
-        if crate::mutants::active("offset-reused") && header.record_count > 1 {
+        if crate::mutants::planted!("offset-reused") && header.record_count > 1 {
             self.next_offset -= 1;
         }
         let producer_id = header.sequence.map(|sequence| sequence.producer_id);

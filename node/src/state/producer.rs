@@ -71,7 +71,7 @@ pub fn check(known: Option<&Producer>, batch: BatchSequence) -> Result<SequenceV
     match known {
         Some(producer) if batch.epoch < producer.epoch => Err(Refusal::ProducerFenced),
         Some(producer) if batch.epoch == producer.epoch => producer.check_in_epoch(batch),
-        _ if batch.first == 0 || crate::mutants::active("epoch-from-zero-skipped") => {
+        _ if batch.first == 0 || crate::mutants::planted!("epoch-from-zero-skipped") => {
             Ok(SequenceVerdict::Append)
         }
         _ => Err(Refusal::UnknownProducer),
@@ -109,7 +109,7 @@ impl Producer {
     fn check_in_epoch(&self, batch: BatchSequence) -> Result<SequenceVerdict, Refusal> {
         let Some(newest) = self.batches.back() else { return Err(Refusal::UnknownProducer) };
         let expected = forward(newest.last_sequence, 1);
-        if batch.first == expected || crate::mutants::active("dup-appends") {
+        if batch.first == expected || crate::mutants::planted!("dup-appends") {
             return Ok(SequenceVerdict::Append);
         }
         let last = forward(batch.first, i64::from(batch.count) - 1);

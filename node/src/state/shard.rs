@@ -111,7 +111,7 @@ impl ShardState {
             Command::Produce(produce) => self.produce(at, &produce, effects),
             // The topic was deleted while the command was on its way.
             Command::OpenPartitions { topic, .. }
-                if self.deleted.contains(topic) && !mutants::active("late-open-reopens") =>
+                if self.deleted.contains(topic) && !mutants::planted!("late-open-reopens") =>
             {
                 Reply::Done
             }
@@ -181,7 +181,7 @@ impl ShardState {
         effects: &mut Vec<Effect>,
     ) -> Reply {
         // Proposed where the deletion was not known yet: nobody would ever take them away again.
-        if !mutants::active("deleted-topic-comes-back") {
+        if !mutants::planted!("deleted-topic-comes-back") {
             entry.change.forget_topics(|topic| self.deleted.contains(topic));
         }
         let group = entry.group.clone();

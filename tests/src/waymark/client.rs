@@ -40,7 +40,8 @@ pub(super) const POLL: Duration = Duration::from_millis(200);
 pub(super) struct WaymarkClient {
     seed: u64,
     bootstrap: Vec<String>,
-    dial: SimDial,
+    /// Into the simulated world; `None`: the client's own, into the real one.
+    dial: Option<SimDial>,
     client: Option<Client>,
     producer: Option<Producer>,
     follower: Option<Consumer>,
@@ -51,7 +52,15 @@ pub(super) struct WaymarkClient {
 impl WaymarkClient {
     pub(super) fn new(nodes: u32, seed: u64, dial: SimDial) -> Self {
         let bootstrap = (1..=nodes).map(|node| format!("{}:{CLIENT_PORT}", host(node)));
-        let bootstrap = bootstrap.collect();
+        Self::beginning_at(bootstrap.collect(), seed, Some(dial))
+    }
+
+    /// A client of a real cluster.
+    pub(super) fn real(bootstrap: Vec<String>, seed: u64) -> Self {
+        Self::beginning_at(bootstrap, seed, None)
+    }
+
+    fn beginning_at(bootstrap: Vec<String>, seed: u64, dial: Option<SimDial>) -> Self {
         Self {
             seed,
             bootstrap,
@@ -70,9 +79,10 @@ impl WaymarkClient {
         let mut config = ClientConfig::new(self.bootstrap.iter().cloned())
             .request_timeout(ATTEMPT)
             .retry_backoff(Duration::from_millis(20), Duration::from_millis(200))
-            .dial(Arc::new(self.dial.clone()))
-            .clock(Arc::new(SimClock::default()))
             .seed(self.seed);
+        if let Some(dial) = self.dial.clone() {
+            config = config.dial(Arc::new(dial)).clock(Arc::new(SimClock::default()));
+        }
         config.api_timeout = OPERATION;
         let client = Client::connect(config).await?;
         Ok(self.client.insert(client).clone())

@@ -34,7 +34,9 @@ use crate::disk::{Crash, Faults, Point, SimDisk};
 use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
 use crate::net::relay::CallFaults;
 use crate::net::{SimClock, SimDial, incoming};
-use crate::subject::{DiskCondition, End, Life, LogClient, Rot, Seat, Sight, Subject, host};
+use crate::subject::{
+    Clients, DiskCondition, End, Life, LogClient, Rot, Seat, Sight, Subject, host,
+};
 
 /// Where a node listens on its simulated host.
 const CLIENT_PORT: u16 = 7001;
@@ -240,11 +242,34 @@ impl Waymark {
     }
 }
 
-impl Subject for Waymark {
+/// Clients of a real cluster.
+#[derive(Debug)]
+pub(crate) struct RealClients {
+    /// Where they begin.
+    pub(crate) bootstrap: Vec<String>,
+}
+
+impl Clients for RealClients {
     fn partitions(&self) -> u32 {
         PARTITIONS
     }
 
+    fn client(&self, seed: u64) -> Box<dyn LogClient> {
+        Box::new(WaymarkClient::real(self.bootstrap.clone(), seed))
+    }
+}
+
+impl Clients for Waymark {
+    fn partitions(&self) -> u32 {
+        PARTITIONS
+    }
+
+    fn client(&self, seed: u64) -> Box<dyn LogClient> {
+        Box::new(self.new_client(seed))
+    }
+}
+
+impl Subject for Waymark {
     fn start(&self, seat: Seat) -> Life {
         let machine = Arc::clone(self.machine(seat.node));
         let config = settings::of(&seat, self.seed, self.keeps_logs);
@@ -283,10 +308,6 @@ impl Subject for Waymark {
             }
             Ok(ended?)
         })
-    }
-
-    fn client(&self, seed: u64) -> Box<dyn LogClient> {
-        Box::new(self.new_client(seed))
     }
 
     fn member(&self, seed: u64, manner: Manner, told: Told) -> Box<dyn GroupMember> {

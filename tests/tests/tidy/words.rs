@@ -132,7 +132,7 @@ pub(crate) fn check_mutants(files: &[RustFile]) -> Vec<Finding> {
         .collect();
     let mut findings = Vec::new();
     for file in files.iter().filter(|file| file.is_product()) {
-        for offset in file.words("mutants::active").filter(|offset| !file.is_test(*offset)) {
+        for offset in file.words("mutants::planted").filter(|offset| !file.is_test(*offset)) {
             let planted = file.strings.iter().find(|(at, _)| *at > offset);
             let Some((_, name)) = planted else { continue };
             if !tested.contains(name.as_str()) {
@@ -214,9 +214,9 @@ mod tests {
 
     #[test]
     fn a_planted_bug_without_a_test_is_found() {
-        let product = RustFile::new("node/src/a.rs", "if mutants::active(\"x-y\") {}");
+        let product = RustFile::new("node/src/a.rs", "if mutants::planted!(\"x-y\") {}");
         assert_eq!(check_mutants(&[product]).len(), 1);
-        let product = RustFile::new("node/src/a.rs", "if mutants::active(\"x-y\") {}");
+        let product = RustFile::new("node/src/a.rs", "if mutants::planted!(\"x-y\") {}");
         let test = RustFile::new("tests/tests/a.rs", "plant(\"x-y\")");
         assert_eq!(check_mutants(&[product, test]).len(), 0);
     }

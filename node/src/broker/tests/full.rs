@@ -41,7 +41,6 @@ async fn a_full_node_takes_no_records() {
     assert!(refuses_records().await);
 }
 
-#[cfg(feature = "mutants")]
 #[tokio::test(start_paused = true)]
 async fn a_full_node_that_takes_records_is_caught() {
     let _planted = crate::mutants::plant("full-disk-accepted");

@@ -107,7 +107,6 @@ async fn what_the_disk_cannot_read_now_is_asked_for_again() {
     assert_eq!(told_by_a_blind_disk().await, (RetryClass::Reroute, true));
 }
 
-#[cfg(feature = "mutants")]
 #[tokio::test(start_paused = true)]
 async fn a_blind_disk_catches_a_failed_read_that_ends_its_reader() {
     let _planted = crate::mutants::plant("unread-is-a-bug");
@@ -139,7 +138,6 @@ async fn a_replica_waits_for_a_disk_that_cannot_be_read_yet() {
     assert!(starts_on_a_disk_that_wakes_up().await);
 }
 
-#[cfg(feature = "mutants")]
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_wakes_up_catches_a_replica_without_patience() {
     let _planted = crate::mutants::plant("open-without-patience");

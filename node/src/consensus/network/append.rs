@@ -182,7 +182,7 @@ async fn serve_stream(
 /// Why a request with so many entries must not reach Raft (S19): an append that fails there ends the replica. One without
 /// entries takes no room, and is how a leader keeps its followers.
 pub(super) fn no_room_for(host: &dyn PeerHost, entries: usize) -> Option<String> {
-    if entries == 0 || mutants::active("full-follower-appends") {
+    if entries == 0 || mutants::planted!("full-follower-appends") {
         return None;
     }
     host.refuses_entries()

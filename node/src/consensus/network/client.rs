@@ -193,7 +193,7 @@ impl RaftNetworkV2<C> for ShardNetwork {
         S: Stream<Item = AppendEntriesRequest<C>> + OptionalSend + Unpin + 'static,
     {
         if self.heartbeats {
-            if mutants::active("heartbeat-stream-never-ends") {
+            if mutants::planted!("heartbeat-stream-never-ends") {
                 return Box::pin(async move {
                     let answers = stream_append_sequential(self, input, option).await?;
                     Ok(answers.chain(stream::pending()).boxed())

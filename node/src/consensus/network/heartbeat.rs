@@ -156,7 +156,7 @@ async fn answer(host: &dyn PeerHost, from: NodeId, heartbeat: peer::Heartbeat) -
     }
     let (previous, last) = (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
     let last = last.or(previous);
-    if mutants::active("answer-heartbeats-at-the-door") {
+    if mutants::planted!("answer-heartbeats-at-the-door") {
         return Ok(wire::answer_to(&Ok(last)));
     }
     let Some(door) = host.raft(route.shard, route.to) else {

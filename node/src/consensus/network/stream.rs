@@ -136,7 +136,7 @@ where
     async fn next(&mut self) -> Option<Item> {
         while !self.done {
             if self.input.is_none() && self.owed.is_empty() {
-                if mutants::active("append-stream-never-ends") {
+                if mutants::planted!("append-stream-never-ends") {
                     std::future::pending::<()>().await;
                 }
                 return None;

@@ -193,7 +193,7 @@ impl Group {
         let Some(holding) = self.holdings.get(&item.at) else { return false };
         let of_before = item.fencing_epoch.is_some_and(|it| it != self.fencing_epoch(holding));
         let fenced = holding.since > member_epoch || of_before;
-        if fenced && !crate::mutants::active("commit-of-an-old-generation") {
+        if fenced && !crate::mutants::planted!("commit-of-an-old-generation") {
             return false;
         }
         *holding.owner == *member && member_epoch <= self.generation

@@ -104,7 +104,7 @@ pub struct Ledger {
 impl Ledger {
     /// Notes a change. The sequence is given here.
     pub(super) fn note(&mut self, at: TopicPartition, mut fact: Fact) {
-        if crate::mutants::active("ledger-loses-a-fact") && self.next == 3 {
+        if crate::mutants::planted!("ledger-loses-a-fact") && self.next == 3 {
             self.next += 1;
             return;
         }

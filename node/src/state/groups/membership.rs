@@ -169,7 +169,7 @@ impl Group {
         let mut gone = Vec::new();
         for (id, cause, took_ms) in members {
             let Some(member) = self.members.get(id) else { continue };
-            if crate::mutants::active("expired-member-stays") && *cause != ExpelCause::Operator {
+            if crate::mutants::planted!("expired-member-stays") && *cause != ExpelCause::Operator {
                 continue;
             }
             let kind = EventKind::Expelled(*cause);

@@ -39,7 +39,7 @@ pub(super) fn load(partitions: &mut Partitions, key: &[u8], value: &[u8]) -> Res
     let (at, id) = (reader.place()?, reader.int64()?);
     reader.finish()?;
     let message: ProducerRow = read(FAMILY, value)?;
-    if crate::mutants::active("producers-forgotten") {
+    if crate::mutants::planted!("producers-forgotten") {
         return Ok(());
     }
     let impossible = |what| RowError::Impossible { family: FAMILY, what };

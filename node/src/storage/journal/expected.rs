@@ -24,7 +24,7 @@ pub enum Expected {
 impl Expected {
     fn exists(self) -> bool {
         let exists = matches!(self, Self::Existing | Self::Id(_));
-        exists && !mutants::active("lost-journal-is-born")
+        exists && !mutants::planted!("lost-journal-is-born")
     }
 
     /// A folder that is missing or empty; looked at before it is made anew.

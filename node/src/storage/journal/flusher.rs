@@ -206,7 +206,7 @@ impl Flusher {
         let file = self.room_for(draft.total_len()).await?;
         self.stamp.oldest_live = self.carrier.oldest_live(self.stamp.oldest_live, self.stamp.file);
         let header = draft.seal(self.stamp, &mut self.buf);
-        if mutants::active("ack-before-fsync") {
+        if mutants::planted!("ack-before-fsync") {
             batch.done.drain(..).for_each(|done| done(Ok(())));
         }
         let buf = std::mem::take(&mut self.buf);
@@ -258,7 +258,7 @@ impl Flusher {
                     if self.running
                         && error.is_full_disk()
                         && !self.shared.lock().stopping
-                        && !mutants::active("full-disk-ends-the-journal") =>
+                        && !mutants::planted!("full-disk-ends-the-journal") =>
                 {
                     if !std::mem::replace(&mut waits, true) {
                         tracing::error!(%error, "the journal waits for room on the disk");
@@ -291,7 +291,7 @@ impl Flusher {
             released
         };
         let firsts =
-            if mutants::active("carried-vote-stands-once") { batch.fresh } else { batch.firsts };
+            if mutants::planted!("carried-vote-stands-once") { batch.fresh } else { batch.firsts };
         for Frame { key, fact, .. } in &batch.frames[..firsts] {
             if let Fact::Vote(_) | Fact::Doubt(_) = fact {
                 self.repeated.push(Frame { key: *key, carried: true, fact: fact.clone() });

@@ -106,7 +106,7 @@ impl Partial {
     pub(super) fn vote(&mut self, vote: Vote, file: u64) {
         self.vote_lost = false;
         let greater = self.vote.is_none_or(|known| known.rank() <= vote.rank());
-        if greater || mutants::active("last-vote-wins") {
+        if greater || mutants::planted!("last-vote-wins") {
             self.vote = Some(vote);
             self.vote_file = file;
         }
@@ -200,7 +200,7 @@ impl Partial {
                 if self.lost_at.is_none() {
                     return Err(format!("lacks entries before index {index}"));
                 }
-                if mutants::active("hole-skipped") && !spots.is_empty() {
+                if mutants::planted!("hole-skipped") && !spots.is_empty() {
                     return Ok(spots);
                 }
                 self.gap(&mut spots, (next, index));

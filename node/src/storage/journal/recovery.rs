@@ -70,7 +70,7 @@ pub(super) async fn recover(
 ) -> Result<Recovered, JournalError> {
     let found = async {
         // A file whose preparation a kill cut short has a name that a power cut may still take, and it is about to be used.
-        if !mutants::active("trust-the-listing") {
+        if !mutants::planted!("trust-the-listing") {
             disk.sync_dir(DIR).await?;
         }
         slots(disk).await
@@ -97,7 +97,7 @@ pub(super) async fn recover(
     }
     let mut repeat = replay.repeat(&end.last, end.last_at);
     let mut base = end.last.header.base;
-    if mutants::active("trust-the-tail") {
+    if mutants::planted!("trust-the-tail") {
         repeat.clear();
         base = end.last.header.link();
     }
@@ -206,7 +206,8 @@ async fn lost_behind(
     let proves = |seen: &&Sighting| {
         let later = seen.header.journal == last.journal && seen.header.base.number > last.number;
         let torn = seen.header.journal == last.journal && seen.header.base.number == last.number;
-        (later && !mutants::active("damage-is-torn")) || (torn && mutants::active("torn-is-damage"))
+        (later && !mutants::planted!("damage-is-torn"))
+            || (torn && mutants::planted!("torn-is-damage"))
     };
     let here = || end.behind.iter().filter(|seen| seen.header.file == last.file);
     if here().any(|it| it.header.journal == last.journal && it.header.base.number == last.number) {
@@ -226,7 +227,7 @@ async fn lost_behind(
     let regions: Vec<_> = std::iter::once(tail).chain(whole).collect();
     let ends = Ends { before: Ok(last), after: proof.header.base };
     let (touched, _) = between(ends, &regions, last.journal).await?;
-    let touched = touched.filter(|_| !mutants::active("torn-is-damage"));
+    let touched = touched.filter(|_| !mutants::planted!("torn-is-damage"));
     // The first flush of a file is whole or torn itself and proves a loss before it; any other one proves that the first
     // was durable and is unreadable now.
     let here = proof.header.file == last.file || proof.start == 0;

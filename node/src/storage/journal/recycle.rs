@@ -122,7 +122,7 @@ impl Carrier {
     /// there. The first entry goes whatever its size, or a large one would never be carried.
     pub(super) fn carry(&mut self, state: &State, room: usize) -> Vec<Frame> {
         let Some(target) = self.target else { return Vec::new() };
-        if mutants::active("carry-nothing") {
+        if mutants::planted!("carry-nothing") {
             self.ready.clear();
             self.clear_below = self.clear_below.max(target + 1);
             return Vec::new();

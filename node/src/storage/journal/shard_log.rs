@@ -147,7 +147,7 @@ impl ShardLog {
             state.push(self.key, Fact::Vote(greatest));
             Ok(())
         };
-        if mutants::active("vote-not-synced") {
+        if mutants::planted!("vote-not-synced") {
             return self.write(queue);
         }
         self.handle.shared.wait_for(queue).await

@@ -79,7 +79,7 @@ impl<'a> Walk<'a> {
     pub(super) async fn refuse_newer(&mut self) -> Result<(), JournalError> {
         let head = self.bytes(0, HEADER).await?;
         match FlushHeader::newer_version(&head) {
-            Some(found) if !mutants::active("newer-journal-is-empty") => {
+            Some(found) if !mutants::planted!("newer-journal-is-empty") => {
                 let path = self.file.path.clone();
                 Err(JournalError::Newer { path, found, known: VERSION })
             }
@@ -93,7 +93,7 @@ impl<'a> Walk<'a> {
         let follows = flush.header.journal == last.journal
             && flush.header.file == last.file
             && flush.header.base == last.link();
-        if !follows && !mutants::active("no-flush-chain") {
+        if !follows && !mutants::planted!("no-flush-chain") {
             return Ok(None);
         }
         self.at += u64::from(flush.header.total_len);
@@ -106,7 +106,7 @@ impl<'a> Walk<'a> {
         &mut self,
         last: &FlushHeader,
     ) -> Result<Option<(u64, Flush)>, JournalError> {
-        if mutants::active("damage-is-torn") {
+        if mutants::planted!("damage-is-torn") {
             return Ok(None);
         }
         let was_at = self.at;

@@ -158,7 +158,7 @@ impl Replica {
         if len < extent.bytes {
             return damaged(len, "the file is shorter");
         }
-        if len > extent.bytes && !pulled && !mutants::active("trust-above-checkpoint") {
+        if len > extent.bytes && !pulled && !mutants::planted!("trust-above-checkpoint") {
             let cut =
                 async { disk.open(&path, OpenMode::Write).await?.set_len(extent.bytes).await };
             cut.await.map_err(io_error(&path))?;
@@ -181,20 +181,20 @@ impl Replica {
     ) -> Result<Checkpoint, StoreError> {
         self.shelf.trusted()?;
         self.write_waiting(1).await?;
-        let lost = usize::from(mutants::active("table-row-lost") && cut.rows.len() > 1);
+        let lost = usize::from(mutants::planted!("table-row-lost") && cut.rows.len() > 1);
         self.shelf.tables.write(self.key, &cut.rows[lost..]).map_err(tables_error)?;
         let rows = self.shelf.tables.scan(self.key, &[]).map_err(tables_error)?;
         let extents: Extents = rows.iter().filter_map(extent_of).collect();
         let files = self.files_of(&extents);
-        if !mutants::active("checkpoint-without-sync") {
+        if !mutants::planted!("checkpoint-without-sync") {
             self.sync().await?;
         }
-        if mutants::active("unlink-before-checkpoint") {
+        if mutants::planted!("unlink-before-checkpoint") {
             self.retire(&extents).await;
         }
         let encoded = manifest::encode(self.key, &cut, &rows, &files);
         let checkpoint = self.publish(encoded).await?;
-        if !mutants::active("never-unlink") {
+        if !mutants::planted!("never-unlink") {
             self.retire(&extents).await;
         }
         Ok(checkpoint)

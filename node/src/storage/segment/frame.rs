@@ -138,7 +138,7 @@ impl Head {
         let (len, crc) = (fields.get_u32_le(), fields.get_u32_le());
         let _index_and_term = fields.get_u128_le();
         let append_time_ms = fields.get_i64_le();
-        if checksum(head, stamp) != crc && !mutants::active("damage-is-served") {
+        if checksum(head, stamp) != crc && !mutants::planted!("damage-is-served") {
             return Err("a checksum");
         }
         let len = FRAME_OVERHEAD as u64 + u64::from(len);
@@ -158,7 +158,7 @@ pub(super) fn decode(bytes: &[u8]) -> Decoded {
         return Decoded::Damaged("a length that no batch has");
     }
     let Some(stamp) = rest.get(..STAMP_LEN) else { return Decoded::Short(HEAD) };
-    let unchecked = mutants::active("damage-is-served");
+    let unchecked = mutants::planted!("damage-is-served");
     // Before the length is believed: it says how much is read next.
     if checksum(head, stamp) != word(CRC_AT) && !unchecked {
         return Decoded::Damaged("a checksum");

@@ -88,7 +88,7 @@ impl Replica {
         let first = (pulled.from == 0).then_some(extent.base);
         let run = Run { from: pulled.from, to: extent.bytes, first };
         let flaw = self.flaw_in((at, extent.base), run, extent.next).await?;
-        let flaw = flaw.filter(|_| !mutants::active("install-without-verify"));
+        let flaw = flaw.filter(|_| !mutants::planted!("install-without-verify"));
         let mut known = self.known();
         if let Some(entry) = known.pulled.get_mut(&(at, extent.base)) {
             entry.checked = match &flaw {

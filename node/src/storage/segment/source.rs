@@ -39,7 +39,7 @@ impl Replica {
             }
             opened => opened?,
         };
-        if mutants::active("damage-spreads") {
+        if mutants::planted!("damage-spreads") {
             return file.read_at(from, most).await.map_err(io_error(&path));
         }
         let there = file.len().await.map_err(io_error(&path))?;

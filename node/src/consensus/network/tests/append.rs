@@ -258,7 +258,6 @@ async fn a_full_node_refuses_entries_before_raft_sees_them() {
     assert_eq!(taken_by_a_full_node().await, 0);
 }
 
-#[cfg(feature = "mutants")]
 #[tokio::test(start_paused = true)]
 async fn a_full_node_that_takes_entries_is_noticed() {
     let _planted = crate::mutants::plant("full-follower-appends");

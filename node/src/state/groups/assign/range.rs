@@ -16,7 +16,7 @@ pub(super) fn assign(input: &Input<'_>) -> BTreeMap<TopicPartition, MemberId> {
         let sharers = i32::try_from(topic.subscribers.len()).unwrap_or(i32::MAX);
         let each = topic.partitions / sharers;
         let mut longer = topic.partitions % sharers;
-        if mutants::active("range-drops-the-rest") {
+        if mutants::planted!("range-drops-the-rest") {
             longer = 0;
         }
         let mut next = 0;

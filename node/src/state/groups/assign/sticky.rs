@@ -26,7 +26,7 @@ use crate::mutants;
 pub(super) fn assign(input: &Input<'_>) -> BTreeMap<TopicPartition, MemberId> {
     let classes = Classes::of(input);
     let mut claims = claims::by_pool(input, &classes);
-    if mutants::active("sticky-forgets-owners") {
+    if mutants::planted!("sticky-forgets-owners") {
         claims.iter_mut().for_each(Vec::clear);
     }
     let mut assigned = BTreeMap::new();

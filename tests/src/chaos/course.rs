@@ -1,0 +1,123 @@
+//! The course of a chaos run: a cluster is born, clients work, harm comes and goes, and at the end everything is read back
+//! and judged like a simulated run. Owns the order of things; what was promised is the oracle's business.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::harm::Harm;
+use super::site::Site;
+use crate::history::History;
+use crate::oracle::{Violation, judge};
+use crate::subject::{Clients, Hosts};
+use crate::waymark::RealClients;
+use crate::workload::{Load, Pace, prepare, read_back};
+
+/// Between two harms, milliseconds; sometimes the next one comes before the last one is over in its effects.
+const CALM_MS: (u64, u64) = (200, 5_000);
+/// A cluster on a busy machine, with a debug build, is born and heals in a fraction of it.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Whether the clients have come to their end is looked at this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LAST_WORDS: usize = 12;
+
+/// What a run came to.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) violations: Vec<Violation>,
+    pub(super) acknowledged: usize,
+    /// How often each harm was done.
+    pub(super) harms: BTreeMap<&'static str, u32>,
+}
+
+/// Clients are tasks of this one thread.
+struct Tasks(SmallRng);
+
+impl Hosts for Tasks {
+    fn host(&mut self, _: &str, life: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(life);
+    }
+
+    fn draw(&mut self, from: u64, below: u64) -> u64 {
+        self.0.random_range(from..below)
+    }
+}
+
+/// Runs on one thread: the clients of the workload are made for it.
+pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Result<Ended> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let clients: Arc<dyn Clients> = Arc::new(RealClients { bootstrap: site.bootstrap() });
+    site.nodes().try_for_each(|node| site.start(node))?;
+    let mut operator = clients.client(random.random());
+    in_time("the cluster is not born", prepare(&mut operator)).await?;
+    let history = History::real();
+    let mut tasks = Tasks(SmallRng::seed_from_u64(random.random()));
+    let load = Load::start(&mut tasks, &clients, &history, Pace::BUSY);
+    let harms = harm_for(site, time, &mut random).await?;
+    println!("all harm is over");
+    sleep(Duration::from_secs(2)).await;
+    load.end();
+    in_time("a client still waits, without a deadline", async {
+        while !load.has_ended() {
+            sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await?;
+    let (partitions, seen) = (clients.partitions(), history.clone());
+    let reading =
+        read_back(clients.client(random.random()), partitions, seen, Arc::new(AtomicU32::new(0)));
+    in_time("not every partition can be read on all replicas", reading).await?;
+    who_ended(site)?;
+    let violations = judge(&history.snapshot());
+    Ok(Ended { violations, acknowledged: history.acknowledged(), harms })
+}
+
+/// Does one harm after the other for so long; each is undone before the next one.
+async fn harm_for(
+    site: &mut Site,
+    time: Duration,
+    random: &mut SmallRng,
+) -> io::Result<BTreeMap<&'static str, u32>> {
+    let begun = Instant::now();
+    let possible: Vec<Harm> = Harm::ALL.into_iter().filter(|it| it.can_be_done(site)).collect();
+    let mut harms = BTreeMap::new();
+    // Every one of them once, in an order of the seed's, then any.
+    let mut first = possible.clone();
+    while begun.elapsed() < time {
+        sleep(Duration::from_millis(random.random_range(CALM_MS.0..CALM_MS.1))).await;
+        let harm = match first.len() {
+            0 => possible[random.random_range(0..possible.len())],
+            left => first.swap_remove(random.random_range(0..left)),
+        };
+        who_ended(site)?;
+        let done = harm.strike(site, random)?;
+        *harms.entry(harm.name()).or_default() += 1;
+        println!("{:>6.1} s  {done}", begun.elapsed().as_secs_f64());
+        sleep(harm.lasts(random)).await;
+        done.undo(site)?;
+    }
+    Ok(harms)
+}
+
+async fn in_time(otherwise: &str, what: impl Future<Output = ()>) -> io::Result<()> {
+    let late = || io::Error::other(format!("after {PATIENCE:?}: {otherwise}"));
+    timeout(PATIENCE, what).await.map_err(|_| late())
+}
+
+/// A node ends when it is killed, and never by itself: also a full disk is no reason.
+fn who_ended(site: &mut Site) -> io::Result<()> {
+    for node in site.nodes() {
+        let machine = site.machine(node);
+        if let Some(how) = machine.ended()? {
+            let words = machine.last_words(LAST_WORDS);
+            return Err(io::Error::other(format!("node {node} ended by itself, {how}:\n{words}")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Chaos: real node processes on real disks and links, killed, stopped, cut off and filled up while real clients work, and
+//! judged like a simulation. What a simulation cannot show is here: sockets, file systems and schedulers as they are. A run
+//! does not repeat, its order of harm does.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `ground` | what this machine lets a run do |
+//! | `network`, `machine`, `site` | links, processes and disks of the cluster |
+//! | `harm` | what is done to them |
+//! | `course` | the order of things |
+
+mod course;
+mod ground;
+mod harm;
+mod machine;
+mod network;
+mod site;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use self::ground::Ground;
+use self::site::Site;
+
+/// Nodes of the cluster.
+const NODES: u32 = 3;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Chaos {
+    /// The program of a node; made from this source when there is none.
+    pub program: Option<PathBuf>,
+    /// Decides the order of harm.
+    pub seed: u64,
+    /// How long harm is done.
+    pub time: Duration,
+    /// Among everybody's processes, though namespaces could be made.
+    pub shared: bool,
+}
+
+impl Chaos {
+    /// Runs it, and says what it came to: 0, every promise held; 1, one was broken; 3, a node fell over or nothing was
+    /// served any more.
+    #[must_use]
+    pub fn run(&self) -> ExitCode {
+        match self.try_run() {
+            Ok(code) => code,
+            Err(error) => {
+                println!("broken: {error}");
+                ExitCode::from(3)
+            }
+        }
+    }
+
+    fn try_run(&self) -> io::Result<ExitCode> {
+        let ground =
+            if self.shared { Ground::Shared("as asked for".to_owned()) } else { ground::enter()? };
+        let is_own = match ground {
+            Ground::Ran(status) => {
+                return Ok(ExitCode::from(
+                    status.code().and_then(|it| u8::try_from(it).ok()).unwrap_or(3),
+                ));
+            }
+            Ground::Own => true,
+            Ground::Shared(reason) => {
+                println!(
+                    "no namespaces of its own ({reason}): no link is cut or slowed, no disk filled; the rest is done"
+                );
+                false
+            }
+        };
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => build()?,
+        };
+        let folder = tempfile::tempdir()?;
+        let mut site = Site::build((&program, folder.path()), NODES, is_own)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let course = course::run(&mut site, self.seed, self.time);
+        let ended = LocalSet::new().block_on(&runtime, async {
+            tokio::select! {
+                ended = course => ended,
+                _ = tokio::signal::ctrl_c() => Err(io::Error::other("interrupted")),
+            }
+        });
+        let ended = ended.inspect_err(|_| keep(folder))?;
+        let harms: Vec<String> =
+            ended.harms.iter().map(|(harm, times)| format!("{harm} {times}")).collect();
+        println!("done: {}", harms.join(", "));
+        println!(
+            "{} records acknowledged, {} promises broken",
+            ended.acknowledged,
+            ended.violations.len()
+        );
+        ended.violations.iter().for_each(|it| println!("violated {it}"));
+        Ok(ExitCode::from(u8::from(!ended.violations.is_empty())))
+    }
+}
+
+/// Logs and data of a run that broke are worth a look.
+fn keep(folder: tempfile::TempDir) {
+    println!("logs and data: {}", folder.keep().display());
+}
+
+/// The program as it is shipped.
+fn build() -> io::Result<PathBuf> {
+    println!("building the node as it is shipped: `cargo build --release`");
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let status = Command::new("cargo")
+        .args(["build", "--release", "--locked"])
+        .current_dir(&root)
+        .status()?;
+    let built = root.join("target/release/waymark");
+    if status.success() { Ok(built) } else { Err(io::Error::other("the node cannot be built")) }
+}
