@@ -16,7 +16,7 @@ use super::site::Site;
 use crate::history::History;
 use crate::oracle::{Violation, judge};
 use crate::subject::{Clients, Hosts};
-use crate::waymark::RealClients;
+use crate::waymark::real::RealClients;
 use crate::workload::{Load, Pace, prepare, read_back};
 
 /// Between two harms, milliseconds; sometimes the next one comes before the last one is over in its effects.

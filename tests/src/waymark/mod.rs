@@ -5,6 +5,7 @@ mod client;
 mod journal_rot;
 mod member;
 mod operator;
+pub(crate) mod real;
 mod segment_rot;
 mod settings;
 mod whole;
@@ -239,23 +240,6 @@ impl Waymark {
 
     fn machine(&self, node: u32) -> &Arc<Machine> {
         &self.machines[node as usize - 1]
-    }
-}
-
-/// Clients of a real cluster.
-#[derive(Debug)]
-pub(crate) struct RealClients {
-    /// Where they begin.
-    pub(crate) bootstrap: Vec<String>,
-}
-
-impl Clients for RealClients {
-    fn partitions(&self) -> u32 {
-        PARTITIONS
-    }
-
-    fn client(&self, seed: u64) -> Box<dyn LogClient> {
-        Box::new(WaymarkClient::real(self.bootstrap.clone(), seed))
     }
 }
 
