@@ -40,7 +40,7 @@ pub(crate) fn start(
     let mut caretaker = Caretaker { client, history: history.clone(), names: names.clone() };
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
-    cluster.client("caretaker", async move {
+    cluster.client(async move {
         while !stopped.load(Ordering::SeqCst) {
             let moves = random.random_bool(0.6);
             let done = if moves {

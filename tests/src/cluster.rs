@@ -6,12 +6,15 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::ops::RangeInclusive;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::spawn_local;
 use turmoil::Sim;
 
 use crate::det;
@@ -38,8 +41,8 @@ impl fmt::Display for Broken {
 impl Error for Broken {}
 
 impl Hosts for Cluster {
-    fn host(&mut self, name: &str, life: impl Future<Output = ()> + 'static) {
-        self.client(name, life);
+    fn host(&mut self, life: impl Future<Output = ()> + 'static) {
+        self.client(life);
     }
 
     fn draw(&mut self, from: u64, below: u64) -> u64 {
@@ -47,12 +50,20 @@ impl Hosts for Cluster {
     }
 }
 
+/// The life of a client.
+type Client = Pin<Box<dyn Future<Output = ()>>>;
+
+/// The host of all clients but the members of groups, which die and are cut off one by one.
+const CLIENTS: &str = "clients";
+
 /// Nodes and clients in one simulation. The driver moves time; between two steps it may do anything to anyone.
 pub struct Cluster {
     sim: Sim<'static>,
     subject: Arc<dyn Subject>,
     nodes: u32,
+    /// Hosts of clients.
     clients: Vec<String>,
+    newcomers: UnboundedSender<Client>,
     random: SmallRng,
     links: Links,
     causes: Cause,
@@ -102,18 +113,36 @@ impl Cluster {
         }
         let links = Links::new(longest_latency);
         let (broken, without_power) = (BTreeMap::new(), BTreeMap::new());
-        let clients = Vec::new();
-        let (causes, view) = (0, View::default());
-        Self { sim, subject, nodes, clients, random, links, causes, broken, without_power, view }
-    }
-
-    /// Starts a client on a host of its own.
-    pub fn client(&mut self, name: &str, life: impl Future<Output = ()> + 'static) {
-        self.sim.client(name, async move {
-            life.await;
+        let (newcomers, mut coming) = unbounded_channel::<Client>();
+        sim.client(CLIENTS, async move {
+            while let Some(client) = coming.recv().await {
+                spawn_local(client);
+            }
             Ok(())
         });
-        self.clients.push(name.to_owned());
+        let clients = vec![CLIENTS.to_owned()];
+        let (causes, view) = (0, View::default());
+        Self {
+            sim,
+            subject,
+            nodes,
+            clients,
+            newcomers,
+            random,
+            links,
+            causes,
+            broken,
+            without_power,
+            view,
+        }
+    }
+
+    /// Starts a client. All of them share one host: links to clients break together, and every host costs time in each step.
+    ///
+    /// # Panics
+    /// When the clients' host has ended, which it never does.
+    pub fn client(&mut self, life: impl Future<Output = ()> + 'static) {
+        self.newcomers.send(Box::pin(life)).expect("the clients' host runs");
     }
 
     /// Starts a process on a host of its own, which may die and begin again.

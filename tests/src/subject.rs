@@ -248,7 +248,7 @@ pub trait Clients: Send + Sync + Debug + 'static {
 /// Where clients of a workload run.
 pub trait Hosts {
     /// Starts one.
-    fn host(&mut self, name: &str, life: impl Future<Output = ()> + 'static);
+    fn host(&mut self, life: impl Future<Output = ()> + 'static);
     /// A number from the run's seed.
     fn draw(&mut self, from: u64, below: u64) -> u64;
 }

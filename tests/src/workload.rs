@@ -38,7 +38,7 @@ impl Preparation {
         let mut client = subject.client(cluster.draw(0, u64::MAX));
         let ready = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ready);
-        cluster.client("operator", async move {
+        cluster.client(async move {
             prepare(&mut client).await;
             told.store(true, Ordering::SeqCst);
         });
@@ -109,7 +109,7 @@ impl Load {
         for number in 1..=pace.producers {
             let habit = if pace.followed { Habit::of(number) } else { Habit::Plain };
             let producer = Burster::new(number, habit, (hosts, clients, history), pace);
-            load.client(hosts, &format!("producer-{number}"), move |stop| producer.run(stop));
+            load.client(hosts, move |stop| producer.run(stop));
         }
         if pace.followed {
             load.start_readers(hosts, clients, history);
@@ -125,29 +125,28 @@ impl Load {
     ) {
         let partitions = clients.partitions();
         let (client, seen) = (clients.client(hosts.draw(0, u64::MAX)), history.clone());
-        self.client(hosts, "follower", move |stop| async move {
+        self.client(hosts, move |stop| async move {
             follow(client, partitions, &seen, &stop).await;
         });
         let (clients, history) = (Arc::clone(clients), history.clone());
         let seed = hosts.draw(0, u64::MAX);
         let (client, names) = (clients.client(seed), self.names.clone());
         let onlooker = Onlooker { client, history: history.clone(), partitions, names, seed };
-        self.client(hosts, "onlooker", move |stop| async move { onlooker.look(&stop).await });
+        self.client(hosts, move |stop| async move { onlooker.look(&stop).await });
         let jumper = Jumper { clients, history, seed: hosts.draw(0, u64::MAX) };
-        self.client(hosts, "jumper", move |stop| async move { jumper.live(&stop).await });
+        self.client(hosts, move |stop| async move { jumper.live(&stop).await });
     }
 
     fn client<F>(
         &mut self,
         hosts: &mut impl Hosts,
-        name: &str,
         life: impl FnOnce(Arc<AtomicBool>) -> F + 'static,
     ) where
         F: Future<Output = ()> + 'static,
     {
         self.running.fetch_add(1, Ordering::SeqCst);
         let (stop, running) = (Arc::clone(&self.stop), Arc::clone(&self.running));
-        hosts.host(name, async move {
+        hosts.host(async move {
             life(stop).await;
             running.fetch_sub(1, Ordering::SeqCst);
         });
@@ -315,7 +314,7 @@ pub(crate) fn settle(
     let client = subject.client(cluster.draw(0, u64::MAX));
     let partitions = subject.partitions();
     let done = Arc::new(AtomicU32::new(0));
-    cluster.client("auditor", read_back(client, partitions, history.clone(), Arc::clone(&done)));
+    cluster.client(read_back(client, partitions, history.clone(), Arc::clone(&done)));
     match cluster.run_until(SETTLE, || done.load(Ordering::SeqCst) == partitions)? {
         true => Ok(()),
         false => Err(Broken(format!(

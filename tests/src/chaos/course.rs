@@ -40,7 +40,7 @@ pub(super) struct Ended {
 struct Tasks(SmallRng);
 
 impl Hosts for Tasks {
-    fn host(&mut self, _: &str, life: impl Future<Output = ()> + 'static) {
+    fn host(&mut self, life: impl Future<Output = ()> + 'static) {
         tokio::task::spawn_local(life);
     }
 

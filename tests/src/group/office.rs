@@ -1,4 +1,4 @@
-//! The operator's desk: every question goes out from a host of its own, is asked until it is answered, and the answer is
+//! The operator's desk: every question is asked until it is answered, and the answer is
 //! written down. Never decides when.
 
 use std::io;
@@ -25,12 +25,11 @@ const UNTIL_STABLE: Duration = Duration::from_secs(20);
 pub(super) struct Office {
     subject: Arc<dyn Subject>,
     history: History,
-    asked: u32,
 }
 
 impl Office {
     pub(super) fn new(subject: &Arc<dyn Subject>, history: &History) -> Self {
-        Self { subject: Arc::clone(subject), history: history.clone(), asked: 0 }
+        Self { subject: Arc::clone(subject), history: history.clone() }
     }
 
     /// Asks until there is an answer.
@@ -39,11 +38,10 @@ impl Office {
         cluster: &mut Cluster,
         question: impl AsyncFn(&mut dyn GroupOperator) -> io::Result<T> + 'static,
     ) -> Result<T, Broken> {
-        self.asked += 1;
         let mut operator = self.subject.operator(cluster.draw(0, u64::MAX));
         let answer = Arc::new(Mutex::new(None));
         let told = Arc::clone(&answer);
-        cluster.client(&format!("office-{}", self.asked), async move {
+        cluster.client(async move {
             let answer = loop {
                 match question(&mut *operator).await {
                     Ok(answer) => break answer,

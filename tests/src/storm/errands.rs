@@ -61,7 +61,7 @@ impl Errands {
         let mut client = subject.client(cluster.draw(0, u64::MAX));
         let errands = Self::default();
         let (list, tally) = (errands.clone(), tally.clone());
-        cluster.client("errands", async move {
+        cluster.client(async move {
             while let Some(next) = list.next() {
                 let Some(errand) = next else {
                     sleep(LOOK_AGAIN).await;

@@ -38,7 +38,7 @@ impl Flood {
             let mut client = subject.client(cluster.draw(0, u64::MAX));
             let first = cluster.draw(0, subject.partitions().into());
             let (own, history, all) = (flood.clone(), history.clone(), subject.partitions());
-            cluster.client(&format!("flood-{number}"), async move {
+            cluster.client(async move {
                 let producer = FIRST_LARGE_PRODUCER + number;
                 let mut sent = 0;
                 while !own.over.load(Ordering::SeqCst) {
