@@ -110,7 +110,12 @@ impl Identity {
 }
 
 fn decode(bytes: &[u8]) -> io::Result<Identity> {
-    let damaged = |what: &str| io::Error::other(format!("{PATH} is damaged: {what}"));
+    let damaged = |what: &str| {
+        io::Error::other(format!(
+            "{PATH} is damaged: {what}. Nothing was changed: move the data directory away and start on an empty one, \
+             and the node comes back from its peers, as after the loss of its disk"
+        ))
+    };
     let (crc, body) = bytes.split_first_chunk::<4>().ok_or_else(|| damaged("cut short"))?;
     if u32::from_le_bytes(*crc) != crc32c::crc32c(body) {
         return Err(damaged("its checksum does not match"));

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::harm::Harm;
 use super::site::Site;
-use crate::history::History;
+use crate::context::around;
+use crate::history::{Event, History};
 use crate::oracle::{Violation, judge};
 use crate::subject::{Clients, Hosts};
 use crate::waymark::real::RealClients;
@@ -25,12 +27,18 @@ const CALM_MS: (u64, u64) = (200, 5_000);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Whether the clients have come to their end is looked at this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// And whether everything is whole again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 const LAST_WORDS: usize = 12;
 
 /// What a run came to.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) violations: Vec<Violation>,
+    /// What happened around the first of them.
+    pub(super) around: Vec<String>,
+    /// Everything that clients were told, and when.
+    pub(super) events: Vec<(Duration, Event)>,
     pub(super) acknowledged: usize,
     /// How often each harm was done.
     pub(super) harms: BTreeMap<&'static str, u32>,
@@ -75,7 +83,9 @@ pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Resul
     in_time("not every partition can be read on all replicas", reading).await?;
     who_ended(site)?;
     let violations = judge(&history.snapshot());
-    Ok(Ended { violations, acknowledged: history.acknowledged(), harms })
+    let around = violations.first().map(|it| around(&history.stamped(), &it.evidence));
+    let (acknowledged, events) = (history.acknowledged(), history.stamped());
+    Ok(Ended { violations, around: around.unwrap_or_default(), events, acknowledged, harms })
 }
 
 /// Does one harm after the other for so long; each is undone before the next one.
@@ -96,13 +106,42 @@ async fn harm_for(
             left => first.swap_remove(random.random_range(0..left)),
         };
         who_ended(site)?;
-        let done = harm.strike(site, random)?;
+        let done = harm.strike(site, random).await?;
         *harms.entry(harm.name()).or_default() += 1;
         println!("{:>6.1} s  {done}", begun.elapsed().as_secs_f64());
         sleep(harm.lasts(random)).await;
         done.undo(site)?;
+        if harm.takes_a_copy() {
+            until_whole(site).await?;
+            println!("{:>6.1} s  everything is whole again", begun.elapsed().as_secs_f64());
+        }
     }
     Ok(harms)
+}
+
+/// Waits until an operator would say that nothing is wrong: every node and replica is there, and no byte differs.
+pub(super) async fn until_whole(site: &mut Site) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut wrong = None;
+        for question in ["health", "verify"] {
+            let mut command = site.operator(&["cluster", question]);
+            let asked = spawn_blocking(move || command.output()).await;
+            let output = asked.map_err(io::Error::other)??;
+            if !output.status.success() {
+                let (said, why) = (&output.stdout, &output.stderr);
+                let [said, why] = [said, why].map(|it| String::from_utf8_lossy(it));
+                wrong = Some(format!("`waymark cluster {question}`: {said}{why}"));
+                break;
+            }
+        }
+        who_ended(site)?;
+        let Some(wrong) = wrong else { return Ok(()) };
+        if Instant::now() > deadline {
+            return Err(io::Error::other(format!("not whole after {PATIENCE:?}: {wrong}")));
+        }
+        sleep(ASK_AGAIN).await;
+    }
 }
 
 async fn in_time(otherwise: &str, what: impl Future<Output = ()>) -> io::Result<()> {

@@ -7,9 +7,15 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
+use tokio::time::{sleep, timeout};
 
 use super::network::Place;
+use super::rot::{self, Kind, Part};
 use super::site::Site;
+
+/// A node that cannot read who it is says so within this time.
+const REFUSES_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A kind of harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +38,13 @@ pub(super) enum Harm {
     SlowLink,
     /// A node's file system has no byte left.
     FullDisk,
+    /// Bits flip in segments and checkpoints of a node that runs, and in its journal and its tables while it is down.
+    Rot,
+    /// Bits flip in segments of two nodes that run, never in the same half of a file.
+    RotTwo,
+    /// Bits flip in a node's identity, so that it refuses to start; and as it says then, its data directory goes, and it
+    /// starts on an empty one.
+    LostDisk,
 }
 
 /// What must be undone.
@@ -42,10 +55,11 @@ pub(super) enum Done {
     Lost(Vec<(Place, Place)>),
     Slow(u32),
     Full(u32),
+    Rotten(Vec<u32>),
 }
 
 impl Harm {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Kill,
         Self::KillMajority,
         Self::KillAll,
@@ -55,6 +69,9 @@ impl Harm {
         Self::CutLink,
         Self::SlowLink,
         Self::FullDisk,
+        Self::Rot,
+        Self::RotTwo,
+        Self::LostDisk,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -68,6 +85,9 @@ impl Harm {
             Self::CutLink => "cut-link",
             Self::SlowLink => "slow-link",
             Self::FullDisk => "full-disk",
+            Self::Rot => "rot",
+            Self::RotTwo => "rot-two",
+            Self::LostDisk => "lost-disk",
         }
     }
 
@@ -75,6 +95,7 @@ impl Harm {
     pub(super) fn can_be_done(self, site: &Site) -> bool {
         match self {
             Self::Kill | Self::KillMajority | Self::KillAll | Self::Freeze => true,
+            Self::Rot | Self::RotTwo | Self::LostDisk => true,
             Self::Cut | Self::Mute | Self::CutLink | Self::SlowLink => site.network.is_some(),
             Self::FullDisk => site.small_disk.is_some(),
         }
@@ -84,6 +105,7 @@ impl Harm {
     pub(super) fn lasts(self, random: &mut SmallRng) -> Duration {
         let (shortest, longest) = match self {
             Self::Kill | Self::KillMajority | Self::KillAll => (100, 3_000),
+            Self::Rot | Self::RotTwo | Self::LostDisk => (100, 1_000),
             Self::Freeze | Self::Cut | Self::Mute | Self::CutLink => (300, 8_000),
             Self::SlowLink => (2_000, 8_000),
             Self::FullDisk => (3_000, 8_000),
@@ -91,8 +113,14 @@ impl Harm {
         Duration::from_millis(random.random_range(shortest..=longest))
     }
 
+    /// Whether something else may only happen once all of it is whole again: the same on a second node at the same time is
+    /// more than three replicas can bear.
+    pub(super) fn takes_a_copy(self) -> bool {
+        matches!(self, Self::Rot | Self::RotTwo | Self::LostDisk)
+    }
+
     /// Does it.
-    pub(super) fn strike(self, site: &mut Site, random: &mut SmallRng) -> io::Result<Done> {
+    pub(super) async fn strike(self, site: &mut Site, random: &mut SmallRng) -> io::Result<Done> {
         let node = random.random_range(site.nodes());
         let other = another(site, node, random);
         match self {
@@ -118,6 +146,27 @@ impl Harm {
                 site.machine(node).fill()?;
                 Ok(Done::Full(node))
             }
+            Self::Rot => {
+                rot(site, node, (&[Kind::Segments, Kind::Checkpoints], Part::All), random)?;
+                site.machine(node).kill()?;
+                rot(site, node, (&[Kind::Journal, Kind::Tables], Part::All), random)?;
+                site.start(node)?;
+                Ok(Done::Rotten(vec![node]))
+            }
+            Self::RotTwo => {
+                rot(site, node, (&[Kind::Segments], Part::FirstHalf), random)?;
+                rot(site, other, (&[Kind::Segments], Part::SecondHalf), random)?;
+                Ok(Done::Rotten(vec![node, other]))
+            }
+            Self::LostDisk => {
+                site.machine(node).kill()?;
+                rot(site, node, (&[Kind::Identity], Part::All), random)?;
+                site.start(node)?;
+                refuses(site, node, "is damaged").await?;
+                site.machine(node).lose_data()?;
+                site.start(node)?;
+                Ok(Done::Rotten(vec![node]))
+            }
         }
     }
 }
@@ -133,6 +182,7 @@ impl Done {
             }
             Self::Slow(node) => site.network()?.restore_speed(node),
             Self::Full(node) => site.machine(node).make_room(),
+            Self::Rotten(_) => Ok(()),
         }
     }
 }
@@ -145,6 +195,7 @@ impl fmt::Display for Done {
             Self::Lost(ways) => write!(f, "lost: {ways:?}"),
             Self::Slow(node) => write!(f, "node {node} is sent everything late"),
             Self::Full(node) => write!(f, "the disk of node {node} is full"),
+            Self::Rotten(nodes) => write!(f, "bits flipped on nodes {nodes:?}"),
         }
     }
 }
@@ -152,6 +203,32 @@ impl fmt::Display for Done {
 fn another(site: &Site, node: u32, random: &mut SmallRng) -> u32 {
     let others: Vec<u32> = site.nodes().filter(|it| *it != node).collect();
     others[random.random_range(0..others.len())]
+}
+
+fn rot(
+    site: &mut Site,
+    node: u32,
+    (kinds, part): (&[Kind], Part),
+    random: &mut SmallRng,
+) -> io::Result<()> {
+    let data = site.machine(node).data();
+    kinds.iter().try_for_each(|kind| rot::rot(&data, *kind, part, random).map(drop))
+}
+
+/// A node ends by itself and says why.
+async fn refuses(site: &mut Site, node: u32, why: &str) -> io::Result<()> {
+    let refused = async {
+        while site.machine(node).ended()?.is_none() {
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(site.machine(node).last_words(3))
+    };
+    let late = |_| io::Error::other(format!("node {node} starts, though its identity has rotted"));
+    let words: io::Result<String> = timeout(REFUSES_WITHIN, refused).await.map_err(late)?;
+    match words? {
+        words if words.contains(why) => Ok(()),
+        words => Err(io::Error::other(format!("node {node} does not say why it ends: {words}"))),
+    }
 }
 
 fn kill(site: &mut Site, nodes: Vec<u32>) -> io::Result<Done> {

@@ -133,6 +133,14 @@ impl Machine {
         fs::remove_file(self.filler())
     }
 
+    /// Everything that the node kept is gone.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(super) fn lose_data(&self) -> io::Result<()> {
+        fs::remove_dir_all(self.data())
+    }
+
     /// The last lines that the node said.
     pub(super) fn last_words(&self, lines: usize) -> String {
         let log = fs::read_to_string(self.log()).unwrap_or_default();

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `ground` | what this machine lets a run do |
 //! | `network`, `machine`, `site` | links, processes and disks of the cluster |
-//! | `harm` | what is done to them |
+//! | `harm`, `rot` | what is done to them |
 //! | `course` | the order of things |
 
 mod course;
@@ -14,17 +14,22 @@ mod ground;
 mod harm;
 mod machine;
 mod network;
+mod rot;
 mod site;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::task::LocalSet;
 
+use self::course::Ended;
 use self::ground::Ground;
 use self::site::Site;
+use crate::history::Event;
 
 /// Nodes of the cluster.
 const NODES: u32 = 3;
@@ -87,23 +92,41 @@ impl Chaos {
                 _ = tokio::signal::ctrl_c() => Err(io::Error::other("interrupted")),
             }
         });
-        let ended = ended.inspect_err(|_| keep(folder))?;
-        let harms: Vec<String> =
-            ended.harms.iter().map(|(harm, times)| format!("{harm} {times}")).collect();
-        println!("done: {}", harms.join(", "));
-        println!(
-            "{} records acknowledged, {} promises broken",
-            ended.acknowledged,
-            ended.violations.len()
-        );
-        ended.violations.iter().for_each(|it| println!("violated {it}"));
-        Ok(ExitCode::from(u8::from(!ended.violations.is_empty())))
+        match ended {
+            Ok(ended) => {
+                tell(&ended);
+                if !ended.violations.is_empty() {
+                    keep(folder, &ended.events)?;
+                }
+                Ok(ExitCode::from(u8::from(!ended.violations.is_empty())))
+            }
+            Err(error) => {
+                keep(folder, &[])?;
+                Err(error)
+            }
+        }
     }
 }
 
-/// Logs and data of a run that broke are worth a look.
-fn keep(folder: tempfile::TempDir) {
-    println!("logs and data: {}", folder.keep().display());
+fn tell(ended: &Ended) {
+    let harms: Vec<String> =
+        ended.harms.iter().map(|(harm, times)| format!("{harm} {times}")).collect();
+    println!("done: {}", harms.join(", "));
+    let broken = ended.violations.len();
+    println!("{} records acknowledged, {broken} promises broken", ended.acknowledged);
+    ended.violations.iter().for_each(|it| println!("violated {it}"));
+    ended.around.iter().for_each(|it| println!("{it}"));
+}
+
+/// Logs and data of a run that broke are worth a look, and everything that its clients were told.
+fn keep(folder: TempDir, events: &[(Duration, Event)]) -> io::Result<()> {
+    let folder = folder.keep();
+    let mut file = BufWriter::new(File::create(folder.join("history"))?);
+    for (at, event) in events {
+        writeln!(file, "{:>9.3} s  {event:?}", at.as_secs_f64())?;
+    }
+    println!("logs, data and history: {}", folder.display());
+    file.flush()
 }
 
 /// The program as it is shipped.

@@ -81,13 +81,22 @@ impl Site {
         self.machine(node).start(program)
     }
 
+    /// The shipped program, as an operator would call it.
+    pub(super) fn operator(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).args(["--bootstrap", &self.bootstrap().join(",")]);
+        command
+    }
+
     fn configuration(&self, node: u32) -> String {
         let at = node as usize - 1;
         let (client, peer) = &self.addresses[at];
         let data = self.machines[at].data();
         let mut text = format!(
             "[node]\nid = {node}\ndata = {data:?}\n[listen]\nclient = \"{client}\"\npeer = \"{peer}\"\n\
-             [metrics]\naddress = \"off\"\n[journal]\nfile_bytes = \"16 MiB\"\n[store]\nreserve_bytes = \"192 MiB\"\nlast_reserve_bytes = \"96 MiB\"\n"
+             [metrics]\naddress = \"off\"\n[journal]\nfile_bytes = \"16 MiB\"\n[store]\nreserve_bytes = \"192 MiB\"\nlast_reserve_bytes = \"96 MiB\"\n\
+             segment_write_after = \"50 ms\"\nscrub_bytes_per_second = \"64 MiB\"\nscrub_interval = \"1 s\"\n\
+             [consensus]\ncheckpoint_interval = \"1 s\"\n"
         );
         for (id, (client, peer)) in (1..).zip(&self.addresses) {
             // Writing to a String cannot fail.
