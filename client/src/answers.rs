@@ -220,26 +220,19 @@ pub(crate) fn offset_commit(
     }
 }
 
-/// Commits; the first item that failed for a reason of its own stands for all.
-pub(crate) async fn commit(
-    link: &Link,
-    request: wire::CommitOffsetsRequest,
-    timeout: Duration,
-) -> Result<()> {
-    verdict_of_all(&commit_once(link, request, timeout).await?)
-}
-
-/// What became of a member's commit.
+/// What became of a commit.
 #[derive(Debug)]
 pub(crate) struct Taken {
+    /// The sequence that a commit in line has to be above; nothing is committed.
+    pub(crate) behind: Option<i64>,
     /// Places in the request of partitions that are no longer the member's; where there are any, nothing is committed.
     pub(crate) disowned: Vec<usize>,
     /// For so long the cluster wants no other one.
     pub(crate) throttle: Duration,
 }
 
-/// As [`commit`], of a group's member.
-pub(crate) async fn commit_owned(
+/// Commits; the first item that failed for a reason of its own stands for all.
+pub(crate) async fn commit(
     link: &Link,
     request: wire::CommitOffsetsRequest,
     timeout: Duration,
@@ -250,10 +243,13 @@ pub(crate) async fn commit_owned(
     };
     let places = answer.results.iter().enumerate().filter(|(_, result)| is_disowned(result));
     let disowned: Vec<usize> = places.map(|(place, _)| place).collect();
-    if disowned.is_empty() {
+    let failures = answer.results.iter().filter_map(|result| result.failure.as_ref());
+    let late = failures.filter(|failure| failure.code() == wire::FailureCode::CommitSeqBehind);
+    let behind = late.filter_map(|failure| failure.actual).max();
+    if disowned.is_empty() && behind.is_none() {
         verdict_of_all(&answer)?;
     }
-    Ok(Taken { disowned, throttle: throttle(answer.throttle_ms) })
+    Ok(Taken { behind, disowned, throttle: throttle(answer.throttle_ms) })
 }
 
 async fn commit_once(

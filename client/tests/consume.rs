@@ -138,6 +138,22 @@ async fn commits_carry_rising_numbers_and_the_last_stands() {
 }
 
 #[tokio::test]
+async fn a_consumer_whose_clock_is_behind_commits_above_what_others_have() {
+    let fake = filled(1, 20).await;
+    let others = i64::MAX / 2;
+    fake.lock().highest_seq = others;
+    let consumer = consumer(&fake, config()).await;
+    consumer.assign([(TOPIC, 0)]).await.unwrap();
+    values(&consumer, 1).await;
+    consumer.commit_sync().await.unwrap();
+    values(&consumer, 1).await;
+    consumer.commit_sync().await.unwrap();
+    let inner = fake.lock();
+    assert_eq!(inner.commit_seqs, [others + 1, others + 2]);
+    assert_eq!(inner.committed[&("g".to_owned(), 0)], 2);
+}
+
+#[tokio::test]
 async fn automatic_commits_cover_only_what_is_finished() {
     let fake = filled(1, 20).await;
     let interval = Duration::from_millis(10);

@@ -10,7 +10,7 @@ use crate::v1;
 pub use crate::v1::{FailureCode, RetryClass};
 
 /// Each code with its retry class and its gRPC status.
-const ROWS: [(FailureCode, RetryClass, Code); 63] = [
+const ROWS: [(FailureCode, RetryClass, Code); 64] = [
     (FailureCode::NotLeader, RetryClass::Reroute, Code::Unavailable),
     (FailureCode::NoLeader, RetryClass::Retry, Code::Unavailable),
     (FailureCode::NotCoordinator, RetryClass::Reroute, Code::Unavailable),
@@ -68,6 +68,7 @@ const ROWS: [(FailureCode, RetryClass, Code); 63] = [
     (FailureCode::TopicInUse, RetryClass::Fix, Code::FailedPrecondition),
     (FailureCode::Superseded, RetryClass::Done, Code::Ok),
     (FailureCode::NotAttempted, RetryClass::Retry, Code::Aborted),
+    (FailureCode::CommitSeqBehind, RetryClass::Fix, Code::FailedPrecondition),
     (FailureCode::RangeDamaged, RetryClass::Reroute, Code::Unavailable),
     (FailureCode::DataLost, RetryClass::Fatal, Code::DataLoss),
     (FailureCode::LogDiverged, RetryClass::Fix, Code::FailedPrecondition),

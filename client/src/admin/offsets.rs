@@ -8,6 +8,7 @@ use wire::offset_service_client::OffsetServiceClient;
 use super::model::{GroupOffset, ListedOffset, OffsetSpec};
 use super::{Admin, Outcomes};
 use crate::answers::{self, Spot, topic_ref};
+use crate::consumer::{first_sequence, member_id};
 use crate::error::Result;
 use crate::record::{OffsetAndMetadata, TopicPartition};
 use crate::refusal::check;
@@ -80,18 +81,30 @@ impl Admin {
     {
         let offsets: BTreeMap<TopicPartition, OffsetAndMetadata> =
             offsets.into_iter().map(|(at, offset)| (at.into(), offset.into())).collect();
-        let request = &wire::CommitOffsetsRequest {
+        let member_id = member_id(self.client.config().random.next_id());
+        let mut request = wire::CommitOffsetsRequest {
             group_id: group.to_owned(),
+            member: Some(wire::MemberRef { member_id, ..Default::default() }),
             offsets: offsets.iter().map(answers::offset_commit).collect(),
             all_or_nothing: Some(true),
+            commit_seq: first_sequence(&self.client),
+            commit_seq_in_line: true,
             cause: wire::CommitCause::Admin.into(),
             ..Default::default()
         };
-        self.client
-            .call("committing offsets", Repeat::Harmless, |link, timeout| async move {
-                answers::commit(&link, request.clone(), timeout).await
-            })
-            .await
+        loop {
+            let these = &request;
+            let taken = self
+                .client
+                .call("committing offsets", Repeat::Harmless, |link, timeout| async move {
+                    answers::commit(&link, these.clone(), timeout).await
+                })
+                .await?;
+            match taken.behind {
+                Some(actual) => request.commit_seq = actual.saturating_add(1),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Forgets what a group has committed of these partitions.

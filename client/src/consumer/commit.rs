@@ -95,8 +95,7 @@ impl Committer {
         (shared, standing): (Arc<SharedState>, Arc<Standing>),
         stop: CancellationToken,
     ) -> Arc<Self> {
-        // A later consumer of the group begins higher, as long as clocks do not go back by more than its commits.
-        let first = client.config().clock.now_ms().max(1).saturating_mul(1 << 20);
+        let first = first_sequence(client);
         let committer = Arc::new(Self {
             group: config.group_id.as_deref().map(Into::into),
             own_id: member_id(client.config().random.next_id()),
@@ -197,12 +196,16 @@ impl Committer {
                 .call("committing offsets", Repeat::Harmless, |link, timeout| {
                     // Made anew for each attempt: a new generation may have been taken on.
                     let request = self.request(these, cause, sequence);
-                    async move { answers::commit_owned(&link, request?, timeout).await }
+                    async move { answers::commit(&link, request?, timeout).await }
                 })
                 .await
                 .map_err(|error| self.as_member(error))?;
             *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner) =
                 Instant::now() + taken.throttle;
+            if let Some(actual) = taken.behind {
+                self.sequence.fetch_max(actual, Ordering::Relaxed);
+                continue;
+            }
             if taken.disowned.is_empty() {
                 break;
             }
@@ -275,6 +278,7 @@ impl Committer {
             offsets: offsets.iter().map(answers::offset_commit).collect(),
             all_or_nothing: Some(true),
             commit_seq: sequence,
+            commit_seq_in_line: !self.standing.is_subscribed(),
             cause: match cause {
                 Cause::Auto => wire::CommitCause::Auto,
                 Cause::Async => wire::CommitCause::Async,
@@ -287,7 +291,13 @@ impl Committer {
     }
 }
 
+/// Where a consumer's sequences begin: a later one of the group begins higher, unless clocks differ. One whose clock is behind is
+/// told what to be above.
+pub(crate) fn first_sequence(client: &Client) -> i64 {
+    client.config().clock.now_ms().max(1).saturating_mul(1 << 20)
+}
+
 /// A random UUID of the client's own stream of random numbers.
-pub(super) fn member_id(random: [u8; 16]) -> String {
+pub(crate) fn member_id(random: [u8; 16]) -> String {
     uuid::Builder::from_random_bytes(random).into_uuid().to_string()
 }

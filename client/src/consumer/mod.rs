@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use commit::CommitFuture;
+pub(crate) use commit::{first_sequence, member_id};
 pub use membership::{
     GroupMetadata, OwnedPartition, RebalanceContext, RebalanceListener, Subscription,
 };

@@ -327,11 +327,22 @@ impl Inner {
         }
     }
 
-    /// The verdict on each offset of a member's commit; empty: all are taken.
+    fn behind(&self, request: &wire::CommitOffsetsRequest) -> Vec<wire::OffsetResult> {
+        let actual = Some(self.highest_seq);
+        let refused = wire::Failure { actual, ..failure(Code::CommitSeqBehind, Class::Fix) };
+        let result = |commit: &wire::OffsetCommit| {
+            let (topic, partition) = (commit.topic.clone(), commit.partition);
+            wire::OffsetResult { topic, partition, failure: Some(refused.clone()) }
+        };
+        request.offsets.iter().map(result).collect()
+    }
+
+    /// The verdict on each offset of a commit; empty: all are taken.
     pub fn judge_commit(&self, request: &wire::CommitOffsetsRequest) -> Vec<wire::OffsetResult> {
         let member = request.member.clone().unwrap_or_default();
         if member.member_epoch.is_none() {
-            return Vec::new();
+            let late = request.commit_seq_in_line && request.commit_seq <= self.highest_seq;
+            return if late { self.behind(request) } else { Vec::new() };
         }
         let owns = |commit: &wire::OffsetCommit| {
             let owner = self.group.owners.get(&commit.partition.unwrap());

@@ -65,6 +65,8 @@ pub struct Inner {
     pub held: bool,
     pub committed: BTreeMap<(String, i32), i64>,
     pub commit_seqs: Vec<i64>,
+    /// What commits in line have to be above.
+    pub highest_seq: i64,
     /// Why each was made.
     pub commit_causes: Vec<wire::CommitCause>,
     /// Members that commits named; empty for a commit without one.

@@ -41,6 +41,7 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
         Refusal::BatchTooLarge { .. } => FailureCode::BatchTooLarge,
         Refusal::BadBatch => FailureCode::InvalidBatch,
         Refusal::Superseded => FailureCode::Superseded,
+        Refusal::SequenceBehind { .. } => FailureCode::CommitSeqBehind,
         Refusal::Fenced { .. } | Refusal::NotOwner(_) => FailureCode::NotOwner,
         Refusal::NotAttempted => FailureCode::NotAttempted,
         Refusal::NoGroup => FailureCode::GroupNotFound,
@@ -59,7 +60,9 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
         Refusal::ConditionFailed { actual } => failure.actual = *actual,
         Refusal::OutOfOrderSequence { expected } => failure.expected = Some(i64::from(*expected)),
         Refusal::BatchTooLarge { limit } => failure.limit = Some(i64::from(*limit)),
-        Refusal::Fenced { actual } => failure.actual = Some(*actual),
+        Refusal::Fenced { actual } | Refusal::SequenceBehind { actual } => {
+            failure.actual = Some(*actual);
+        }
         Refusal::GroupFull { limit } => failure.limit = i64::try_from(*limit).ok(),
         Refusal::InstanceInUse(_) => failure.retry_after_ms = INSTANCE_PAUSE_MS,
         Refusal::OffsetOutOfRange { log_start, next_offset } => {
@@ -119,8 +122,8 @@ mod tests {
     /// Every refusal once. The match makes a new one fail to compile until it stands here.
     fn refusals() -> Vec<Refusal> {
         let all = vec![
-            Refusal::NoPartition(TopicPartition::default()),
             Refusal::NoTopic(TopicId([1; 16])),
+            Refusal::NoPartition(TopicPartition::default()),
             Refusal::TopicExists("orders".to_owned()),
             Refusal::VersionMismatch { actual: 4 },
             Refusal::NoPool(3),
@@ -133,6 +136,7 @@ mod tests {
             Refusal::BatchTooLarge { limit: 9 },
             Refusal::BadBatch,
             Refusal::Superseded,
+            Refusal::SequenceBehind { actual: 14 },
             Refusal::Fenced { actual: 10 },
             Refusal::NotAttempted,
             Refusal::OffsetOutOfRange { log_start: 11, next_offset: 12 },
@@ -146,37 +150,40 @@ mod tests {
             Refusal::InstanceFenced,
             Refusal::TopicInUse,
         ];
-        for refusal in &all {
-            match refusal {
-                Refusal::NoPartition(_)
-                | Refusal::NoTopic(_)
-                | Refusal::TopicExists(_)
-                | Refusal::VersionMismatch { .. }
-                | Refusal::NoPool(_)
-                | Refusal::Invalid(_)
-                | Refusal::ConditionFailed { .. }
-                | Refusal::OutOfOrderSequence { .. }
-                | Refusal::DuplicateSequence
-                | Refusal::ProducerFenced
-                | Refusal::UnknownProducer
-                | Refusal::BatchTooLarge { .. }
-                | Refusal::BadBatch
-                | Refusal::Superseded
-                | Refusal::Fenced { .. }
-                | Refusal::NotAttempted
-                | Refusal::OffsetOutOfRange { .. }
-                | Refusal::NoGroup
-                | Refusal::GroupNotEmpty
-                | Refusal::GroupFull { .. }
-                | Refusal::UnknownMember
-                | Refusal::NotOwner(_)
-                | Refusal::InstanceInUse(_)
-                | Refusal::InstanceFenced
-                | Refusal::TopicInUse
-                | Refusal::Misplaced(_) => {}
-            }
-        }
+        all.iter().for_each(stands_here);
         all
+    }
+
+    fn stands_here(refusal: &Refusal) {
+        match refusal {
+            Refusal::NoPartition(_)
+            | Refusal::NoTopic(_)
+            | Refusal::TopicExists(_)
+            | Refusal::VersionMismatch { .. }
+            | Refusal::NoPool(_)
+            | Refusal::Invalid(_)
+            | Refusal::ConditionFailed { .. }
+            | Refusal::OutOfOrderSequence { .. }
+            | Refusal::DuplicateSequence
+            | Refusal::ProducerFenced
+            | Refusal::UnknownProducer
+            | Refusal::BatchTooLarge { .. }
+            | Refusal::BadBatch
+            | Refusal::Superseded
+            | Refusal::SequenceBehind { .. }
+            | Refusal::Fenced { .. }
+            | Refusal::NotAttempted
+            | Refusal::OffsetOutOfRange { .. }
+            | Refusal::NoGroup
+            | Refusal::GroupNotEmpty
+            | Refusal::GroupFull { .. }
+            | Refusal::UnknownMember
+            | Refusal::NotOwner(_)
+            | Refusal::InstanceInUse(_)
+            | Refusal::InstanceFenced
+            | Refusal::TopicInUse
+            | Refusal::Misplaced(_) => {}
+        }
     }
 
     #[test]

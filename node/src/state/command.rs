@@ -158,6 +158,8 @@ pub enum Committer {
     Outside {
         /// May be empty: the last arrival wins.
         name: String,
+        /// Its sequences have to be above everybody's.
+        in_line: bool,
     },
     /// A member, of partitions that it holds (CONTRACT §0.6).
     Member {
@@ -175,7 +177,7 @@ impl Committer {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Outside { name } => name,
+            Self::Outside { name, .. } => name,
             Self::Member { id, .. } => id,
         }
     }

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use waymark_proto::ids::{TopicId, TopicPartition};
 
-use super::command::{CommitOffsets, OffsetCommit};
+use super::command::{CommitOffsets, Committer, OffsetCommit};
 use super::partitions::whole;
 use super::reply::Refusal;
+use crate::mutants;
 
 /// A group's progress in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct CommittedOffset {
     pub fencing_epoch: Option<i64>,
     /// The member that committed last; empty: from outside the group.
     pub member: String,
+    /// The highest sequence of any commit ever, whoever made it, while the position is not deleted.
+    pub highest_seq: i64,
 }
 
 /// The committed offsets of all groups of a shard. A group without any is not in it.
@@ -80,6 +83,7 @@ impl Offsets {
             // A commit without a sequence must not make an older one with a sequence count as the newest again.
             let seq_before = before.filter(|it| it.member == member).map_or(0, |it| it.commit_seq);
             let fenced_before = before.and_then(|it| it.fencing_epoch);
+            let highest_before = before.map_or(0, |it| it.highest_seq);
             let now = CommittedOffset {
                 offset: item.offset,
                 leader_epoch: item.leader_epoch,
@@ -88,6 +92,7 @@ impl Offsets {
                 commit_seq: command.commit_seq.max(seq_before),
                 fencing_epoch: item.fencing_epoch.max(fenced_before),
                 member: member.clone(),
+                highest_seq: command.commit_seq.max(highest_before),
             };
             group.insert(at, now);
             dirty.insert(at);
@@ -120,6 +125,7 @@ impl Offsets {
             commit_seq: 0,
             fencing_epoch: stored.get(&at).and_then(|it| it.fencing_epoch),
             member: String::new(),
+            highest_seq: stored.get(&at).map_or(0, |it| it.highest_seq),
         };
         stored.insert(at, now);
         self.dirty.entry(group.to_owned()).or_default().insert(at);
@@ -176,10 +182,14 @@ fn judge(
     {
         return Err(Refusal::Fenced { actual });
     }
+    if let Some(actual) =
+        stored.map(|it| it.highest_seq).filter(|highest| is_behind(stored, command, *highest))
+    {
+        return Err(Refusal::SequenceBehind { actual });
+    }
     let newest_seq = stored.filter(|it| is_same_member(it, command)).map_or(0, |it| it.commit_seq);
     let ordered = command.commit_seq > 0;
-    if ordered && command.commit_seq < newest_seq && !crate::mutants::planted!("superseded-ignored")
-    {
+    if ordered && command.commit_seq < newest_seq && !mutants::planted!("superseded-ignored") {
         return Err(Refusal::Superseded);
     }
     let actual = stored.map(|it| it.offset);
@@ -188,6 +198,15 @@ fn judge(
         return Err(Refusal::ConditionFailed { actual });
     }
     Ok(())
+}
+
+/// A commit in line is late, or of a clock that is behind, unless it is above everything that others have committed. Only
+/// its caller can tell which: it goes on above, and nobody does so for a repeat that was long on its way.
+fn is_behind(stored: Option<&CommittedOffset>, command: &CommitOffsets, highest: i64) -> bool {
+    let in_line = matches!(command.committer, Committer::Outside { in_line: true, .. });
+    let of_another = stored.is_none_or(|it| !is_same_member(it, command));
+    let ordered = in_line && command.commit_seq > 0 && !mutants::planted!("late-repeat-commits");
+    ordered && of_another && command.commit_seq <= highest
 }
 
 /// Sequences order the commits of one named member. Who commits without a name may be another process each time, whose
@@ -201,7 +220,6 @@ fn is_same_member(stored: &CommittedOffset, command: &CommitOffsets) -> bool {
 mod tests {
     use waymark_proto::ids::PartitionId;
 
-    use super::super::command::Committer;
     use super::super::groups::Actor;
     use super::super::tests::arbitrary::without_bugs;
     use super::*;
@@ -227,7 +245,10 @@ mod tests {
     fn by(member: Option<&str>, commit_seq: i64, items: Vec<OffsetCommit>) -> CommitOffsets {
         CommitOffsets {
             group: "g".to_owned(),
-            committer: Committer::Outside { name: member.unwrap_or_default().to_owned() },
+            committer: Committer::Outside {
+                name: member.unwrap_or_default().to_owned(),
+                in_line: false,
+            },
             items,
             all_or_nothing: true,
             commit_seq,
@@ -274,6 +295,54 @@ mod tests {
             offsets.commit(by(Some("m"), 4, vec![item(0, 40)]), &FREE),
             [Err(Refusal::Superseded)]
         );
+    }
+
+    fn in_line(member: &str, commit_seq: i64, offset: i64) -> CommitOffsets {
+        let committer = Committer::Outside { name: member.to_owned(), in_line: true };
+        CommitOffsets { committer, ..by(None, commit_seq, vec![item(0, offset)]) }
+    }
+
+    /// What is committed when a repeat of the first consumer's commit arrives after the second one's.
+    fn after_a_late_repeat() -> Option<i64> {
+        let mut offsets = Offsets::default();
+        offsets.commit(in_line("m", 5, 50), &FREE);
+        offsets.commit(in_line("n", 6, 20), &FREE);
+        offsets.commit(in_line("m", 5, 50), &FREE);
+        stored(&offsets, 0)
+    }
+
+    #[test]
+    fn a_late_repeat_does_not_undo_the_commit_of_another_consumer() {
+        let _alone = without_bugs();
+        assert_eq!(after_a_late_repeat(), Some(20));
+    }
+
+    #[test]
+    fn a_late_repeat_that_commits_is_caught() {
+        let _bug = mutants::plant("late-repeat-commits");
+        assert_eq!(after_a_late_repeat(), Some(50));
+    }
+
+    #[test]
+    fn a_consumer_whose_clock_is_behind_is_told_what_to_be_above() {
+        let _alone = without_bugs();
+        let mut offsets = Offsets::default();
+        assert_eq!(offsets.commit(in_line("m", 900, 1), &FREE), [Ok(())]);
+        let behind = Err(Refusal::SequenceBehind { actual: 900 });
+        assert_eq!(offsets.commit(in_line("n", 7, 2), &FREE), [behind]);
+        assert_eq!(offsets.commit(in_line("n", 901, 2), &FREE), [Ok(())]);
+        assert_eq!(offsets.commit(in_line("n", 901, 2), &FREE), [Ok(())], "its own repeat");
+        assert_eq!(offsets.commit(in_line("n", 902, 3), &FREE), [Ok(())], "and its next one");
+    }
+
+    #[test]
+    fn an_operators_word_is_not_undone_by_a_late_commit() {
+        let _alone = without_bugs();
+        let mut offsets = Offsets::default();
+        offsets.commit(in_line("m", 5, 50), &FREE);
+        offsets.put("g", at(0), Some(10), 1);
+        let behind = Err(Refusal::SequenceBehind { actual: 5 });
+        assert_eq!(offsets.commit(in_line("m", 5, 50), &FREE), [behind]);
     }
 
     #[test]

@@ -116,6 +116,12 @@ pub enum Refusal {
     /// A later commit of this member is stored.
     #[error("a later commit is stored")]
     Superseded,
+    /// A commit in line is not above one of another committer: late on its way, or of a clock that is behind.
+    #[error("a commit of another committer has the sequence {actual}")]
+    SequenceBehind {
+        /// What it has to be above.
+        actual: i64,
+    },
     /// The committer's fencing epoch is older than the stored one.
     #[error("fenced by epoch {actual}")]
     Fenced {

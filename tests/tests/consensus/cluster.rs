@@ -343,7 +343,7 @@ pub(crate) fn offset_commit(key: i32, offset: i64) -> Command {
     };
     Command::CommitOffsets(CommitOffsets {
         group: GROUP.to_owned(),
-        committer: Committer::Outside { name: String::new() },
+        committer: Committer::Outside { name: String::new(), in_line: false },
         cause: 0,
         note: String::new(),
         actor: Actor::default(),

@@ -91,7 +91,7 @@ pub(in crate::api) fn commit(
             let instance = request.member.as_ref().and_then(|member| member.instance_id.clone());
             Committer::Member { id: name, epoch, instance }
         }
-        None => Committer::Outside { name },
+        None => Committer::Outside { name, in_line: request.commit_seq_in_line },
     };
     CommitOffsets {
         group: request.group_id.clone(),

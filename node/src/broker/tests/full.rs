@@ -92,7 +92,7 @@ async fn reads_commits_and_changes_of_topics_go_on_without_room_for_records() {
     };
     let commit = CommitOffsets {
         group: "g".to_owned(),
-        committer: Committer::Outside { name: String::new() },
+        committer: Committer::Outside { name: String::new(), in_line: false },
         cause: 0,
         note: String::new(),
         actor: Actor::default(),

@@ -166,7 +166,7 @@ async fn an_owner_that_is_late_is_fenced_and_the_next_one_begins_at_the_last_com
 async fn who_is_not_a_member_does_not_commit_while_there_are_members() {
     let _clean = clean();
     let bed = Bed::start().await;
-    let outside = || Committer::Outside { name: String::new() };
+    let outside = || Committer::Outside { name: String::new(), in_line: false };
     assert_eq!(commit(&bed, outside(), vec![position(at(0), 1)]).await, Ok(vec![None]));
     join(&bed, "a").await;
     let refused = commit(&bed, outside(), vec![position(at(0), 2)]).await;
@@ -380,7 +380,7 @@ async fn where_a_retention_is_set_an_expiry_is_announced_before_it_comes() {
     let day = Duration::from_secs(24 * 3600);
     let limits = BrokerOptions { offset_retention: Some(8 * day), ..limits() };
     let bed = Bed::with(limits, &[]).await;
-    let outside = Committer::Outside { name: String::new() };
+    let outside = Committer::Outside { name: String::new(), in_line: false };
     commit(&bed, outside, vec![position(at(0), 7)]).await.expect("stored");
     let day_ms = 24 * 3_600_000;
     bed.clock.set(NOON + 6 * day_ms);
@@ -412,7 +412,7 @@ async fn lag_in_time_is_the_age_of_the_oldest_unread_record() {
         bed.append(to(0, batch(2, None))).await.expect("appended");
     }
     bed.clock.set(NOON + 200_000);
-    let outside = || Committer::Outside { name: String::new() };
+    let outside = || Committer::Outside { name: String::new(), in_line: false };
     commit(&bed, outside(), vec![position(at(0), 2), position(at(1), 0)]).await.expect("stored");
     let lag = || async {
         let names = [GROUP.to_owned()];

@@ -43,7 +43,7 @@ async fn commit(bed: &Bed, offset: i64) {
     };
     let commit = CommitOffsets {
         group: "g".to_owned(),
-        committer: Committer::Outside { name: String::new() },
+        committer: Committer::Outside { name: String::new(), in_line: false },
         cause: 0,
         note: String::new(),
         actor: Actor::default(),

@@ -87,9 +87,9 @@ fn stored_holds(items: &[Hold], lower: bool) -> stored::SetHolds {
 }
 
 fn stored_commit(command: &CommitOffsets) -> stored::CommitOffsetsEntry {
-    let (member_id, member_epoch, instance_id) = match &command.committer {
-        Committer::Outside { name } => (name, None, None),
-        Committer::Member { id, epoch, instance } => (id, Some(*epoch), instance.clone()),
+    let (member_id, member_epoch, instance_id, in_line) = match &command.committer {
+        Committer::Outside { name, in_line } => (name, None, None, *in_line),
+        Committer::Member { id, epoch, instance } => (id, Some(*epoch), instance.clone(), false),
     };
     stored::CommitOffsetsEntry {
         group_id: command.group.clone(),
@@ -103,6 +103,7 @@ fn stored_commit(command: &CommitOffsets) -> stored::CommitOffsetsEntry {
         note: command.note.clone(),
         actor: Some(stored_actor(&command.actor)),
         instance_id,
+        in_line,
     }
 }
 
@@ -174,7 +175,7 @@ pub(super) fn set_holds(entry: stored::SetHolds) -> Result<Command, DecodeError>
 pub(super) fn commit_offsets(entry: stored::CommitOffsetsEntry) -> Result<Command, DecodeError> {
     let name = entry.member_id.unwrap_or_default();
     let committer = match entry.member_epoch {
-        None => Committer::Outside { name },
+        None => Committer::Outside { name, in_line: entry.in_line },
         Some(epoch) => Committer::Member { id: name, epoch, instance: entry.instance_id },
     };
     Ok(Command::CommitOffsets(CommitOffsets {

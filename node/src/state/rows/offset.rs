@@ -31,6 +31,7 @@ fn to_stored(offset: &CommittedOffset) -> OffsetRow {
         commit_seq: offset.commit_seq,
         fencing_epoch: offset.fencing_epoch,
         member_id: offset.member.clone(),
+        highest_seq: offset.highest_seq,
     }
 }
 
@@ -47,6 +48,7 @@ pub(super) fn load(offsets: &mut Offsets, key: &[u8], value: &[u8]) -> Result<()
         commit_seq: message.commit_seq,
         fencing_epoch: message.fencing_epoch,
         member: message.member_id,
+        highest_seq: message.highest_seq,
     };
     offsets.groups.entry(group.to_owned()).or_default().insert(at, offset);
     Ok(())

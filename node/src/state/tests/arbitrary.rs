@@ -110,7 +110,7 @@ fn commit() -> impl Strategy<Value = Command> {
         |(group, (name, epoch, commit_time_ms, cause), items, all_or_nothing, commit_seq)| {
             let committer = match epoch {
                 Some(epoch) => Committer::Member { instance: Some(name.clone()), id: name, epoch },
-                None => Committer::Outside { name },
+                None => Committer::Outside { in_line: commit_seq % 2 == 1, name },
             };
             Command::CommitOffsets(CommitOffsets {
                 group,

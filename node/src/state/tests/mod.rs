@@ -61,7 +61,7 @@ fn commits_of_a_member_never_go_back(sequences: Vec<i64>) -> TestCaseResult {
         };
         let commit = CommitOffsets {
             group: "g".to_owned(),
-            committer: Committer::Outside { name: "m".to_owned() },
+            committer: Committer::Outside { name: "m".to_owned(), in_line: false },
             items: vec![item],
             all_or_nothing: true,
             commit_seq,

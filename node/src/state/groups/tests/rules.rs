@@ -263,7 +263,7 @@ fn a_deleted_topic_comes_back_neither_with_a_late_join_nor_with_a_late_commit() 
     life.step(Step::Reset { partition: 0, to: 5 }).unwrap();
     life.apply(Command::ForgetTopic { topic: topic(1) });
     assert!(life.state.committed(GROUP, at(0)).is_none());
-    let outside = Committer::Outside { name: String::new() };
+    let outside = Committer::Outside { name: String::new(), in_line: false };
     let late = commit_by(outside, vec![life.stopped(at(0), 9)]);
     assert_eq!(life.apply(late), Reply::Committed(vec![Err(Refusal::NoTopic(topic(1)))]));
     life.change(GroupChange::Join(join_of("b")));
