@@ -121,7 +121,10 @@ impl View {
             let is_committed = committed.is_some_and(|committed| committed.id == held);
             let has = stand.purged.is_some_and(|purged| purged.index >= held.index)
                 || (sight.entry)(held.index) == Some(held);
-            if (stand.last < Some(held) && !may_be_cut) || (is_committed && !has) {
+            // Before a checkpoint is installed, openraft cuts off what the log has beyond its own commit mark. The checkpoint
+            // ends with an entry that others committed without this replica, and those have everything before it.
+            let overtaken = may_be_cut && self.is_overtaken(shard, held, by);
+            if (stand.last < Some(held) && !may_be_cut) || (is_committed && !has && !overtaken) {
                 let evidence = format!(
                     "shard {shard}: replica {replica} had {held:?} on disk, and its log ends with {:?}",
                     stand.last
@@ -144,6 +147,12 @@ impl View {
             );
             self.find("R6", evidence);
         }
+    }
+
+    /// Whether something behind an entry was committed under a later leadership than that under which it was held.
+    fn is_overtaken(&self, shard: ShardId, held: LogId, by: Leading) -> bool {
+        let newest = self.applied.get(&shard).and_then(|all| all.last_key_value());
+        newest.is_some_and(|(index, applied)| *index > held.index && applied.under > by)
     }
 
     /// What a replica, and a leader of its followers, believes from now on.

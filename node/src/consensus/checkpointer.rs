@@ -33,6 +33,8 @@ pub(super) struct Checkpointer {
     marks: VecDeque<Mark>,
     last: Option<u64>,
     last_bytes: u64,
+    /// The last attempt failed, and that was said.
+    is_failing: bool,
 }
 
 impl Checkpointer {
@@ -48,6 +50,7 @@ impl Checkpointer {
             marks,
             last,
             last_bytes: 0,
+            is_failing: false,
         }
     }
 
@@ -70,12 +73,23 @@ impl Checkpointer {
             if self.shard.applied_index() == self.last && !give_all_up {
                 continue;
             }
-            if let Err(error) = self.checkpoint(give_all_up).await {
-                tracing::error!(shard = %self.shard.id(), %error, "checkpoint failed, the one before stays in force");
-                if self.shard.store().sync_failed() {
-                    return format!("shard {}: {error}", self.shard.id());
+            let done = self.checkpoint(give_all_up).await;
+            let was_failing = std::mem::replace(&mut self.is_failing, done.is_err());
+            match done {
+                Ok(()) if was_failing => {
+                    tracing::info!(shard = %self.shard.id(), "checkpoints are written again");
                 }
-                sleep(RETRY_PAUSE).await;
+                Ok(()) => {}
+                Err(error) => {
+                    // Once: on a full disk it fails every second.
+                    if !was_failing {
+                        tracing::error!(shard = %self.shard.id(), %error, "checkpoint failed, the one before stays in force");
+                    }
+                    if self.shard.store().sync_failed() {
+                        return format!("shard {}: {error}", self.shard.id());
+                    }
+                    sleep(RETRY_PAUSE).await;
+                }
             }
         }
     }

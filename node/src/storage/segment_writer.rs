@@ -2,6 +2,7 @@
 //! synced, a short run at a time, before a checkpoint needs it. Never decides what a checkpoint holds, and keeps no replica
 //! and no disk alive.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
@@ -42,9 +43,16 @@ impl OpenReplicas {
     /// Writes every segment that has at least `least` bytes waiting.
     pub(super) async fn write_all(&self, least: u64) {
         for replica in self.alive() {
-            if let Err(error) = replica.write_waiting(least).await {
-                // It stays readable from memory, and the journal has it; the checkpoint will say so too.
-                tracing::error!(%error, "segments cannot be written");
+            let written = replica.write_waiting(least).await;
+            let was_refused = replica.refused.swap(written.is_err(), Ordering::Relaxed);
+            match written {
+                // It stays readable from memory, and the journal has it; the checkpoint will say so too. Said once: it is
+                // tried again many times a second.
+                Err(error) if !was_refused => tracing::error!(%error, "segments cannot be written"),
+                Ok(()) if was_refused => {
+                    tracing::info!(key = ?replica.key, "segments are written again")
+                }
+                _ => {}
             }
         }
     }

@@ -52,6 +52,9 @@ impl Dial for SimDial {
     }
 }
 
+/// Clocks that are wrong by an hour and more are no fault to ride out: who leads then tells producers so, and takes nothing.
+const FARTHEST_MS: i64 = 50 * 60 * 1000;
+
 /// The wall clock of one host of the simulated world.
 #[derive(Debug, Clone, Default)]
 pub struct SimClock {
@@ -66,9 +69,10 @@ impl SimClock {
         Self { ahead_ms: Arc::new(AtomicI64::new(ahead_ms)) }
     }
 
-    /// It jumps.
+    /// It jumps, within what clocks may be wrong by.
     pub fn shift(&self, by_ms: i64) {
-        self.ahead_ms.fetch_add(by_ms, Ordering::SeqCst);
+        let ahead = self.ahead_ms.load(Ordering::SeqCst).saturating_add(by_ms);
+        self.ahead_ms.store(ahead.clamp(-FARTHEST_MS, FARTHEST_MS), Ordering::SeqCst);
     }
 
     /// Outside of hosts, where only dropped values look, it shows the epoch.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
@@ -15,62 +15,18 @@ use waymark_node::consensus::{
 use waymark_node::env::{Env, Random, SystemClock};
 use waymark_node::state::command::{CommitOffsets, Committer, OffsetCommit};
 use waymark_node::state::groups::Actor;
-use waymark_node::state::{Command, Effect, Row};
+use waymark_node::state::{Command, Effect};
 use waymark_node::storage::journal::{Journal, JournalOptions};
 use waymark_node::storage::real_disk::RealDisk;
 use waymark_node::storage::shard_store::{Store, StoreOptions};
-use waymark_node::storage::tables::{Rows, TableEngine, TableError};
-use waymark_proto::ids::{NodeId, PartitionId, ReplicaKey, ShardId, TopicId, TopicPartition};
+use waymark_node::storage::tables::MemoryTables;
+use waymark_proto::ids::{NodeId, PartitionId, ShardId, TopicId, TopicPartition};
 use waymark_proto::transport::{Purpose, TcpDial, server};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const GROUP: &str = "readers";
 /// Added to a node's number: where its disk is kept while it has another one.
 const ASIDE: u32 = 100;
-
-/// The rows of all replicas.
-type AllRows = BTreeMap<ReplicaKey, BTreeMap<Vec<u8>, Vec<u8>>>;
-
-/// Rows in memory.
-#[derive(Debug, Default)]
-pub(crate) struct MemoryTables(Mutex<AllRows>);
-
-impl MemoryTables {
-    fn all(&self) -> std::sync::MutexGuard<'_, AllRows> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl TableEngine for MemoryTables {
-    fn clear(&self) -> Result<(), TableError> {
-        self.all().clear();
-        Ok(())
-    }
-    fn clear_shard(&self, key: ReplicaKey) -> Result<(), TableError> {
-        self.all().remove(&key);
-        Ok(())
-    }
-    fn write(&self, key: ReplicaKey, rows: &[Row]) -> Result<(), TableError> {
-        let mut all = self.all();
-        let table = all.entry(key).or_default();
-        for row in rows {
-            match &row.value {
-                Some(value) => table.insert(row.key.clone(), value.clone()),
-                None => table.remove(&row.key),
-            };
-        }
-        Ok(())
-    }
-    fn get(&self, key: ReplicaKey, row: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        Ok(self.all().get(&key).and_then(|table| table.get(row).cloned()))
-    }
-    fn scan(&self, key: ReplicaKey, prefix: &[u8]) -> Result<Rows, TableError> {
-        let all = self.all();
-        let rows = all.get(&key).into_iter().flatten();
-        let within = rows.filter(|(row, _)| row.starts_with(prefix));
-        Ok(within.map(|(row, value)| (row.clone(), value.clone())).collect())
-    }
-}
 
 /// Writes down what it is told.
 #[derive(Debug, Default)]

@@ -18,9 +18,10 @@ use waymark_node::storage::journal::{Journal, JournalOptions};
 use waymark_node::storage::raft_record::LogId;
 use waymark_node::storage::real_disk::RealDisk;
 use waymark_node::storage::shard_store::Store;
+use waymark_node::storage::tables::MemoryTables;
 use waymark_proto::ids::{NodeId, ReplicaId, ReplicaKey, ShardId};
 
-use crate::cluster::{MemoryTables, Notes, offset_commit, store_options};
+use crate::cluster::{Notes, offset_commit, store_options};
 use crate::stalled_disk::StalledDisk;
 
 const SHARD: ShardId = ShardId(1);

@@ -11,18 +11,20 @@ use waymark_proto::ids::{ReplicaKey, TopicPartition};
 use super::damage::ASIDE;
 use super::manifest::{self, FileExtent, Files, Manifest, Rows};
 use super::partition::{Partition, Segment};
-use super::replica::{Doomed, Known, Replica, SHARDS, Shelf, folder_of, io_error};
+use super::replica::{Doomed, Known, Replica, Shelf, io_error};
+use super::rows::refused;
 use super::staged::NOTE;
 use super::walk::Flaw;
 use crate::mutants;
-use crate::state::Row;
 use crate::state::rows::PartitionExtent;
 use crate::storage::disk::OpenMode;
 use crate::storage::shard_store::{Checkpoint, Cut, StoreError};
-use crate::storage::tables::TableError;
 
-fn tables_error(error: TableError) -> StoreError {
-    StoreError::Io { path: "tables".to_owned(), source: std::io::Error::other(error) }
+/// The folder of all replicas' folders.
+pub(super) const SHARDS: &str = "shards";
+
+pub(super) fn folder_of(key: ReplicaKey) -> String {
+    format!("{SHARDS}/{}-{}", key.shard.0, key.incarnation)
 }
 
 impl Shelf {
@@ -31,7 +33,7 @@ impl Shelf {
         &self,
         key: ReplicaKey,
     ) -> Result<(), StoreError> {
-        self.tables.clear_shard(key).map_err(tables_error)?;
+        self.tables.clear_shard(key).map_err(refused)?;
         let folder = folder_of(key);
         self.disk.remove_dir(&folder).await.map_err(io_error(&folder))?;
         self.disk.sync_dir(SHARDS).await.map_err(io_error(SHARDS))
@@ -83,16 +85,6 @@ impl Replica {
         let damaged = |what: String| StoreError::Damaged { path: path.clone(), offset: 0, what };
         let encoded = manifest::from_file(&bytes).map_err(|error| damaged(error.to_string()))?;
         manifest::decode(encoded).map(Some).map_err(|error| damaged(error.to_string()))
-    }
-
-    pub(super) fn refill(&self, rows: &Rows) -> Result<(), StoreError> {
-        self.shelf.tables.clear_shard(self.key).map_err(tables_error)?;
-        let row = |(key, value): &(Vec<u8>, Vec<u8>)| Row {
-            key: key.clone(),
-            value: Some(value.clone()),
-        };
-        let rows: Vec<Row> = rows.iter().map(row).collect();
-        self.shelf.tables.write(self.key, &rows).map_err(tables_error)
     }
 
     /// Files end where the checkpoint says, and what it does not name is gone; but for what was pulled.
@@ -182,8 +174,7 @@ impl Replica {
         self.shelf.trusted()?;
         self.write_waiting(1).await?;
         let lost = usize::from(mutants::planted!("table-row-lost") && cut.rows.len() > 1);
-        self.shelf.tables.write(self.key, &cut.rows[lost..]).map_err(tables_error)?;
-        let rows = self.shelf.tables.scan(self.key, &[]).map_err(tables_error)?;
+        let rows = self.changed_rows(&cut.rows[lost..])?;
         let extents: Extents = rows.iter().filter_map(extent_of).collect();
         let files = self.files_of(&extents);
         if !mutants::planted!("checkpoint-without-sync") {

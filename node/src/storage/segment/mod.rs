@@ -33,6 +33,7 @@ mod pull;
 mod reader;
 mod repair;
 mod replica;
+mod rows;
 mod scrub;
 mod source;
 mod staged;

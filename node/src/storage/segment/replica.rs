@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use waymark_proto::ids::{ReplicaKey, TopicPartition};
 
+use super::checkpoint::folder_of;
 use super::frame::pieces;
 use super::partition::{Partition, Segment};
 use super::pull::Pulled;
@@ -137,7 +138,7 @@ pub(super) enum Doomed {
 #[derive(Debug)]
 pub(in crate::storage) struct Replica {
     pub(super) shelf: Arc<Shelf>,
-    pub(super) key: ReplicaKey,
+    pub(in crate::storage) key: ReplicaKey,
     pub(super) known: Mutex<Known>,
     /// Held by whoever writes, cuts or removes files. Only an install holds it across a sync of many bytes: apply has to
     /// wait for it anyway.
@@ -148,6 +149,10 @@ pub(in crate::storage) struct Replica {
     pub(super) naming: tokio::sync::Mutex<()>,
     /// Held by a sync of segments until its outcome is noted.
     pub(super) syncing: Arc<tokio::sync::Mutex<()>>,
+    /// The last write of segments was refused, and that was said.
+    pub(in crate::storage) refused: AtomicBool,
+    /// The generation of the tables that hold its rows.
+    pub(super) filled: AtomicU64,
     /// Pulls that read the newest checkpoint's files.
     pub(in crate::storage) holds: AtomicUsize,
 }
@@ -158,13 +163,6 @@ impl Drop for Replica {
         let partitions = std::mem::take(&mut self.known().partitions);
         self.forget_handles(partitions.values().flat_map(|it| it.segments.iter()));
     }
-}
-
-/// The folder of all replicas' folders.
-pub(super) const SHARDS: &str = "shards";
-
-pub(super) fn folder_of(key: ReplicaKey) -> String {
-    format!("{SHARDS}/{}-{}", key.shard.0, key.incarnation)
 }
 
 pub(super) fn io_error(path: &str) -> impl Fn(io::Error) -> StoreError {
@@ -182,6 +180,8 @@ impl Replica {
             publishing: tokio::sync::Mutex::new(()),
             naming: tokio::sync::Mutex::new(()),
             syncing: Arc::default(),
+            refused: AtomicBool::new(false),
+            filled: AtomicU64::new(0),
             holds: AtomicUsize::new(0),
         }
     }

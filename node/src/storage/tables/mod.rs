@@ -22,6 +22,14 @@ pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Where rows live. Two engines keep this contract, held to one suite.
 pub trait TableEngine: Send + Sync + Debug + 'static {
+    /// Which tables these are: others after `renew`, with nothing in them.
+    fn generation(&self) -> u64;
+    /// Makes them anew, empty, after an engine has refused: it may not work again. Nothing happens when that was done since
+    /// this generation.
+    ///
+    /// # Errors
+    /// When what is there cannot be removed.
+    fn renew(&self, generation: u64) -> Result<(), TableError>;
     /// Forgets every row of every shard.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! Tables in sled. Never flushed and never believed after a restart (S5), so none of its durability matters.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use waymark_proto::ids::ReplicaKey;
 
@@ -15,9 +17,9 @@ const CACHE: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct SledTables {
     folder: PathBuf,
-    db: OnceLock<sled::Db>,
-    /// Held by the one who opens it.
-    opening: Mutex<()>,
+    /// `None` until it is used. Whoever uses it holds the lock, so that who renews it is alone: sled locks its files.
+    db: RwLock<Option<sled::Db>>,
+    generation: AtomicU64,
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
@@ -41,40 +43,63 @@ impl SledTables {
     /// directory must leave it as it was.
     #[must_use]
     pub fn in_folder(folder: PathBuf) -> Self {
-        Self { folder, db: OnceLock::new(), opening: Mutex::default() }
+        Self { folder, db: RwLock::default(), generation: AtomicU64::new(1) }
     }
 
-    fn db(&self) -> Result<&sled::Db, TableError> {
-        if let Some(db) = self.db.get() {
-            return Ok(db);
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&sled::Db) -> Result<T, sled::Error>,
+    ) -> Result<T, TableError> {
+        if let Some(db) = self.db.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            return work(db).map_err(refused);
         }
-        let _alone = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(db) = self.db.get() {
-            return Ok(db);
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        if db.is_none() {
+            let config = sled::Config::new().path(&self.folder).cache_capacity(CACHE);
+            *db = Some(config.flush_every_ms(None).open().map_err(refused)?);
         }
-        let config = sled::Config::new().path(&self.folder).cache_capacity(CACHE);
-        let db = config.flush_every_ms(None).open().map_err(refused)?;
-        Ok(self.db.get_or_init(|| db))
+        db.as_ref().map_or_else(
+            || Err(TableError("they are not open".to_owned())),
+            |db| work(db).map_err(refused),
+        )
     }
 }
 
 impl TableEngine for SledTables {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    fn renew(&self, generation: u64) -> Result<(), TableError> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        if self.generation() != generation {
+            return Ok(());
+        }
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        drop(db.take());
+        match std::fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(TableError(error.to_string())),
+            _ => Ok(()),
+        }
+    }
+
     /// Nothing in it is believed after a restart, so a database that does not open is thrown away.
     fn clear(&self) -> Result<(), TableError> {
-        if let Err(error) = self.db() {
+        if let Err(error) = self.with(|_| Ok(())) {
             tracing::warn!(%error, "the tables do not open and are made anew");
-            let removed = std::fs::remove_dir_all(&self.folder);
-            removed.map_err(|error| TableError(error.to_string()))?;
+            self.renew(self.generation())?;
         }
-        self.db()?.clear().map_err(refused)
+        self.with(|db| db.clear())
     }
 
     fn clear_shard(&self, key: ReplicaKey) -> Result<(), TableError> {
-        let mut batch = sled::Batch::default();
-        for row in self.db()?.scan_prefix(prefix(key)).keys() {
-            batch.remove(row.map_err(refused)?);
-        }
-        self.db()?.apply_batch(batch).map_err(refused)
+        self.with(|db| {
+            let mut batch = sled::Batch::default();
+            for row in db.scan_prefix(prefix(key)).keys() {
+                batch.remove(row?);
+            }
+            db.apply_batch(batch)
+        })
     }
 
     fn write(&self, key: ReplicaKey, rows: &[Row]) -> Result<(), TableError> {
@@ -85,26 +110,30 @@ impl TableEngine for SledTables {
                 None => batch.remove(whole(key, &row.key)),
             }
         }
-        self.db()?.apply_batch(batch).map_err(refused)
+        self.with(|db| db.apply_batch(batch))
     }
 
     fn get(&self, key: ReplicaKey, row: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        let found = self.db()?.get(whole(key, row)).map_err(refused)?;
+        let found = self.with(|db| db.get(whole(key, row)))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
     fn scan(&self, key: ReplicaKey, wanted: &[u8]) -> Result<Rows, TableError> {
         let skip = prefix(key).len();
-        let rows = self.db()?.scan_prefix(whole(key, wanted)).map(|row| {
-            let (row, value) = row.map_err(refused)?;
-            Ok((row[skip..].to_vec(), value.to_vec()))
-        });
-        rows.collect()
+        self.with(|db| {
+            let rows = db.scan_prefix(whole(key, wanted)).map(|row| {
+                let (row, value) = row?;
+                Ok((row[skip..].to_vec(), value.to_vec()))
+            });
+            rows.collect()
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use waymark_proto::ids::ShardId;
+
     use super::*;
 
     #[test]
@@ -113,7 +142,22 @@ mod tests {
         let tables = || SledTables::in_folder(folder.path().join("tables"));
         tables().clear().expect("a new database");
         std::fs::write(folder.path().join("tables/conf"), [7; 100]).expect("rot");
-        assert!(tables().db().is_err(), "sled notices");
+        assert!(tables().with(|_| Ok(())).is_err(), "sled notices");
         tables().clear().expect("made anew");
+    }
+    #[test]
+    fn tables_that_are_made_anew_are_empty_and_work() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = SledTables::in_folder(folder.path().join("tables"));
+        let key = ReplicaKey { shard: ShardId(1), incarnation: 0 };
+        let row = Row { key: b"a".to_vec(), value: Some(b"1".to_vec()) };
+        tables.write(key, std::slice::from_ref(&row)).expect("written");
+        let before = tables.generation();
+        tables.renew(before).expect("made anew");
+        tables.renew(before).expect("once is enough");
+        assert_eq!(tables.generation(), before + 1);
+        assert_eq!(tables.scan(key, b"").expect("works"), []);
+        tables.write(key, &[row]).expect("works");
+        assert_eq!(tables.scan(key, b"").expect("works").len(), 1);
     }
 }
