@@ -9,6 +9,7 @@ use crate::log_lines;
 use crate::mutants;
 use crate::outcome::Outcome;
 use crate::profile::Profile;
+use crate::regressions;
 use crate::storm::FaultClass;
 use crate::table;
 use crate::view::RULES;
@@ -48,6 +49,11 @@ a storm although one node stays frozen.\n");
     text.push_str("\n## Planted bugs\n\n`sim --mutants` plants each, and fails when one is not found.\n\n| bug | shows in | as |\n|---|---|---|\n");
     for mutant in mutants::TABLE {
         let _ = writeln!(text, "| {} | {} | {} |", mutant.name, mutant.profile, mutant.breaks);
+    }
+    text.push_str("\n## Bugs that these runs have found\n\n| found by | showed as | cause | fix | kept away by |\n|---|---|---|---|---|\n");
+    for it in regressions::TABLE {
+        let regressions::Regression { found_by, showed_as, cause, fix, kept_by } = it;
+        let _ = writeln!(text, "| {found_by} | {showed_as} | {cause} | {fix} | `{kept_by}` |");
     }
     let _ = write!(
         text,

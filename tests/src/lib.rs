@@ -36,6 +36,7 @@ pub mod plan;
 pub mod process;
 pub mod profile;
 mod readers;
+pub mod regressions;
 pub mod shrink;
 pub mod storm;
 pub mod subject;

@@ -1,0 +1,89 @@
+//! Bugs of the product that simulations and chaos runs have found, so that nobody has to find them twice. Owns the list; each
+//! names the test that would find it again. Schedules change with the harness, so a seed tells where it came from, and the
+//! test is what keeps it away.
+
+/// A bug that was found, and is no more.
+#[derive(Debug)]
+pub struct Regression {
+    /// What showed it first.
+    pub found_by: &'static str,
+    /// What was promised and did not hold.
+    pub showed_as: &'static str,
+    /// Why.
+    pub cause: &'static str,
+    /// What was done about it.
+    pub fix: &'static str,
+    /// The test that finds it again, or the bug that puts it back and that a test has to find.
+    pub kept_by: &'static str,
+}
+
+/// All of them, the newest last.
+pub const TABLE: &[Regression] = &[
+    Regression {
+        found_by: "`chaos`, seed 1",
+        showed_as: "R5: a vote that a replica was believed to have on disk was gone after a power loss",
+        cause: "after its journal had failed, a replica began again from memory, and vouched for what was queued and never synced",
+        fix: "a replica begins only once what its last life queued is on disk",
+        kept_by: "reopened-before-sync",
+    },
+    Regression {
+        found_by: "the judge of calls, in storms",
+        showed_as: "a client was told that a record was certainly refused, and readers saw it",
+        cause: "the last attempt's refusal was told, although an earlier attempt may have been taken",
+        fix: "a refusal behind an unknown outcome is told as unknown",
+        kept_by: "a_refusal_behind_an_unknown_outcome_does_not_say_that_nothing_was_appended",
+    },
+    Regression {
+        found_by: "the judge of the catalog, in storms",
+        showed_as: "S14: a topic that was deleted was told of again",
+        cause: "GetMetadata ignored the consistency that it was asked for",
+        fix: "it is linearizable unless the request asks for less",
+        kept_by: "catalog-as-it-is-here",
+    },
+    Regression {
+        found_by: "a chaos run of real processes, seed 2",
+        showed_as: "G4d: a committed offset fell back to an older one",
+        cause: "a commit was repeated through another node while the first copy waited on a link that was cut; it arrived after \
+                another consumer's commit, and sequences were compared within one consumer only",
+        fix: "sequences of consumers outside of a group's membership are in line: a late copy is behind, a live caller goes above",
+        kept_by: "a_late_repeat_does_not_undo_the_commit_of_another_consumer",
+    },
+    Regression {
+        found_by: "a chaos run of real processes, seed 2",
+        showed_as: "no checkpoint was written any more after a disk had been full",
+        cause: "sled never works again once a write found no room",
+        fix: "tables that refuse are made anew and filled from the checkpoint",
+        kept_by: "a_checkpoint_after_the_tables_were_made_anew_lacks_no_row",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn sources(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                all.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_test_that_keeps_a_bug_away_exists() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut all = String::new();
+        ["node/src", "client/src", "tests/tests"].map(|it| sources(&root.join(it), &mut all));
+        for it in TABLE {
+            let (test, bug) =
+                (format!("fn {}(", it.kept_by), format!("planted!(\"{}\")", it.kept_by));
+            assert!(all.contains(&test) || all.contains(&bug), "{it:?}");
+        }
+    }
+}
