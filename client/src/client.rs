@@ -154,6 +154,13 @@ impl Client {
         Some(self.shared.connections.link(&address, Carries::Bulk))
     }
 
+    /// A node is silent: its next bulk streams get a new connection.
+    pub(crate) fn abandon_bulk(&self, node: i32) {
+        if let Some(address) = self.shared.metadata.address(node) {
+            self.shared.connections.abandon(&address, Carries::Bulk);
+        }
+    }
+
     /// A link for a group session.
     pub(crate) fn session(&self, address: &Arc<str>) -> Result<Link> {
         self.shared.connections.link(address, Carries::Session)

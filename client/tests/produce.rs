@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fake::{Fake, Fault, TOPIC, base_sequence, producer, record_count};
 use waymark_client::{
-    Acks, Compression, Error, ErrorClass, Producer, ProducerConfig, ProducerRecord,
+    Acks, Client, Compression, Error, ErrorClass, Producer, ProducerConfig, ProducerRecord,
 };
 use waymark_proto::v1::{FailureCode as Code, RetryClass as Class};
 
@@ -196,6 +196,19 @@ async fn a_full_buffer_refuses_at_once_or_waits_and_goes_on() {
     }
     producer.send(big()).await.unwrap().await.unwrap();
     assert_eq!(producer.buffer_available(), 1 << 20, "everything was given back");
+}
+
+#[tokio::test]
+async fn a_batch_without_an_answer_goes_again_on_another_connection() {
+    let fake = Fake::start(1);
+    let config = fake.config().request_timeout(Duration::from_secs(2));
+    let client = Client::connect(config).await.unwrap();
+    let producer = client.producer(at_once()).await.unwrap();
+    fake.faults([Fault::Swallow]);
+    let answered =
+        tokio::time::timeout(Duration::from_secs(15), producer.send_and_wait(record("a")));
+    assert_eq!(answered.await.unwrap().unwrap().offset, Some(0));
+    assert_eq!(fake.lock().arrived.len(), 2, "once swallowed, once taken");
 }
 
 #[tokio::test]

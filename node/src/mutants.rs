@@ -17,7 +17,7 @@ macro_rules! planted {
 }
 pub(crate) use planted;
 
-/// What [`planted!`] asks. Always `false` in a build without the feature `mutants`.
+/// What `planted!` asks. Always `false` in a build without the feature `mutants`.
 #[cfg(not(any(test, feature = "mutants")))]
 #[inline]
 #[must_use]
@@ -26,7 +26,7 @@ pub const fn is_active(name: &str) -> bool {
     false
 }
 
-/// What [`planted!`] asks. Always `false` in a build without the feature `mutants`.
+/// What `planted!` asks. Always `false` in a build without the feature `mutants`.
 #[cfg(any(test, feature = "mutants"))]
 #[must_use]
 pub fn is_active(name: &str) -> bool {

@@ -13,7 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::spawn_local;
 use turmoil::Sim;
 
@@ -53,6 +53,9 @@ impl Hosts for Cluster {
 /// The life of a client.
 type Client = Pin<Box<dyn Future<Output = ()>>>;
 
+/// Clients that begin between two steps: those of a load, of a flood and an operator's.
+const MOST_NEWCOMERS: usize = 64;
+
 /// The host of all clients but the members of groups, which die and are cut off one by one.
 const CLIENTS: &str = "clients";
 
@@ -63,7 +66,7 @@ pub struct Cluster {
     nodes: u32,
     /// Hosts of clients.
     clients: Vec<String>,
-    newcomers: UnboundedSender<Client>,
+    newcomers: Sender<Client>,
     random: SmallRng,
     links: Links,
     causes: Cause,
@@ -113,7 +116,7 @@ impl Cluster {
         }
         let links = Links::new(longest_latency);
         let (broken, without_power) = (BTreeMap::new(), BTreeMap::new());
-        let (newcomers, mut coming) = unbounded_channel::<Client>();
+        let (newcomers, mut coming) = channel::<Client>(MOST_NEWCOMERS);
         sim.client(CLIENTS, async move {
             while let Some(client) = coming.recv().await {
                 spawn_local(client);
@@ -140,9 +143,11 @@ impl Cluster {
     /// Starts a client. All of them share one host: links to clients break together, and every host costs time in each step.
     ///
     /// # Panics
-    /// When the clients' host has ended, which it never does.
+    /// When the clients' host has ended, or too many begin between two steps.
     pub fn client(&mut self, life: impl Future<Output = ()> + 'static) {
-        self.newcomers.send(Box::pin(life)).expect("the clients' host runs");
+        self.newcomers
+            .try_send(Box::pin(life))
+            .expect("the clients' host takes them in every step");
     }
 
     /// Starts a process on a host of its own, which may die and begin again.

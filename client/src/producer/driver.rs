@@ -287,6 +287,7 @@ impl Driver {
             }
             self.enqueue(lane);
         }
+        self.leave_silent_nodes(now);
         let draining = self.nodes.values().any(|node| node.stream.is_some() && node.draining);
         let silent = self.nodes.values().any(|node| node.stream.is_some() && node.is_silent(now));
         let waiting = self.partitions.iter().any(|partition| partition.lane.on_wire() > 0);

@@ -61,7 +61,11 @@ impl Node {
     }
 
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.heard) >= SILENCE
+        self.is_silent_for(SILENCE, now)
+    }
+
+    fn is_silent_for(&self, time: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) >= time
     }
 }
 
@@ -98,6 +102,23 @@ impl Driver {
         }
         self.nodes.insert(node, known);
         sent
+    }
+
+    /// Gives up connections on which batches had no answer for `request.timeout.ms`, and sends them again on new ones: one side
+    /// may have forgotten the connection without the other knowing.
+    pub(super) fn leave_silent_nodes(&mut self, now: Instant) {
+        // What was sent last may have been so shortly before the silence counted.
+        let longest = self.shared.client.config().request_timeout + SILENCE;
+        let silent = self.nodes.iter().filter(|(node, known)| {
+            known.stream.is_some() && known.is_silent_for(longest, now) && self.waits_for(**node)
+        });
+        let silent: Vec<(i32, u64)> =
+            silent.map(|(node, known)| (*node, known.incarnation)).collect();
+        for (node, incarnation) in silent {
+            self.shared.client.abandon_bulk(node);
+            let error = Error::protocol("no answer within request.timeout.ms");
+            self.broken((node, incarnation), &error);
+        }
     }
 
     fn waits_for(&self, node: i32) -> bool {

@@ -126,6 +126,11 @@ pub(super) async fn until_whole(site: &mut Site) -> io::Result<()> {
         let mut wrong = None;
         for question in ["health", "verify"] {
             let mut command = site.operator(&["cluster", question]);
+            // Clients run on this thread, and go on meanwhile.
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "a run of real processes does not repeat anyway"
+            )]
             let asked = spawn_blocking(move || command.output()).await;
             let output = asked.map_err(io::Error::other)??;
             if !output.status.success() {

@@ -94,10 +94,9 @@ impl Harm {
     /// Whether it can be done on this ground.
     pub(super) fn can_be_done(self, site: &Site) -> bool {
         match self {
-            Self::Kill | Self::KillMajority | Self::KillAll | Self::Freeze => true,
-            Self::Rot | Self::RotTwo | Self::LostDisk => true,
             Self::Cut | Self::Mute | Self::CutLink | Self::SlowLink => site.network.is_some(),
             Self::FullDisk => site.small_disk.is_some(),
+            _ => true,
         }
     }
 
