@@ -38,7 +38,7 @@ pub const TABLE: &[Regression] = &[
         showed_as: "S14: a topic that was deleted was told of again",
         cause: "GetMetadata ignored the consistency that it was asked for",
         fix: "it is linearizable unless the request asks for less",
-        kept_by: "catalog-as-it-is-here",
+        kept_by: "metadata_of_a_topic_is_as_new_as_it_was_asked_for",
     },
     Regression {
         found_by: "a chaos run of real processes, seed 2",

@@ -12,7 +12,7 @@ use waymark_tests::profile::Profile;
 /// The seed of each story.
 const SEED: u64 = 1;
 /// Storms, as short as they can be: what they cost is mostly the birth of a cluster and the reading back at the end.
-const STORMS: u64 = 24;
+const STORMS: u64 = 12;
 /// Storms that are long enough for faults to overlap.
 const LONG_STORMS: u64 = 2;
 

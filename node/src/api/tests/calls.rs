@@ -10,6 +10,7 @@ use waymark_proto::v1::cluster_service_client::ClusterServiceClient;
 use waymark_proto::v1::produce_service_client::ProduceServiceClient;
 use waymark_proto::v1::topic_service_client::TopicServiceClient;
 
+use super::clean;
 use super::fake::TOPIC;
 use super::world::{CLUSTER, World};
 
@@ -52,6 +53,31 @@ async fn a_refused_call_says_so_in_trailers_and_details() {
         let failure: v1::Failure = prost::Message::decode(status.details()).expect("the failure");
         assert_eq!((failure.code(), failure.retry()), (code, v1::RetryClass::Fix));
     }
+}
+
+/// What a node says of a topic that cannot confirm its catalog with a quorum.
+async fn asks_a_node_without_a_quorum(level: Option<v1::ConsistencyLevel>) -> Option<Code> {
+    let node = World::default().serve(1, &[]);
+    let topic = v1::TopicRef { name: "orders".to_owned(), topic_id: Bytes::new() };
+    let consistency =
+        level.map(|level| v1::Consistency { level: level.into(), ..Default::default() });
+    let request = v1::GetMetadataRequest { topics: vec![topic], consistency, ..Default::default() };
+    let answer = ClusterServiceClient::new(node.channel).get_metadata(request).await;
+    answer.err().map(|status| status.code())
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_of_a_topic_is_as_new_as_it_was_asked_for() {
+    let _clean = clean();
+    assert!(asks_a_node_without_a_quorum(None).await.is_some());
+    assert!(asks_a_node_without_a_quorum(Some(v1::ConsistencyLevel::Linearizable)).await.is_some());
+    assert_eq!(asks_a_node_without_a_quorum(Some(v1::ConsistencyLevel::Any)).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_of_a_node_that_may_lag_is_caught() {
+    let _bug = crate::mutants::plant("catalog-as-it-is-here");
+    assert_eq!(asks_a_node_without_a_quorum(None).await, None);
 }
 
 #[tokio::test(start_paused = true)]
