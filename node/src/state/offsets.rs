@@ -29,7 +29,7 @@ pub struct CommittedOffset {
     pub fencing_epoch: Option<i64>,
     /// The member that committed last; empty: from outside the group.
     pub member: String,
-    /// The highest sequence of any commit ever, whoever made it, while the position is not deleted.
+    /// The highest sequence of any commit in line, whoever made it, while the position is not deleted.
     pub highest_seq: i64,
 }
 
@@ -75,6 +75,9 @@ impl Offsets {
 
     fn write(&mut self, command: CommitOffsets, verdicts: &[Result<(), Refusal>]) {
         let member = command.committer.name().to_owned();
+        // Who is not in line counts within itself: its numbers say nothing to others.
+        let in_line = matches!(command.committer, Committer::Outside { in_line: true, .. });
+        let line_seq = if in_line { command.commit_seq } else { 0 };
         let dirty = self.dirty.entry(command.group.clone()).or_default();
         let group = self.groups.entry(command.group).or_default();
         for (item, _) in command.items.into_iter().zip(verdicts).filter(|(_, it)| it.is_ok()) {
@@ -92,7 +95,7 @@ impl Offsets {
                 commit_seq: command.commit_seq.max(seq_before),
                 fencing_epoch: item.fencing_epoch.max(fenced_before),
                 member: member.clone(),
-                highest_seq: command.commit_seq.max(highest_before),
+                highest_seq: line_seq.max(highest_before),
             };
             group.insert(at, now);
             dirty.insert(at);
@@ -333,6 +336,14 @@ mod tests {
         assert_eq!(offsets.commit(in_line("n", 901, 2), &FREE), [Ok(())]);
         assert_eq!(offsets.commit(in_line("n", 901, 2), &FREE), [Ok(())], "its own repeat");
         assert_eq!(offsets.commit(in_line("n", 902, 3), &FREE), [Ok(())], "and its next one");
+    }
+
+    #[test]
+    fn numbers_of_who_is_not_in_line_keep_nobody_out() {
+        let _alone = without_bugs();
+        let mut offsets = Offsets::default();
+        offsets.commit(by(Some("m"), i64::MAX, vec![item(0, 1)]), &FREE);
+        assert_eq!(offsets.commit(in_line("n", 7, 2), &FREE), [Ok(())]);
     }
 
     #[test]

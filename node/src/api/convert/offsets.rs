@@ -16,6 +16,9 @@ pub(in crate::api) const MAX_PARTITIONS: usize = 10_000;
 /// Longest metadata of a committed offset, UTF-16 units, as Kafka counts.
 pub(in crate::api) const MAX_METADATA: usize = 4_096;
 
+/// Highest `commit_seq` in line: whoever comes next still has room above. Our client's, a time, are below it for 70 years.
+const HIGHEST_IN_LINE: i64 = 1 << 62;
+
 /// Longest note, bytes: it is kept in the history of the group.
 pub(in crate::api) const MAX_NOTE: usize = 1_024;
 
@@ -38,6 +41,9 @@ pub(in crate::api) fn commit_head(request: &v1::CommitOffsetsRequest) -> Result<
     group(&request.group_id)?;
     if request.offsets.len() > MAX_PARTITIONS {
         return Err(too_large("offsets of a commit", MAX_PARTITIONS as i64));
+    }
+    if request.commit_seq_in_line && request.commit_seq > HIGHEST_IN_LINE {
+        return Err(invalid("commit_seq", "0 to 2^62 where it is in line"));
     }
     if request.commit_seq < 0 {
         return Err(invalid("commit_seq", "0 or more"));
@@ -148,6 +154,20 @@ mod tests {
         assert_eq!(with("x".repeat(4_096)), None);
         assert_eq!(with("😀".repeat(2_048)), None);
         assert_eq!(with("😀".repeat(2_049)), Some(FailureCode::MetadataTooLarge));
+    }
+
+    #[test]
+    fn a_commit_in_line_leaves_room_for_the_next_one() {
+        let commit = |commit_seq, commit_seq_in_line| {
+            let group_id = "g".to_owned();
+            let rest = v1::CommitOffsetsRequest::default();
+            let request =
+                v1::CommitOffsetsRequest { group_id, commit_seq, commit_seq_in_line, ..rest };
+            commit_head(&request).err().map(|failure| failure.code)
+        };
+        assert_eq!(commit(HIGHEST_IN_LINE, true), None);
+        assert_eq!(commit(HIGHEST_IN_LINE + 1, true), Some(FailureCode::InvalidArgument));
+        assert_eq!(commit(i64::MAX, false), None, "out of line it counts within itself");
     }
 
     #[test]
