@@ -100,7 +100,12 @@ pub(crate) async fn metadata(
     };
     for topic in answer.topics {
         match &topic.failure {
-            Some(failure) => snapshot.missing.push((topic.name.as_str().into(), failure.clone())),
+            Some(failure) => {
+                let passes =
+                    matches!(failure.retry(), wire::RetryClass::Retry | wire::RetryClass::Reroute);
+                let list = if passes { &mut snapshot.untold } else { &mut snapshot.missing };
+                list.push((topic.name.as_str().into(), failure.clone()));
+            }
             None => snapshot.topics.push(topic_view(topic)?),
         }
     }

@@ -16,6 +16,7 @@ use crate::consumer::Consumer;
 use crate::error::{Error, Result};
 use crate::metadata::{Metadata, TopicView};
 use crate::producer::Producer;
+use crate::refusal::from_failure;
 use crate::retry::{Repeat, Retry};
 
 /// A cluster, to talk to. Cheap to clone; all clones share connections and metadata.
@@ -304,14 +305,15 @@ impl Shared {
             return Ok(());
         }
         let snapshot = answers::metadata(link, self.metadata.wanted(), timeout).await?;
-        let missing = snapshot.missing.iter().find(|(name, _)| Some(name) == needed).cloned();
+        // Without a topic in mind all are: of which one nothing is told, another node may tell.
+        let mut failed = snapshot.missing.iter().filter(|(name, _)| Some(name) == needed);
+        let untold =
+            || snapshot.untold.iter().find(|(name, _)| needed.is_none_or(|needed| needed == name));
+        let failure = failed.next().or_else(untold).map(|(_, failure)| from_failure(failure));
         if !self.metadata.merge(snapshot) {
             return Err(answers::stale_metadata(needed.map_or("", |name| name)));
         }
-        match missing {
-            Some((_, failure)) => Err(crate::refusal::from_failure(&failure)),
-            None => Ok(()),
-        }
+        failure.map_or(Ok(()), Err)
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Snapshot {
     pub(crate) topics: Vec<TopicView>,
     /// Topics that do not exist, in the words of the node.
     pub(crate) missing: Vec<(Arc<str>, wire::Failure)>,
+    /// Topics of which the node cannot tell anything now, and why: what is known of them stays.
+    pub(crate) untold: Vec<(Arc<str>, wire::Failure)>,
 }
 
 #[derive(Debug, Default)]

@@ -280,6 +280,19 @@ async fn dropping_the_producer_fails_what_is_left_without_blocking() {
 }
 
 #[tokio::test]
+async fn a_topic_of_which_a_node_can_tell_nothing_now_is_not_forgotten() {
+    let fake = Fake::start(1);
+    let producer = started(&fake, at_once()).await;
+    // The connection breaks, and whoever is asked for the leader has just lost sight of the catalog.
+    fake.lock().untold = 3;
+    fake.faults([Fault::Break]);
+    let answered =
+        tokio::time::timeout(Duration::from_secs(10), producer.send_and_wait(record("a")));
+    assert_eq!(answered.await.unwrap().unwrap().offset, Some(0));
+    assert_eq!(fake.lock().untold, 0, "it was asked until it could tell");
+}
+
+#[tokio::test]
 async fn a_topic_that_does_not_exist_is_refused_at_once() {
     let fake = Fake::start(1);
     let producer = started(&fake, at_once()).await;

@@ -155,5 +155,16 @@ pub(crate) fn served_again(
         return Ok(());
     }
     let left: Vec<u32> = (0..all).filter(|partition| !is_served(partition)).collect();
-    Err(Broken(format!("within {CALM_WITHIN:?} {when}, partitions {left:?} take no records")))
+    let waiting = history.unanswered();
+    let oldest = waiting.first().map(|(at, partition, value)| {
+        format!(
+            "; {} appends wait, the oldest, {value:#x} to partition {partition}, since {at:?}",
+            waiting.len()
+        )
+    });
+    let oldest = oldest.unwrap_or_default();
+    Err(Broken(format!(
+        "within {CALM_WITHIN:?} {when}, partitions {left:?} take no records at {:?}{oldest}",
+        cluster.elapsed()
+    )))
 }

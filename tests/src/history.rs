@@ -128,6 +128,27 @@ impl History {
         self.last().clone()
     }
 
+    /// Appends without an answer so far, the oldest first, each with when it began.
+    #[must_use]
+    pub fn unanswered(&self) -> Vec<(Duration, u32, u64)> {
+        let mut open: BTreeMap<u64, (Duration, u32)> = BTreeMap::new();
+        for (at, event) in self.events().iter() {
+            match event {
+                Event::AppendInvoked { partition, value, .. } => {
+                    open.insert(*value, (*at, *partition));
+                }
+                Event::AppendOk { value, .. }
+                | Event::AppendFailed { value, .. }
+                | Event::AppendUnknown { value, .. } => drop(open.remove(value)),
+                _ => {}
+            }
+        }
+        let mut open: Vec<(Duration, u32, u64)> =
+            open.into_iter().map(|(value, (at, partition))| (at, partition, value)).collect();
+        open.sort_unstable();
+        open
+    }
+
     fn last(&self) -> MutexGuard<'_, BTreeMap<u32, u64>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }

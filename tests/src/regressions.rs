@@ -62,6 +62,14 @@ pub const TABLE: &[Regression] = &[
         fix: "a batch without an answer for request.timeout.ms goes again on a new connection",
         kept_by: "a_batch_without_an_answer_goes_again_on_another_connection",
     },
+    Regression {
+        found_by: "`swarm`, seed 44",
+        showed_as: "within ten seconds after the storm no partition took records",
+        cause: "a node that cannot read the catalog just then says so of each topic, and clients took that for a topic that does \
+                not exist: they forgot it, and never asked for its leaders again",
+        fix: "only a topic that is gone is forgotten; of which a node can tell nothing, another node is asked",
+        kept_by: "a_topic_of_which_a_node_can_tell_nothing_now_is_not_forgotten",
+    },
 ];
 
 #[cfg(test)]

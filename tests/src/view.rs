@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use waymark_node::consensus::LogStand;
 use waymark_node::storage::raft_record::{LogId, Vote};
 use waymark_proto::ids::{ReplicaId, ShardId};
 
@@ -39,6 +40,16 @@ struct Known {
     /// The greatest vote that it believed to have on disk.
     vote: Option<Vote>,
     /// The greatest entry that somebody believed it to have on disk, and under which leadership.
+    held: Option<(LogId, Leading)>,
+    /// What was last compared with the beliefs of then: as long as both are the same, so is the verdict.
+    compared: Option<Compared>,
+}
+
+/// All that a comparison of a replica with what was believed of it depends on.
+#[derive(Debug, PartialEq)]
+struct Compared {
+    stand: LogStand,
+    vote: Option<Vote>,
     held: Option<(LogId, Leading)>,
 }
 
@@ -90,14 +101,22 @@ impl View {
     fn see(&mut self, sight: &Sight) {
         let mut known = self.replicas.remove(&(sight.shard, sight.replica)).unwrap_or_default();
         if known.life != sight.life {
-            (known.life, known.applied, known.last) = (sight.life, None, None);
+            (known.life, known.applied, known.last, known.compared) =
+                (sight.life, None, None, None);
         }
-        if sight.honest_disk {
-            self.compare_with_beliefs(sight, &known);
+        let same = |it: &Compared| {
+            it.stand == sight.stand && it.vote == known.vote && it.held == known.held
+        };
+        if !known.compared.as_ref().is_some_and(same) {
+            if sight.honest_disk {
+                self.compare_with_beliefs(sight, &known);
+            }
+            self.see_entries(sight, &mut known);
+            self.see_applied(sight, &mut known);
+            self.see_leader(sight);
+            let (stand, vote, held) = (sight.stand.clone(), known.vote, known.held);
+            known.compared = Some(Compared { stand, vote, held });
         }
-        self.see_entries(sight, &mut known);
-        self.see_applied(sight, &mut known);
-        self.see_leader(sight);
         self.replicas.insert((sight.shard, sight.replica), known);
     }
 
@@ -262,7 +281,6 @@ fn leading(sight: &Sight) -> Option<Leading> {
 
 #[cfg(test)]
 mod tests {
-    use waymark_node::consensus::LogStand;
     use waymark_proto::ids::NodeId;
 
     use super::*;

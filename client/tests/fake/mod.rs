@@ -84,6 +84,8 @@ pub struct Inner {
     pub commit_faults: VecDeque<wire::Failure>,
     /// While set, commits wait unanswered.
     pub commits_held: bool,
+    /// So often metadata says that nothing is known of any topic at the moment.
+    pub untold: u32,
 }
 
 #[derive(Debug, Clone)]

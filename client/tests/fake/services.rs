@@ -79,8 +79,17 @@ impl wire::cluster_service_server::ClusterService for Fake {
             ..Default::default()
         });
         let partitions: Vec<_> = partitions.collect();
+        let untold = {
+            let mut inner = self.lock();
+            let before = inner.untold;
+            inner.untold = before.saturating_sub(1);
+            before > 0
+        };
         let topics = request.into_inner().topics.into_iter().map(|topic| {
-            if topic.name == TOPIC {
+            if untold {
+                let failure = Some(failure(Code::NoLeader, Class::Reroute));
+                wire::TopicMetadata { name: topic.name, failure, ..Default::default() }
+            } else if topic.name == TOPIC {
                 let (name, topic_id) = (topic.name, TOPIC_ID.to_vec().into());
                 let partitions = partitions.clone();
                 wire::TopicMetadata { name, topic_id, partitions, ..Default::default() }
