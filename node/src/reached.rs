@@ -23,6 +23,7 @@ pub const STATES: &[&str] = &[
     "log-trimmed",
     "disk-admitted",
     "replica-replaced",
+    "log-reverted",
 ];
 
 /// Those that only damage to a journal leads to, which no storm does.

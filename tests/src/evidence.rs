@@ -19,8 +19,8 @@ const NOT_DRAWN: &str = "\
 - Losses that cannot be told from a torn tail: a flush that was synced and is gone without a trace at the very end of a
   journal (S2). Nobody who reads that disk can know that it was there.
 - The vote, or the end of the log, in doubt on two of three replicas of a shard at once: whoever is left is no majority.
-- A disk that says it has synced and has not, together with a power loss of its machine: with three replicas, what a
-  quorum acknowledged may then be on one disk only, and its loss is the loss of a second replica.
+- A disk that says it has synced and has not, whose machine loses power while not every other replica has what it lies about:
+  what a quorum acknowledged may then be on one disk only, and the two others elect a leader without it.
 ";
 
 /// The whole file.

@@ -36,6 +36,11 @@ const EXPECTED: &[Expected] = &[
         "its disk failed, or its node stops",
     ),
     expected("waymark_node::consensus::balancer", "the journal stalls", "disks are slow"),
+    expected(
+        "waymark_node::consensus::balancer",
+        "has lost entries that it acknowledged",
+        "disks lie, and the alarm of S10 says so",
+    ),
     expected("waymark_node::consensus::log", "log read failed", "disks fail"),
     expected(
         "waymark_node::consensus::network::pull",

@@ -158,6 +158,8 @@ pub trait LogClient: Send + Debug {
 pub enum DiskCondition {
     /// As always.
     Healthy,
+    /// Every sync says that it is done, and nothing is synced before the disk is well again.
+    Lies,
     /// Every sync takes very long.
     Slow,
     /// All files together may grow by so many bytes more, and shrink.
@@ -189,7 +191,10 @@ impl DiskCondition {
     /// A node may have to end because of it.
     #[must_use]
     pub fn may_end_a_node(self) -> bool {
-        !matches!(self, Self::Healthy | Self::Slow | Self::Full { .. } | Self::Stalled { .. })
+        !matches!(
+            self,
+            Self::Healthy | Self::Lies | Self::Slow | Self::Full { .. } | Self::Stalled { .. }
+        )
     }
 }
 
@@ -274,6 +279,9 @@ pub trait Subject: Clients {
     fn power_off(&self, node: u32);
     /// Decides which unsynced writes of a node that is off survive, torn and reordered; what was synced survives always.
     fn lose_unsynced(&self, node: u32, seed: u64);
+    /// Whether a node's disk lies, and every other one has what it lies about, truly: its next power loss takes that. All
+    /// other power losses spare what a disk lies about.
+    fn expose_lies(&self, node: u32) -> bool;
     /// A node that is off has an empty disk from now on: what was on the other one is lost.
     fn lose_disk(&self, node: u32);
     /// Every node runs, and all replicas vote and have what their leaders have, or nearly; seen from above.

@@ -9,7 +9,7 @@ use waymark_node::reached;
 use crate::caretaker;
 use crate::disk::Point;
 use crate::net::relay::TROUBLES;
-use crate::storm::{FaultClass, LOG_LIMIT_SET};
+use crate::storm::{FaultClass, LIES_LOST, LOG_LIMIT_SET};
 
 /// Storms after which everything must have happened at least once.
 pub const ENOUGH: usize = 40;
@@ -33,7 +33,8 @@ pub fn of(counts: &BTreeMap<String, u64>) -> String {
 
 /// Every state that is counted: of nodes, of whoever looks after them, of calls and of disks.
 pub fn states() -> impl Iterator<Item = &'static str> {
-    let of_nodes = reached::STATES.iter().copied().chain(caretaker::CHORES).chain([LOG_LIMIT_SET]);
+    let of_nodes =
+        reached::STATES.iter().copied().chain(caretaker::CHORES).chain([LOG_LIMIT_SET, LIES_LOST]);
     of_nodes.chain(TROUBLES).chain(Point::NAMES)
 }
 

@@ -104,6 +104,10 @@ impl View {
             (known.life, known.applied, known.last, known.compared) =
                 (sight.life, None, None, None);
         }
+        if !sight.honest_disk {
+            // Whatever anybody believes of it, its disk has promised more than it holds.
+            (known.vote, known.held, known.compared) = (None, None, None);
+        }
         let same = |it: &Compared| {
             it.stand == sight.stand && it.vote == known.vote && it.held == known.held
         };
@@ -177,7 +181,9 @@ impl View {
     /// What a replica, and a leader of its followers, believes from now on.
     fn note_beliefs(&mut self, sight: &Sight) {
         let stand = &sight.stand;
-        if let Some(known) = self.replicas.get_mut(&(sight.shard, sight.replica)) {
+        if let Some(known) = self.replicas.get_mut(&(sight.shard, sight.replica))
+            && sight.honest_disk
+        {
             let believed = Some(stand.believed_vote).filter(|vote| vote.term > 0);
             if believed.map(|it| it.rank()) > known.vote.map(|it| it.rank()) {
                 known.vote = believed;
@@ -246,7 +252,8 @@ impl View {
 
     /// R1 and R4.
     fn see_leader(&mut self, sight: &Sight) {
-        let Some(leading) = leading(sight) else { return };
+        // Who has forgotten its vote may be elected by it again, with all that it had: a lost lie, not a broken rule.
+        let Some(leading) = leading(sight).filter(|_| sight.honest_disk) else { return };
         let before = self.leaders.insert((sight.shard, leading), sight.life);
         if let Some(life) = before {
             if life != sight.life {

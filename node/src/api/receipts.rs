@@ -59,6 +59,9 @@ impl Receipts {
         if mutants::planted!("ack-wrong-tag") {
             receipt.tag = receipt.tag.wrapping_add(1);
         }
+        if mutants::planted!("ack-of-another-offset") {
+            receipt.base_offset = receipt.base_offset.map(|offset| offset + 1);
+        }
         let Some(at) = ticket.lane else {
             out.push(receipt);
             return;

@@ -167,7 +167,13 @@ impl Broker {
             return Ok(Batches { next_offset: at.offset, marks, ..Batches::default() });
         }
         match shard.store().read(at.at, at.offset, marks.high_watermark, at.max_bytes).await {
-            Ok(read) => Ok(Batches { bytes: read.bytes, next_offset: read.next_offset, marks }),
+            Ok(read) => {
+                let mut next_offset = read.next_offset;
+                if mutants::planted!("read-skips-records") && next_offset < marks.high_watermark {
+                    next_offset += 1;
+                }
+                Ok(Batches { bytes: read.bytes, next_offset, marks })
+            }
             Err(error @ (StoreError::OutOfRange { .. } | StoreError::NoPartition(_))) => {
                 // Retention may have overtaken the read, or the topic may be gone.
                 let now = core.look(&shard, at)?;

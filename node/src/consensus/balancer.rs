@@ -1,6 +1,6 @@
 //! Owns that leaderships go back to the nodes that the catalog prefers (S13), after a failure moved them; that a leader
-//! whose own disk stalls gives up (S4), and one whose disk is full hands over to one that has room (S19); and that the journal's oldest files become free. Never forces a move: the target
-//! must be alive and level.
+//! whose own disk stalls gives up (S4), and one whose disk is full hands over to one that has room (S19); and that the journal's oldest files become
+//! free. Never forces a move: the target must be alive and level.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -15,6 +15,7 @@ use super::member::Member;
 use super::room::Level;
 use super::shard::Shard;
 use super::types::{C, RaftNode};
+use crate::reached::reached;
 
 const RECLAIM_PAUSE: Duration = Duration::from_secs(1);
 
@@ -89,6 +90,7 @@ fn watch_reversion(member: &Member, shard: &Shard, matched: &mut Matched) {
         let before = before.filter(|(then, _)| *then == term).map(|(_, index)| index);
         if before.is_some_and(|before| now < before) {
             member.reversions.one();
+            reached!("log-reverted");
             tracing::error!(
                 shard = %shard.id(), replica = %id, now, ?before,
                 "a replica has lost entries that it acknowledged"

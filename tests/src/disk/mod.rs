@@ -183,6 +183,20 @@ impl SimDisk {
         state.drop_lost_names();
     }
 
+    /// All that is in view is durable from now on, whatever the syncs were worth.
+    pub fn write_back(&self) {
+        let mut state = self.lock();
+        for inode in state.inodes.values_mut() {
+            for change in std::mem::take(&mut inode.dirty) {
+                inode.durable.apply(&change);
+                inode.drained += 1;
+            }
+        }
+        for step in std::mem::take(&mut state.name_changes) {
+            set_names(&mut state.durable_names, &step);
+        }
+    }
+
     /// Bytes of all files together.
     #[must_use]
     pub fn used(&self) -> u64 {

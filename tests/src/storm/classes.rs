@@ -55,6 +55,8 @@ pub enum FaultClass {
     Overload,
     /// A machine comes back with an empty disk, one at a time and only when all replicas are whole.
     DiskLost,
+    /// A disk says that it has synced and has not, and then its machine loses power, if all others have what it lies about.
+    LyingDisk,
     /// Records at rest rot on a disk, of a node that runs or is down. Not what a restart begins with: with another node
     /// frozen, the only one left may be behind what this one's journal begins with.
     Rot,
@@ -70,7 +72,7 @@ struct Facts {
     lasts: (u64, u64),
 }
 
-const TABLE: [Facts; 25] = [
+const TABLE: [Facts; 26] = [
     facts(FaultClass::Partition, "F1", "partition", (50, 6_000)),
     facts(FaultClass::OneWay, "F2", "one-way", (50, 6_000)),
     facts(FaultClass::Hold, "F3", "hold", (20, 3_000)),
@@ -95,6 +97,7 @@ const TABLE: [Facts; 25] = [
     facts(FaultClass::Retention, "F18", "retention", (2_000, 20_000)),
     facts(FaultClass::Overload, "F19", "overload", (1, 2)),
     facts(FaultClass::DiskLost, "F10b", "disk-lost", (1, 5_000)),
+    facts(FaultClass::LyingDisk, "F12g", "lying-disk", (300, 4_000)),
     facts(FaultClass::Rot, "F11", "rot", (1, 2)),
 ];
 

@@ -25,7 +25,7 @@ use crate::tally::Tally;
 /// How far a wall clock jumps, milliseconds: an hour.
 const CLOCK_JUMP_MS: i64 = 3_600_000;
 /// Between two nodes that come back after a power loss of many.
-const NEXT_RESTART: Duration = Duration::from_millis(700);
+pub(super) const NEXT_RESTART: Duration = Duration::from_millis(700);
 /// What a log is kept to, bytes: some segments, of which the newest always stays.
 const LOG_BYTES: (u32, u32) = (1, 400_000);
 /// Of a hundred calls, how many go wrong.
@@ -62,20 +62,21 @@ pub(super) enum Deed {
 /// The nodes as the faults left them.
 #[derive(Debug)]
 pub(super) struct World {
-    subject: Arc<dyn Subject>,
+    pub(super) subject: Arc<dyn Subject>,
     history: History,
     /// For how many reasons a node is down.
-    down: BTreeMap<u32, u32>,
+    pub(super) down: BTreeMap<u32, u32>,
     /// Disks that are not as always.
-    disks: BTreeMap<u32, DiskCondition>,
+    pub(super) disks: BTreeMap<u32, DiskCondition>,
     /// Nodes that are to die at a point, and nodes whose calls go wrong.
     trapped: BTreeSet<u32>,
     calls: BTreeSet<u32>,
     /// Who does what is done to the cluster itself, and who sends too much.
     errands: Errands,
     flood: Flood,
-    /// Whose disk was lost last.
-    lost: Option<u32>,
+    pub(super) tally: Tally,
+    /// Whose disk was lost last, or lost what it had promised to hold.
+    pub(super) lost: Option<u32>,
     /// The frozen node, and whether it is down.
     frozen: Option<(u32, Option<Cause>)>,
 }
@@ -95,6 +96,7 @@ impl World {
             calls: BTreeSet::new(),
             errands: Errands::begin(cluster, subject, tally),
             flood: Flood::begin(cluster, subject, history),
+            tally: tally.clone(),
             lost: None,
             frozen: None,
         }
@@ -157,6 +159,7 @@ impl World {
             }
             FaultClass::Overload => self.flood.swell().then_some(Deed::Done),
             FaultClass::DiskLost => self.lose_disk(node, cluster),
+            FaultClass::LyingDisk => self.deceive(node, cluster),
             FaultClass::Rot => {
                 self.subject.rot(node, Rot::Records, random.random()).then_some(Deed::Done)
             }
@@ -182,6 +185,9 @@ impl World {
                 self.take_down(&[node], cluster, false);
                 let next = Deed::Loop { node, left, is_down: true };
                 return Some((Duration::from_millis(1), next));
+            }
+            Deed::Disk { node, condition: DiskCondition::Lies } => {
+                return self.lose_lies(node, cluster);
             }
             Deed::Disk { node, condition } => self.repair(node, condition, cluster),
             Deed::Trap(node) => {
@@ -214,7 +220,7 @@ impl World {
         leader.unwrap_or(any)
     }
 
-    fn take_down(&mut self, nodes: &[u32], cluster: &mut Cluster, with_power: bool) {
+    pub(super) fn take_down(&mut self, nodes: &[u32], cluster: &mut Cluster, with_power: bool) {
         let up: Vec<u32> =
             nodes.iter().copied().filter(|node| !self.down.contains_key(node)).collect();
         for node in nodes {
@@ -230,53 +236,13 @@ impl World {
         }
     }
 
-    fn bring_up(&mut self, node: u32, cluster: &mut Cluster) {
+    pub(super) fn bring_up(&mut self, node: u32, cluster: &mut Cluster) {
         let Some(reasons) = self.down.get_mut(&node) else { return };
         *reasons -= 1;
         if *reasons == 0 {
             self.down.remove(&node);
             cluster.restart(&[node]);
         }
-    }
-
-    fn spoil(
-        &mut self,
-        node: u32,
-        cluster: &mut Cluster,
-        condition: DiskCondition,
-    ) -> Option<Deed> {
-        if self.disks.contains_key(&node) {
-            return None;
-        }
-        self.disks.insert(node, condition);
-        cluster.set_disk(node, condition);
-        Some(Deed::Disk { node, condition })
-    }
-
-    /// What one disk alone has may go with it, so every other replica must have it, on a disk that tells the truth.
-    fn lose_disk(&mut self, node: u32, cluster: &mut Cluster) -> Option<Deed> {
-        if !self.down.is_empty() || !self.disks.is_empty() || !self.subject.is_whole() {
-            return None;
-        }
-        self.take_down(&[node], cluster, true);
-        cluster.lose_disk(node);
-        self.lost = Some(node);
-        Some(Deed::Down(vec![node]))
-    }
-
-    fn repair(&mut self, node: u32, condition: DiskCondition, cluster: &mut Cluster) {
-        self.disks.remove(&node);
-        cluster.set_disk(node, DiskCondition::Healthy);
-        // It goes on if it could; who could not has ended, now or soon. Of those that fail whatever they do, the next life
-        // begins on a disk that works, whether they stopped or met no failure in this time.
-        if matches!(condition, DiskCondition::WritesFail | DiskCondition::SyncsFail) {
-            self.renew(node, cluster);
-        }
-    }
-
-    fn renew(&mut self, node: u32, cluster: &mut Cluster) {
-        self.take_down(&[node], cluster, false);
-        self.bring_up(node, cluster);
     }
 
     /// Calls of a node go wrong.

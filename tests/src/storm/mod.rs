@@ -5,6 +5,7 @@
 mod ailments;
 mod classes;
 mod deeds;
+mod disks;
 mod errands;
 mod flood;
 mod wires;
@@ -17,6 +18,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 pub use classes::FaultClass;
+pub(crate) use disks::LIES_LOST;
 pub(crate) use errands::LOG_LIMIT_SET;
 
 use self::deeds::{Deed, World};

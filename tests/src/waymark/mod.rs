@@ -3,6 +3,7 @@
 
 mod client;
 mod journal_rot;
+mod machine;
 mod member;
 mod operator;
 pub(crate) mod real;
@@ -11,30 +12,27 @@ mod settings;
 mod whole;
 
 use std::future::pending;
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
-use tokio::sync::watch;
-use tokio::time::{advance, sleep};
-use waymark_node::config::Config;
-use waymark_node::consensus::{Consensus, Shard};
+use tokio::time::sleep;
+use waymark_node::consensus::Consensus;
 use waymark_node::env::{Env, Random};
-use waymark_node::node::{Doors, NodeError, Running};
-use waymark_node::state::ShardState;
+use waymark_node::node::{Doors, NodeError};
 use waymark_node::storage::tables::MemoryTables;
-use waymark_proto::ids::{PartitionId, ShardId, TopicId, TopicPartition};
+use waymark_proto::ids::{PartitionId, TopicPartition};
 
 use self::client::WaymarkClient;
+use self::machine::Machine;
 use self::member::Member;
 use self::operator::Operator;
-use crate::disk::{Crash, Faults, Point, SimDisk};
+use crate::disk::{Point, SimDisk};
 use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
 use crate::net::relay::CallFaults;
-use crate::net::{SimClock, SimDial, incoming};
+use crate::net::{SimDial, incoming};
 use crate::subject::{
     Clients, DiskCondition, End, Life, LogClient, Rot, Seat, Sight, Subject, host,
 };
@@ -48,148 +46,10 @@ const CLIENTS: &str = "client";
 const TOPIC: &str = "load";
 /// More than there are shards, so that some share one.
 const PARTITIONS: u32 = 5;
-/// Unsynced writes survive a power loss in one of these ways.
-const LOSSES: [Crash; 3] = [Crash::LoseAll, Crash::TornPrefix, Crash::Shuffle];
-
-/// A sync of a disk that is slow, longer than an election takes.
-const SLOW: Range<Duration> = Duration::from_millis(300)..Duration::from_secs(2);
-
+/// Entries on the way while records flow.
+const CLOSE: u64 = 64;
 /// Between two starts of a node that finds no room to start in.
 const START_AGAIN: Duration = Duration::from_millis(500);
-/// How often a write fails where some do.
-const SOME: f64 = 0.02;
-
-/// Wall clocks are wrong by up to this; no promise depends on them.
-const CLOCK_ERROR_MS: i64 = 60_000;
-
-/// One machine: its disk, and the node on it while it lives.
-#[derive(Debug)]
-struct Machine {
-    disk: SimDisk,
-    sync_latency: Range<Duration>,
-    clock: SimClock,
-    /// Its disk fails now, so that its node may have to stop (S4).
-    fails: AtomicBool,
-    /// … or has failed in this life of its node.
-    doomed: AtomicBool,
-    /// The node's life is over, and that is no fault of its own.
-    ended: AtomicBool,
-    /// How far the node's timers are to jump; taken by the life that runs.
-    skip: watch::Sender<Duration>,
-    /// Set by each start, taken by each power cut: nothing of a dead node may be kept alive.
-    replicas: Mutex<Option<Consensus>>,
-    /// Starts so far.
-    lives: AtomicU32,
-}
-
-impl Machine {
-    fn new(random: &mut SmallRng) -> Self {
-        let disk = SimDisk::new(random.random());
-        let slowest = Duration::from_micros(random.random_range(1_000..25_000));
-        let sync_latency = Duration::from_micros(200)..slowest;
-        let clock = SimClock::wrong_by(random.random_range(-CLOCK_ERROR_MS..=CLOCK_ERROR_MS));
-        let (fails, doomed, ended) = Default::default();
-        let (skip, replicas) = (watch::channel(Duration::ZERO).0, Mutex::default());
-        let lives = AtomicU32::new(0);
-        let machine =
-            Self { disk, sync_latency, clock, fails, doomed, ended, skip, replicas, lives };
-        machine.set_disk(DiskCondition::Healthy);
-        machine
-    }
-
-    fn set_disk(&self, condition: DiskCondition) {
-        let sync_latency = self.sync_latency.clone();
-        let healthy = Faults { sync_latency, ..Faults::default() };
-        let fails = condition.may_end_a_node();
-        self.fails.store(fails, Ordering::SeqCst);
-        self.doomed.fetch_or(fails, Ordering::SeqCst);
-        self.disk.set_faults(match condition {
-            DiskCondition::Healthy => healthy,
-            DiskCondition::Slow => Faults { sync_latency: SLOW, ..healthy },
-            DiskCondition::Full { free } => {
-                Faults { capacity: Some(self.disk.used() + free), ..healthy }
-            }
-            DiskCondition::WritesFail => Faults { write_errors: 1.0, ..healthy },
-            DiskCondition::SyncsFail => Faults { sync_errors: 1.0, ..healthy },
-            DiskCondition::SomeWritesFail => Faults { write_errors: SOME, ..healthy },
-            DiskCondition::ShortWrites => Faults { short_writes: SOME, ..healthy },
-            DiskCondition::ReadsFail { percent } => {
-                Faults { read_errors: f64::from(percent) / 100.0, ..healthy }
-            }
-            DiskCondition::Stalled { ms } => {
-                Faults { journal_stall: Duration::from_millis(ms.into()), ..healthy }
-            }
-        });
-    }
-
-    /// The handle of a life that begins.
-    fn begin_life(&self) -> SimDisk {
-        self.doomed.store(self.fails.load(Ordering::SeqCst), Ordering::SeqCst);
-        self.ended.store(false, Ordering::SeqCst);
-        if self.disk.sprung().is_some() {
-            self.disk.set_trap(None);
-        }
-        self.disk.attach()
-    }
-
-    /// Lets the timers of the life that runs jump when they are told to.
-    async fn skip_when_told(mut told: watch::Receiver<Duration>) {
-        while told.changed().await.is_ok() {
-            let by = *told.borrow_and_update();
-            advance(by).await;
-        }
-    }
-
-    async fn run(&self, config: &Config, env: Env, doors: Doors) -> Result<(), NodeError> {
-        let node = Running::start(config, env, doors).await?;
-        self.lives.fetch_add(1, Ordering::SeqCst);
-        *self.replicas() = Some(node.consensus().clone());
-        node.run_until(pending()).await
-    }
-
-    fn replicas(&self) -> MutexGuard<'_, Option<Consensus>> {
-        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sights(&self, node: u32) -> Vec<Sight> {
-        let life = self.lives.load(Ordering::SeqCst);
-        let shards = self.replicas().as_ref().map(Consensus::shards).unwrap_or_default();
-        let sight = |shard: Shard| {
-            let (one, other) = (shard.clone(), shard.clone());
-            Sight {
-                node,
-                life,
-                shard: shard.id(),
-                replica: shard.replica(),
-                stand: shard.log_stand(),
-                entry: Box::new(move |index| one.entry_id(index)),
-                on_disk: Box::new(move |id| other.has_on_disk(id)),
-                honest_disk: true,
-            }
-        };
-        shards.into_iter().map(sight).collect()
-    }
-
-    /// A file of the journal, and how much of it the journal holds for durable although it is not.
-    fn wrongly_held_for_durable(&self) -> Option<(String, u64)> {
-        let files = self.replicas().as_ref().map(Consensus::durable_bytes)?;
-        files.into_iter().find(|(path, bytes)| !self.disk.has_durable(path, *bytes))
-    }
-
-    fn topic(&self) -> Option<TopicId> {
-        let catalog = self.replicas().as_ref()?.shard(ShardId::CATALOG)?;
-        catalog.read(|state| Some(state.catalog()?.topic_named(TOPIC)?.id))
-    }
-
-    /// The term in which it serves as the leader of what lives in such a shard.
-    fn leads(&self, holds: impl Fn(&ShardState) -> bool) -> Option<u64> {
-        let shards = self.replicas().as_ref()?.shards();
-        let shard = shards.iter().find(|shard| shard.read(&holds))?;
-        let leadership = shard.leadership();
-        leadership.ready.then_some(leadership.term)
-    }
-}
-
 /// A cluster of real nodes.
 #[derive(Debug)]
 pub struct Waymark {
@@ -236,6 +96,13 @@ impl Waymark {
     fn new_client(&self, seed: u64) -> WaymarkClient {
         let nodes = u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes");
         WaymarkClient::new(nodes, seed, self.dial(CLIENTS))
+    }
+
+    /// Every node runs, and every replica has all that its leader has but so many entries.
+    fn is_within(&self, entries: u64) -> bool {
+        let running = self.machines.iter().map(|machine| machine.replicas().clone());
+        let nodes = running.collect::<Option<Vec<Consensus>>>();
+        nodes.is_some_and(|nodes| whole::is_whole(&nodes, entries))
     }
 
     fn machine(&self, node: u32) -> &Arc<Machine> {
@@ -314,6 +181,13 @@ impl Subject for Waymark {
     }
 
     fn sights(&self) -> Vec<Sight> {
+        let doubted = self.machines.iter().filter(|it| it.is_doubted() && !it.lies());
+        // What it lost it has again.
+        doubted.for_each(|machine| {
+            if self.is_within(0) {
+                machine.trust_again()
+            }
+        });
         (1..).zip(&self.machines).flat_map(|(node, machine)| machine.sights(node)).collect()
     }
 
@@ -332,8 +206,12 @@ impl Subject for Waymark {
     }
 
     fn lose_unsynced(&self, node: u32, seed: u64) {
-        let mode = SmallRng::seed_from_u64(seed).random_range(0..LOSSES.len());
-        self.machine(node).disk.crash(LOSSES[mode]);
+        self.machine(node).lose_unsynced(seed);
+    }
+
+    fn expose_lies(&self, node: u32) -> bool {
+        let exposed = self.machine(node).lies() && self.is_within(0);
+        exposed && self.machine(node).expose_lies()
     }
 
     fn rot_journals(&self, nodes: &[u32], seed: u64) -> usize {
@@ -347,8 +225,7 @@ impl Subject for Waymark {
     }
 
     fn is_whole(&self) -> bool {
-        let running = self.machines.iter().map(|machine| machine.replicas().clone());
-        running.collect::<Option<Vec<Consensus>>>().is_some_and(|nodes| whole::is_whole(&nodes))
+        self.is_within(CLOSE)
     }
 
     fn set_disk(&self, node: u32, condition: DiskCondition) {

@@ -6,10 +6,8 @@ use std::collections::BTreeMap;
 use waymark_node::consensus::{Consensus, ReplicaNumbers};
 use waymark_proto::ids::ShardId;
 
-/// Entries on the way while records flow.
-const CLOSE: u64 = 64;
-
-pub(super) fn is_whole(nodes: &[Consensus]) -> bool {
+/// Whether every replica has on its disk all that its leader has but so many entries.
+pub(super) fn is_whole(nodes: &[Consensus], close: u64) -> bool {
     let Some(shards) = nodes.iter().map(settled_shards).collect::<Option<Vec<_>>>() else {
         return false;
     };
@@ -22,7 +20,7 @@ pub(super) fn is_whole(nodes: &[Consensus]) -> bool {
     }
     let is_level = |(shard, replicas): &(ShardId, usize)| {
         leaders.get(shard).is_some_and(|it| {
-            it.lags.len() + 1 == *replicas && it.lags.iter().all(|(_, lag)| *lag <= CLOSE)
+            it.lags.len() + 1 == *replicas && it.lags.iter().all(|(_, lag)| *lag <= close)
         })
     };
     shards.iter().flatten().all(is_level)

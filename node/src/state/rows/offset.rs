@@ -4,6 +4,7 @@ use waymark_proto::stored::OffsetRow;
 
 use super::key::{KeyReader, KeyWriter, OFFSET};
 use super::{RowError, read, row};
+use crate::mutants;
 use crate::state::offsets::{CommittedOffset, Offsets};
 use crate::state::reply::Row;
 
@@ -13,6 +14,9 @@ pub(super) fn drain(offsets: &mut Offsets, rows: &mut Vec<Row>) {
     let first = rows.len();
     for (name, places) in std::mem::take(&mut offsets.dirty) {
         let group = offsets.groups.get(&name);
+        if mutants::planted!("offsets-forgotten") {
+            continue;
+        }
         for at in places {
             let key = KeyWriter::new(OFFSET).text(&name).place(at).finish();
             rows.push(row(key, group.and_then(|group| group.get(&at)).map(to_stored)));
