@@ -21,7 +21,7 @@ use crate::det;
 use crate::links::{Cause, Links, Wrong};
 use crate::oracle::Violation;
 use crate::subject::{DiskCondition, Hosts, Rot, Seat, Subject, host};
-use crate::view::View;
+use crate::view::{View, Wrongs};
 
 /// Longest simulated life of a run: a profile that is not done by then hangs.
 const DURATION: Duration = Duration::from_secs(600);
@@ -223,7 +223,11 @@ impl Cluster {
             }
             det::set_elapsed(self.sim.elapsed());
             self.sim.step().map_err(|error| Broken(format!("a host ended: {error}")))?;
-            self.view.look(&self.subject.sights(), self.subject.wrongly_held_for_durable());
+            let wrong = Wrongs {
+                durable: self.subject.wrongly_held_for_durable(),
+                bound: self.subject.beyond_bounds(),
+            };
+            self.view.look(&self.subject.sights(), wrong);
             if let Some(found) = self.view.found().first() {
                 return Err(Broken(found.to_string()));
             }

@@ -24,6 +24,8 @@ pub struct Mutant {
 
 /// A planted bug must be found within so many seeds.
 pub const FOUND_WITHIN: u64 = 6;
+/// How long a storm lasts that is to find one, simulated seconds.
+const STORM_SECONDS: u64 = 20;
 
 /// Every one of them.
 pub const TABLE: &[Mutant] = &[
@@ -39,9 +41,24 @@ pub const TABLE: &[Mutant] = &[
     mutant("commit-of-an-old-generation", Profile::GroupReset, "G4", 1),
     mutant("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
     mutant("full-disk-accepted", Profile::DiskFull, "broken", 1),
-    mutant("reopened-before-sync", Profile::Chaos, "R5", 1),
+    mutant("reopened-before-sync", Profile::Swarm, "R6", 3),
     mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
     mutant("replaced-keeps-its-id", Profile::DiskReplaced, "R5", 1),
+    mutant("ack-of-another-offset", Profile::Calm, "G1", 1),
+    mutant("ack-wrong-tag", Profile::Swarm, "broken", 1),
+    mutant("append-stream-never-ends", Profile::Calm, "broken", 1),
+    mutant("answer-heartbeats-at-the-door", Profile::Swarm, "G5c", 4),
+    mutant("carry-nothing", Profile::Chaos, "broken", 1),
+    mutant("checkpoint-above-applied", Profile::Swarm, "broken", 1),
+    mutant("checkpoint-without-sync", Profile::Swarm, "broken", 2),
+    mutant("commit-dropped", Profile::Calm, "G4", 1),
+    mutant("damage-is-served", Profile::Rot, "broken", 1),
+    mutant("failed-write-is-done", Profile::Swarm, "R6", 6),
+    mutant("offsets-forgotten", Profile::PowerLossAll, "G4", 1),
+    mutant("read-skips-records", Profile::Rot, "G1", 1),
+    mutant("torn-is-damage", Profile::PowerLossAll, "broken", 4),
+    mutant("truncation-forgotten", Profile::LeaderPartition, "broken", 1),
+    mutant("trust-the-tail", Profile::Swarm, "broken", 3),
 ];
 
 const fn mutant(
@@ -68,7 +85,8 @@ impl Mutant {
     pub fn hunt(&self) -> Option<Found> {
         (0..FOUND_WITHIN).find_map(|turn| {
             let seed = self.first_seed + turn;
-            let plan = Plan { plant: Some(self.name), ..Plan::new(self.profile, seed) };
+            let plant = Some(self.name);
+            let plan = Plan { plant, seconds: STORM_SECONDS, ..Plan::new(self.profile, seed) };
             let outcome = Simulation::new(plan).run().outcome;
             let broken = outcome.broken.iter().map(|_| "broken");
             let ids = outcome.violations.iter().map(|it| crate::outcome::id_of(it));

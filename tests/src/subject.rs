@@ -274,6 +274,8 @@ pub trait Subject: Clients {
     fn sights(&self) -> Vec<Sight>;
     /// What a node holds for durable, though a power cut at this moment would take it; `None`: nothing.
     fn wrongly_held_for_durable(&self) -> Option<String>;
+    /// What of some node has outgrown its bound.
+    fn beyond_bounds(&self) -> Option<String>;
     /// Takes the disk away from a node at once: from here on no write of its dying tasks counts. What it wrote is there for
     /// its next life, synced or not.
     fn power_off(&self, node: u32);

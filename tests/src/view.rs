@@ -1,5 +1,5 @@
 //! The view from above: looks at every replica of every node in each step of a run and judges what no client can see. Owns
-//! the rules R1 to R6, under G1, G2 and G7; each look costs what has changed since the last one. Never touches a node.
+//! the rules R1 to R7, under G1, G2 and G7; each look costs what has changed since the last one. Never touches a node.
 //!
 //! What a node believes to be durable is compared twice: with what its journal says, and the journal's words with the
 //! simulated disk, at once. And after each start: nothing is gone that anybody had been told.
@@ -14,7 +14,7 @@ use crate::oracle::Violation;
 use crate::subject::Sight;
 
 /// A rule and its sentence.
-pub const RULES: [(&str, &str); 6] = [
+pub const RULES: [(&str, &str); 7] = [
     ("R1", "who leads in a term leads it in one life: no log id is given twice"),
     ("R2", "what is applied at an index is the same entry on every replica, for ever"),
     ("R3", "logs that share an entry share the one before it"),
@@ -24,6 +24,7 @@ pub const RULES: [(&str, &str); 6] = [
         "no vote and no entry that a replica was believed to have on disk is gone after a restart",
     ),
     ("R6", "what is believed to be durable is on the disk, in every step"),
+    ("R7", "what waits for a disk, and the files that are open on it, stay within their bounds"),
 ];
 /// Of a log that is seen for the first time, or jumps, only the newest entries are compared.
 const MOST_AT_ONCE: u64 = 256;
@@ -61,6 +62,15 @@ struct Applied {
     under: Leading,
 }
 
+/// What is wrong with some node as a whole.
+#[derive(Debug, Default)]
+pub struct Wrongs {
+    /// It holds for durable what is not on its disk.
+    pub durable: Option<String>,
+    /// Something has outgrown its bound.
+    pub bound: Option<String>,
+}
+
 /// All that was seen.
 #[derive(Debug, Default)]
 pub struct View {
@@ -74,8 +84,8 @@ pub struct View {
 }
 
 impl View {
-    /// Looks once: at every replica that runs, and at what some node holds for durable although its disk does not.
-    pub fn look(&mut self, sights: &[Sight], wrong: Option<String>) {
+    /// Looks once: at every replica that runs, and at what else is wrong with a node.
+    pub fn look(&mut self, sights: &[Sight], wrong: Wrongs) {
         for sight in sights {
             self.see(sight);
         }
@@ -83,9 +93,8 @@ impl View {
         for sight in sights {
             self.note_beliefs(sight);
         }
-        if let Some(evidence) = wrong {
-            self.find("R6", evidence);
-        }
+        let found = [("R6", wrong.durable), ("R7", wrong.bound)].into_iter();
+        found.for_each(|(id, evidence)| evidence.into_iter().for_each(|it| self.find(id, it)));
     }
 
     /// What is wrong; empty while nothing is.
@@ -343,7 +352,7 @@ mod tests {
 
     fn found(looks: &[Vec<Sight>]) -> Vec<&'static str> {
         let mut view = View::default();
-        looks.iter().for_each(|sights| view.look(sights, None));
+        looks.iter().for_each(|sights| view.look(sights, Wrongs::default()));
         view.found().iter().map(|it| it.id).collect()
     }
 
@@ -413,5 +422,13 @@ mod tests {
         early.stand.believed = vec![(replica(1), entry(1, 1, 1))];
         early.on_disk = Box::new(|_| false);
         assert_eq!(found(&[vec![early]]), ["R6"]);
+    }
+
+    #[test]
+    fn what_outgrows_its_bound_is_found() {
+        let mut view = View::default();
+        let bound = Some("node 1: too much".to_owned());
+        view.look(&[], Wrongs { bound, ..Wrongs::default() });
+        assert_eq!(view.found().iter().map(|it| it.id).collect::<Vec<_>>(), ["R7"]);
     }
 }

@@ -36,6 +36,7 @@ impl Disk for SimDisk {
                 number
             }
         };
+        state.open += 1;
         Ok(Arc::new(SimFile { disk: self.clone(), number, path: path.to_owned(), mode }))
     }
 
@@ -145,6 +146,12 @@ struct SimFile {
     number: u64,
     path: String,
     mode: OpenMode,
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.disk.lock().open -= 1;
+    }
 }
 
 impl SimFile {

@@ -46,6 +46,8 @@ struct State {
     next_inode: u64,
     /// Bytes of all files in view.
     used: u64,
+    /// Files that somebody holds open, of all lives.
+    open: usize,
     /// Raised by a power cut; handles of earlier lives fail.
     generation: u64,
     /// Calls until the power goes by itself.
@@ -82,6 +84,7 @@ impl SimDisk {
             inodes: BTreeMap::new(),
             next_inode: 1,
             used: 0,
+            open: 0,
             generation: 0,
             calls_left: None,
             trap: Trap::default(),
@@ -113,6 +116,7 @@ impl SimDisk {
             inodes: state.inodes.clone(),
             next_inode: state.next_inode,
             used: state.used,
+            open: 0,
             generation: state.generation,
             trap: Trap::default(),
             calls_left: None,
@@ -201,6 +205,12 @@ impl SimDisk {
     #[must_use]
     pub fn used(&self) -> u64 {
         self.lock().used
+    }
+
+    /// Files that are open now.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.lock().open
     }
 
     /// Whether the first bytes of a file, so many, would survive a power cut at this moment, and its name with them.

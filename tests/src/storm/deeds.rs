@@ -47,6 +47,8 @@ pub(super) enum Deed {
     Loop { node: u32, left: u32, is_down: bool },
     /// A node's disk does what it should not, and ends its node if it fails.
     Disk { node: u32, condition: DiskCondition },
+    /// A node's disk lies, and is to lose what it lies about at a moment when all others have that, which is looked for so often.
+    Lies { node: u32, looks: u32 },
     /// A node's machine is to die at a point.
     Trap(u32),
     /// A node stands still; its timers are to jump so far.
@@ -186,9 +188,7 @@ impl World {
                 let next = Deed::Loop { node, left, is_down: true };
                 return Some((Duration::from_millis(1), next));
             }
-            Deed::Disk { node, condition: DiskCondition::Lies } => {
-                return self.lose_lies(node, cluster);
-            }
+            Deed::Lies { node, looks } => return self.lose_lies((node, looks), cluster),
             Deed::Disk { node, condition } => self.repair(node, condition, cluster),
             Deed::Trap(node) => {
                 // Sprung or not: who died at it comes back as all who ended do.

@@ -9,6 +9,10 @@ use crate::subject::DiskCondition;
 /// As in a batch's table.
 pub(crate) const LIES_LOST: &str = "lies-lost";
 
+/// How often a moment is looked for in which a disk may lose what it lies about, and how soon again.
+const LOOKS: u32 = 300;
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 impl World {
     pub(super) fn spoil(
         &mut self,
@@ -38,17 +42,21 @@ impl World {
     /// A disk begins to lie, while every other tells the truth and has everything.
     pub(super) fn deceive(&mut self, node: u32, cluster: &mut Cluster) -> Option<Deed> {
         let is_quiet = self.down.is_empty() && self.disks.is_empty() && self.subject.is_whole();
-        is_quiet.then(|| self.spoil(node, cluster, DiskCondition::Lies)).flatten()
+        is_quiet.then(|| self.spoil(node, cluster, DiskCondition::Lies))??;
+        Some(Deed::Lies { node, looks: LOOKS })
     }
 
     /// It has lied: it loses what it lied about, if all others have that; or else that comes to the disk late.
     pub(super) fn lose_lies(
         &mut self,
-        node: u32,
+        (node, looks): (u32, u32),
         cluster: &mut Cluster,
     ) -> Option<(Duration, Deed)> {
-        self.disks.remove(&node);
         let loses = self.down.is_empty() && self.subject.expose_lies(node);
+        if !loses && looks > 0 {
+            return Some((LOOK_AGAIN, Deed::Lies { node, looks: looks - 1 }));
+        }
+        self.disks.remove(&node);
         if loses {
             tracing::info!(node, "what its disk lied about is lost");
             self.take_down(&[node], cluster, true);

@@ -23,6 +23,12 @@ use crate::disk::{Crash, Faults, SimDisk};
 use crate::net::SimClock;
 use crate::subject::{DiskCondition, Sight};
 
+/// What waits for a disk at most, bytes: what each of three nodes takes in (`broker.pending_bytes`) may be on its way to this one,
+/// and one message of each beyond that.
+const MOST_WAITING: usize = 3 * ((1 << 20) + (256 << 10));
+/// Files that a node holds open at most: segments that are read (`store.open_files`), one that is written and one that is sent for
+/// each of its replicas, and the journal's.
+const MOST_OPEN: usize = 96;
 /// Unsynced writes survive a power loss in one of these ways.
 const LOSSES: [Crash; 3] = [Crash::LoseAll, Crash::TornPrefix, Crash::Shuffle];
 
@@ -214,6 +220,17 @@ impl Machine {
         }
         let files = self.replicas().as_ref().map(Consensus::durable_bytes)?;
         files.into_iter().find(|(path, bytes)| !self.disk.has_durable(path, *bytes))
+    }
+
+    /// What has outgrown its bound.
+    pub(super) fn beyond_bounds(&self) -> Option<String> {
+        let waiting = self.replicas().as_ref().map(Consensus::waiting_bytes)?;
+        let (bytes, files) = (waiting.journal + waiting.segments, self.disk.open_files());
+        if bytes > MOST_WAITING {
+            return Some(format!("{bytes} bytes wait for its disk, at most {MOST_WAITING} may"));
+        }
+        let message = || format!("{files} files are open on its disk, at most {MOST_OPEN} may be");
+        (files > MOST_OPEN).then(message)
     }
 
     pub(super) fn topic(&self) -> Option<TopicId> {

@@ -199,6 +199,13 @@ impl Subject for Waymark {
         })
     }
 
+    fn beyond_bounds(&self) -> Option<String> {
+        let mut machines = (1..).zip(&self.machines);
+        machines.find_map(|(node, machine): (u32, _)| {
+            Some(format!("node {node}: {}", machine.beyond_bounds()?))
+        })
+    }
+
     fn power_off(&self, node: u32) {
         let machine = self.machine(node);
         machine.disk.power_off();

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use waymark_proto::ids::TopicId;
 
 use super::{Catalog, TopicEntry, TopicPhase};
-use crate::mutants;
 use crate::state::reply::{Refusal, Reply};
 use crate::state::topic_config::TopicConfig;
 
@@ -130,9 +129,7 @@ impl Catalog {
         topic.phase = TopicPhase::Deleting;
         topic.version += 1;
         let deleting = reply(topic);
-        if !mutants::planted!("deleted-topic-keeps-its-name") {
-            self.names.remove(&topic.name);
-        }
+        self.names.remove(&topic.name);
         self.note_topic(id);
         Ok(deleting)
     }
