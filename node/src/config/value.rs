@@ -1,6 +1,7 @@
 //! Owns how a setting's value is written by people and read back: sizes, times, counts, words. Never knows a setting.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A kind of value that a setting may have.
@@ -50,6 +51,14 @@ impl Size {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.show())
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse(text, &SIZES).map(Self).ok_or_else(|| format!("{text:?} is not {}", Self::FORM))
     }
 }
 
@@ -161,6 +170,7 @@ mod tests {
     fn what_cannot_be_meant_is_refused() {
         for bad in ["", "MiB", "64", "-1 MiB", "64 MB", "99999999999 TiB", "1.5 GiB"] {
             assert_eq!(Size::read(&text(bad)), None, "{bad:?}");
+            assert!(bad.parse::<Size>().is_err_and(|why| why.contains("64 MiB")), "{bad:?}");
         }
         assert_eq!(Duration::read(&toml::Value::Integer(5)), None, "a time needs its unit");
         assert_eq!(u32::read(&toml::Value::Integer(-1)), None);
@@ -171,6 +181,7 @@ mod tests {
         fn what_is_shown_reads_back(amount in any::<u64>()) {
             let size = Size(amount);
             prop_assert_eq!(Size::read(&text(&size.show())), Some(size));
+            prop_assert_eq!(size.show().parse(), Ok(size));
             let time = Duration::from_millis(amount);
             prop_assert_eq!(Duration::read(&text(&time.show())), Some(time));
         }

@@ -5,7 +5,7 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use waymark_proto::ids::{NodeId, ShardId};
 
-use super::network::Catching;
+use super::network::{Catching, PullNumbers};
 use super::shard::Shard;
 use super::{Consensus, standing};
 
@@ -52,6 +52,12 @@ impl Consensus {
     #[must_use]
     pub fn catching(&self) -> Vec<Catching> {
         standing::catching(&self.member)
+    }
+
+    /// Segment bytes between this node and others, since it started.
+    #[must_use]
+    pub fn pull_numbers(&self) -> &PullNumbers {
+        self.member.network.pull_numbers()
     }
 
     /// Bytes of this node that its disks have not taken yet.

@@ -5,7 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use waymark_tests::chaos::Chaos;
+use waymark_node::config::Size;
+use waymark_tests::chaos::{Chaos, Story};
+
+/// What may arrive while a node is away: enough to interrupt its catching up; no more than a disk has.
+const ARRIVING: (Size, Size) = (Size::mib(16), Size::gib(100));
 
 /// Three real node processes, killed, stopped, cut off from each other and filled up while producers and consumers work; then
 /// everything is read back and judged. It exits with 0 when every promise held, 1 when one was broken, 3 when a node ended by
@@ -15,7 +19,11 @@ struct Arguments {
     /// How long harm is done, minutes
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1440))]
     minutes: u64,
-    /// Decides which harm comes when, to whom and for how long
+    /// Another story instead: a node is away while so much arrives, and catches up though it is killed, and nodes that give
+    /// it what it lacks are killed and stopped; 16 MiB to 100 GiB, of which a disk needs nearly four times as much
+    #[arg(long, value_name = "SIZE", value_parser = arriving, conflicts_with = "minutes")]
+    away: Option<Size>,
+    /// Decides which harm comes when, to whom and for how long; with --away, what is written
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The program of a node; without it, the release build of this source is made and taken
@@ -26,8 +34,18 @@ struct Arguments {
     shared: bool,
 }
 
+fn arriving(text: &str) -> Result<Size, String> {
+    let (least, most) = ARRIVING;
+    let size: Size = text.parse()?;
+    let is_legal = (least..=most).contains(&size);
+    is_legal.then_some(size).ok_or_else(|| format!("legal is {least} to {most}"))
+}
+
 fn main() -> ExitCode {
-    let Arguments { minutes, seed, waymark, shared } = Arguments::parse();
-    let time = Duration::from_secs(60 * minutes);
-    Chaos { program: waymark, seed, time, shared }.run()
+    let Arguments { minutes, away, seed, waymark, shared } = Arguments::parse();
+    let story = match away {
+        Some(Size(bytes)) => Story::Away(bytes),
+        None => Story::Harm(Duration::from_secs(60 * minutes)),
+    };
+    Chaos { program: waymark, seed, story, shared }.run()
 }

@@ -12,11 +12,12 @@ use rand::{Rng, SeedableRng};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::Ended;
 use super::harm::Harm;
-use super::site::Site;
+use super::site::{Make, Site};
 use crate::context::around;
-use crate::history::{Event, History};
-use crate::oracle::{Violation, judge};
+use crate::history::History;
+use crate::oracle::judge;
 use crate::subject::{Clients, Hosts};
 use crate::waymark::real::RealClients;
 use crate::workload::{Load, Pace, prepare, read_back};
@@ -30,18 +31,28 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// And whether everything is whole again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 const LAST_WORDS: usize = 12;
+/// Comparing all replicas is tried so often at least, before it is given up.
+const TRIES: u32 = 3;
+/// The largest legal `request.timeout.ms`.
+const LONGEST_CALL: Duration = Duration::from_secs(300);
 
-/// What a run came to.
-#[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) violations: Vec<Violation>,
-    /// What happened around the first of them.
-    pub(super) around: Vec<String>,
-    /// Everything that clients were told, and when.
-    pub(super) events: Vec<(Duration, Event)>,
-    pub(super) acknowledged: usize,
-    /// How often each harm was done.
-    pub(super) harms: BTreeMap<&'static str, u32>,
+/// Small files, much scrubbing and many checkpoints, so that minutes show what days would; and little room to keep free, so
+/// that a small disk is enough.
+const SETTINGS: &str = r#"[journal]
+file_bytes = "16 MiB"
+[store]
+reserve_bytes = "192 MiB"
+last_reserve_bytes = "96 MiB"
+segment_write_after = "50 ms"
+scrub_bytes_per_second = "64 MiB"
+scrub_interval = "1 s"
+[consensus]
+checkpoint_interval = "1 s"
+"#;
+
+/// What nodes of such a run are like.
+pub(super) fn make() -> Make {
+    Make { has_small_disk: true, settings: SETTINGS.to_owned() }
 }
 
 /// Clients are tasks of this one thread.
@@ -82,10 +93,20 @@ pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Resul
         read_back(clients.client(random.random()), partitions, seen, Arc::new(AtomicU32::new(0)));
     in_time("not every partition can be read on all replicas", reading).await?;
     who_ended(site)?;
-    let violations = judge(&history.snapshot());
-    let around = violations.first().map(|it| around(&history.stamped(), &it.evidence));
-    let (acknowledged, events) = (history.acknowledged(), history.stamped());
-    Ok(Ended { violations, around: around.unwrap_or_default(), events, acknowledged, harms })
+    Ok(ended(&history, &harms))
+}
+
+fn ended(history: &History, harms: &BTreeMap<&'static str, u32>) -> Ended {
+    let (violations, events) = (judge(&history.snapshot()), history.stamped());
+    let harms: Vec<String> = harms.iter().map(|(harm, times)| format!("{harm} {times}")).collect();
+    let (acknowledged, broken) = (history.acknowledged(), violations.len());
+    let mut summary = vec![
+        format!("done: {}", harms.join(", ")),
+        format!("{acknowledged} records acknowledged, {broken} promises broken"),
+    ];
+    summary.extend(violations.iter().map(|it| format!("violated {it}")));
+    summary.extend(violations.first().into_iter().flat_map(|it| around(&events, &it.evidence)));
+    Ended { summary, is_broken: !violations.is_empty(), events }
 }
 
 /// Does one harm after the other for so long; each is undone before the next one.
@@ -112,7 +133,7 @@ async fn harm_for(
         sleep(harm.lasts(random)).await;
         done.undo(site)?;
         if harm.takes_a_copy() {
-            until_whole(site).await?;
+            until_whole(site, PATIENCE).await?;
             println!("{:>6.1} s  everything is whole again", begun.elapsed().as_secs_f64());
         }
     }
@@ -120,42 +141,49 @@ async fn harm_for(
 }
 
 /// Waits until an operator would say that nothing is wrong: every node and replica is there, and no byte differs.
-pub(super) async fn until_whole(site: &mut Site) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+pub(super) async fn until_whole(site: &mut Site, patience: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + patience;
+    let time = (patience / TRIES).min(LONGEST_CALL);
+    let whole = format!("{}s", time.as_secs());
+    let attempt = format!("request.timeout.ms={}", time.as_millis());
+    let verify = ["cluster", "verify", "--timeout", &whole, "-X", &attempt];
     loop {
-        let mut wrong = None;
-        for question in ["health", "verify"] {
-            let mut command = site.operator(&["cluster", question]);
-            // Clients run on this thread, and go on meanwhile.
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "a run of real processes does not repeat anyway"
-            )]
-            let asked = spawn_blocking(move || command.output()).await;
-            let output = asked.map_err(io::Error::other)??;
-            if !output.status.success() {
-                let (said, why) = (&output.stdout, &output.stderr);
-                let [said, why] = [said, why].map(|it| String::from_utf8_lossy(it));
-                wrong = Some(format!("`waymark cluster {question}`: {said}{why}"));
-                break;
-            }
+        let mut answer = ask(site, &["cluster", "health"]).await?;
+        if answer.is_ok() {
+            answer = ask(site, &verify).await?;
         }
         who_ended(site)?;
-        let Some(wrong) = wrong else { return Ok(()) };
+        let Err(wrong) = answer else { return Ok(()) };
         if Instant::now() > deadline {
-            return Err(io::Error::other(format!("not whole after {PATIENCE:?}: {wrong}")));
+            return Err(io::Error::other(format!("not whole after {patience:?}: {wrong}")));
         }
         sleep(ASK_AGAIN).await;
     }
 }
 
-async fn in_time(otherwise: &str, what: impl Future<Output = ()>) -> io::Result<()> {
+/// Asks as an operator would; an answer that something is wrong comes with its words.
+pub(super) async fn ask(site: &Site, question: &[&str]) -> io::Result<Result<(), String>> {
+    let mut command = site.operator(question);
+    // Clients run on this thread, and go on meanwhile.
+    #[allow(clippy::disallowed_methods, reason = "a run of real processes does not repeat anyway")]
+    let asked = spawn_blocking(move || command.output()).await;
+    let output = asked.map_err(io::Error::other)??;
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    let [said, why] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
+    Ok(Err(format!("`waymark {}`: {said}{why}", question.join(" "))))
+}
+
+/// # Errors
+/// When it takes longer than a cluster may take.
+pub(super) async fn in_time<T>(otherwise: &str, what: impl Future<Output = T>) -> io::Result<T> {
     let late = || io::Error::other(format!("after {PATIENCE:?}: {otherwise}"));
     timeout(PATIENCE, what).await.map_err(|_| late())
 }
 
 /// A node ends when it is killed, and never by itself: also a full disk is no reason.
-fn who_ended(site: &mut Site) -> io::Result<()> {
+pub(super) fn who_ended(site: &mut Site) -> io::Result<()> {
     for node in site.nodes() {
         let machine = site.machine(node);
         if let Some(how) = machine.ended()? {

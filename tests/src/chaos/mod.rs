@@ -8,7 +8,9 @@
 //! | `network`, `machine`, `site` | links, processes and disks of the cluster |
 //! | `harm`, `rot` | what is done to them |
 //! | `course` | the order of things |
+//! | `away` | another story: a node that was away catches up, through interruptions |
 
+mod away;
 mod course;
 mod ground;
 mod harm;
@@ -26,13 +28,32 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::LocalSet;
 
-use self::course::Ended;
 use self::ground::Ground;
 use self::site::Site;
 use crate::history::Event;
 
 /// Nodes of the cluster.
 const NODES: u32 = 3;
+
+/// What happens to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Story {
+    /// One harm after the other, for so long.
+    Harm(Duration),
+    /// A node is away while so many bytes arrive, and catches up.
+    Away(u64),
+}
+
+/// What a run came to.
+#[derive(Debug)]
+struct Ended {
+    /// For people, line by line.
+    summary: Vec<String>,
+    /// A promise was.
+    is_broken: bool,
+    /// Everything that clients were told, and when.
+    events: Vec<(Duration, Event)>,
+}
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -41,8 +62,8 @@ pub struct Chaos {
     pub program: Option<PathBuf>,
     /// Decides the order of harm.
     pub seed: u64,
-    /// How long harm is done.
-    pub time: Duration,
+    /// What happens.
+    pub story: Story,
     /// Among everybody's processes, though namespaces could be made.
     pub shared: bool,
 }
@@ -72,9 +93,11 @@ impl Chaos {
             }
             Ground::Own => true,
             Ground::Shared(reason) => {
-                println!(
-                    "no namespaces of its own ({reason}): no link is cut or slowed, no disk filled; the rest is done"
-                );
+                if let Story::Harm(_) = self.story {
+                    println!(
+                        "no namespaces of its own ({reason}): no link is cut or slowed, no disk filled; the rest is done"
+                    );
+                }
                 false
             }
         };
@@ -83,39 +106,44 @@ impl Chaos {
             None => build()?,
         };
         let folder = tempfile::tempdir()?;
-        let mut site = Site::build((&program, folder.path()), NODES, is_own)?;
+        let make = match self.story {
+            Story::Harm(_) => course::make(),
+            Story::Away(bytes) => {
+                away::has_room(folder.path(), bytes)?;
+                away::make(bytes)
+            }
+        };
+        let mut site = Site::build((&program, folder.path()), (NODES, &make), is_own)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let course = course::run(&mut site, self.seed, self.time);
         let ended = LocalSet::new().block_on(&runtime, async {
             tokio::select! {
-                ended = course => ended,
-                _ = tokio::signal::ctrl_c() => Err(io::Error::other("interrupted")),
+                ended = self.tell_story(&mut site) => ended,
+                _ = tokio::signal::ctrl_c() => Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted")),
             }
         });
         match ended {
             Ok(ended) => {
-                tell(&ended);
-                if !ended.violations.is_empty() {
+                ended.summary.iter().for_each(|line| println!("{line}"));
+                if ended.is_broken {
                     keep(folder, &ended.events)?;
                 }
-                Ok(ExitCode::from(u8::from(!ended.violations.is_empty())))
+                Ok(ExitCode::from(u8::from(ended.is_broken)))
             }
+            // Nothing is worth a look.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
             Err(error) => {
                 keep(folder, &[])?;
                 Err(error)
             }
         }
     }
-}
 
-fn tell(ended: &Ended) {
-    let harms: Vec<String> =
-        ended.harms.iter().map(|(harm, times)| format!("{harm} {times}")).collect();
-    println!("done: {}", harms.join(", "));
-    let broken = ended.violations.len();
-    println!("{} records acknowledged, {broken} promises broken", ended.acknowledged);
-    ended.violations.iter().for_each(|it| println!("violated {it}"));
-    ended.around.iter().for_each(|it| println!("{it}"));
+    async fn tell_story(&self, site: &mut Site) -> io::Result<Ended> {
+        match self.story {
+            Story::Harm(time) => course::run(site, self.seed, time).await,
+            Story::Away(bytes) => away::run(site, self.seed, bytes).await,
+        }
+    }
 }
 
 /// Logs and data of a run that broke are worth a look, and everything that its clients were told.

@@ -45,15 +45,24 @@ impl Kind {
     }
 }
 
+/// All files of a kind.
+///
+/// # Errors
+/// When a folder cannot be read, other than because the node has just removed it.
+pub(super) fn files(data: &Path, kind: Kind) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    collect(data, &mut files)?;
+    files.retain(|file| kind.is_of(file));
+    files.sort();
+    Ok(files)
+}
+
 /// Flips a bit in some files of a kind; returns in how many.
 ///
 /// # Errors
 /// When a file cannot be read or written, other than because the node has just removed it.
 pub(super) fn rot(data: &Path, kind: Kind, part: Part, random: &mut SmallRng) -> io::Result<usize> {
-    let mut files = Vec::new();
-    collect(data, &mut files)?;
-    files.retain(|file| kind.is_of(file));
-    files.sort();
+    let mut files = files(data, kind)?;
     files.shuffle(random);
     let mut hurt = 0;
     for file in files {

@@ -1,5 +1,5 @@
 //! The cluster of a chaos run: machines, their network, and the configuration that all nodes share. Never decides what
-//! happens to them.
+//! happens to them, nor what their settings are.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,13 +15,29 @@ use super::network::Network;
 /// Room of the small file system: for a journal, a checkpoint and segments of a run.
 const SMALL_DISK_MIB: u32 = 768;
 
+/// Where a node serves clients, peers, and whoever watches it.
+#[derive(Debug)]
+struct Addresses {
+    client: String,
+    peer: String,
+    metrics: String,
+}
+
+/// What the nodes of a run are like.
+#[derive(Debug, Clone)]
+pub(super) struct Make {
+    /// One node's disk is small and its own, where that can be made.
+    pub(super) has_small_disk: bool,
+    /// Sections of the configuration, the same for all nodes.
+    pub(super) settings: String,
+}
+
 /// A cluster of real processes.
 #[derive(Debug)]
 pub(super) struct Site {
     program: PathBuf,
     machines: Vec<Machine>,
-    /// Where each node serves clients and peers.
-    addresses: Vec<(String, String)>,
+    addresses: Vec<Addresses>,
     /// Links of the run's own, where they could be made.
     pub(super) network: Option<Network>,
     /// The node whose disk is small and its own, where that could be made.
@@ -33,11 +49,11 @@ impl Site {
     /// When a folder, a link or a port cannot be had.
     pub(super) fn build(
         (program, folder): (&Path, &Path),
-        nodes: u32,
+        (nodes, make): (u32, &Make),
         is_own_ground: bool,
     ) -> io::Result<Self> {
         let network = is_own_ground.then(|| Network::make(nodes)).transpose()?;
-        let small_disk = is_own_ground.then_some(nodes);
+        let small_disk = (is_own_ground && make.has_small_disk).then_some(nodes);
         let mut machines = Vec::new();
         for node in 1..=nodes {
             let own_disk = (small_disk == Some(node)).then_some(SMALL_DISK_MIB);
@@ -50,7 +66,8 @@ impl Site {
         let program = program.to_owned();
         let site = Self { program, machines, addresses, network, small_disk };
         for node in site.nodes() {
-            fs::write(site.machines[node as usize - 1].config(), site.configuration(node))?;
+            let text = site.configuration(node, &make.settings);
+            fs::write(site.machines[node as usize - 1].config(), text)?;
         }
         Ok(site)
     }
@@ -69,7 +86,12 @@ impl Site {
 
     /// Where clients begin.
     pub(super) fn bootstrap(&self) -> Vec<String> {
-        self.addresses.iter().map(|(client, _)| client.clone()).collect()
+        self.addresses.iter().map(|it| it.client.clone()).collect()
+    }
+
+    /// Where a node shows its metrics.
+    pub(super) fn metrics(&self, node: u32) -> &str {
+        &self.addresses[node as usize - 1].metrics
     }
 
     /// Starts a node, unless it runs.
@@ -88,17 +110,15 @@ impl Site {
         command
     }
 
-    fn configuration(&self, node: u32) -> String {
+    fn configuration(&self, node: u32, settings: &str) -> String {
         let at = node as usize - 1;
-        let (client, peer) = &self.addresses[at];
+        let Addresses { client, peer, metrics } = &self.addresses[at];
         let data = self.machines[at].data();
         let mut text = format!(
             "[node]\nid = {node}\ndata = {data:?}\n[listen]\nclient = \"{client}\"\npeer = \"{peer}\"\n\
-             [metrics]\naddress = \"off\"\n[journal]\nfile_bytes = \"16 MiB\"\n[store]\nreserve_bytes = \"192 MiB\"\nlast_reserve_bytes = \"96 MiB\"\n\
-             segment_write_after = \"50 ms\"\nscrub_bytes_per_second = \"64 MiB\"\nscrub_interval = \"1 s\"\n\
-             [consensus]\ncheckpoint_interval = \"1 s\"\n"
+             [metrics]\naddress = \"{metrics}\"\n{settings}"
         );
-        for (id, (client, peer)) in (1..).zip(&self.addresses) {
+        for (id, Addresses { client, peer, .. }) in (1..).zip(&self.addresses) {
             // Writing to a String cannot fail.
             let _ = write!(
                 text,
@@ -109,18 +129,24 @@ impl Site {
     }
 }
 
-fn on_own_host(node: u32) -> (String, String) {
+fn on_own_host(node: u32) -> Addresses {
     let host = Network::address(node);
-    (format!("{host}:7001"), format!("{host}:7101"))
+    let [client, peer, metrics] = [7001, 7101, 7201].map(|port| format!("{host}:{port}"));
+    Addresses { client, peer, metrics }
 }
 
 /// Ports that are free now: taken together, so that they differ.
-fn on_loopback(nodes: u32) -> io::Result<Vec<(String, String)>> {
+fn on_loopback(nodes: u32) -> io::Result<Vec<Addresses>> {
     let taken: Vec<TcpListener> =
-        (0..2 * nodes).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
+        (0..3 * nodes).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
     let addresses: Vec<String> = taken
         .iter()
         .map(|it| it.local_addr().map(|at| at.to_string()))
         .collect::<Result<_, _>>()?;
-    Ok(addresses.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
+    let of_node = |three: &[String]| Addresses {
+        client: three[0].clone(),
+        peer: three[1].clone(),
+        metrics: three[2].clone(),
+    };
+    Ok(addresses.chunks(3).map(of_node).collect())
 }

@@ -217,7 +217,7 @@ fn outcome(ended: Result<RecordReceipt, Error>) -> Appended {
     }
 }
 
-pub(super) fn failed(error: impl Display) -> io::Error {
+pub(crate) fn failed(error: impl Display) -> io::Error {
     io::Error::other(error.to_string())
 }
 

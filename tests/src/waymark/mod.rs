@@ -1,7 +1,7 @@
 //! The real node as a subject: its own composition, over the simulated network, disk, clock and randomness. Owns what
 //! survives a crash (the disks) and the view from above; what a node or a client does is the product's code.
 
-mod client;
+pub(crate) mod client;
 mod journal_rot;
 mod machine;
 mod member;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::task::yield_now;
 use waymark_node::mutants;
 use waymark_node::storage::shard_store::{ShardStore, StoreError};
 use waymark_tests::disk::{Crash, Faults, SimDisk};
@@ -319,5 +320,31 @@ fn a_digest_is_of_the_bytes_and_not_of_how_they_came() {
         assert_eq!(digest(&one, left, 11).await, digest(&other, right, 10).await, "whole batches");
         assert_ne!(digest(&one, left, 12).await, digest(&other, right, 12).await);
         assert_ne!(digest(&one, left, 24).await, digest(&other, right, 24).await);
+    });
+}
+
+#[test]
+fn a_digest_of_much_leaves_others_their_turns() {
+    const BATCHES: u8 = 16;
+    let _sound = mutants::seclude();
+    simulated(async {
+        let (_store, shard) = open(&SimDisk::new(1)).await.unwrap();
+        let mut logs = Logs::default();
+        for round in 0..BATCHES {
+            shard.append(logs.0[1].append(round, 64 << 10));
+        }
+        let (log, mut turns) = (&logs.0[1], 0);
+        let others = async {
+            loop {
+                turns += 1;
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = digest(&shard, log, log.next) => {}
+            () = others => {}
+        }
+        assert!(turns >= u32::from(BATCHES), "{turns}");
     });
 }

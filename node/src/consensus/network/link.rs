@@ -19,7 +19,7 @@ use waymark_proto::transport::{Dial, MAX_MESSAGE, Purpose, channel};
 
 use super::heartbeat::{self, Beat};
 use super::mux::{self, Mux};
-use super::{NetworkOptions, PeerError, PeerHost, Vitals};
+use super::{NetworkOptions, PeerError, PeerHost, PullNumbers, Vitals};
 use crate::consensus::ConfiguredNode;
 
 /// Calls with more bytes than this go over the bulk connection: heartbeats must not queue behind them.
@@ -35,6 +35,8 @@ pub(super) type Client = PeerClient<Channel>;
 pub(super) struct Shared {
     pub(super) node: NodeId,
     pub(super) options: NetworkOptions,
+    /// Counted by whoever pulls or gives.
+    pub(super) pulls: PullNumbers,
     /// Set once, when the node's cluster is known.
     cluster: OnceLock<ClusterId>,
     /// Set by `routes`; weak, because the host owns the network.
@@ -43,7 +45,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(node: NodeId, options: NetworkOptions) -> Self {
-        Self { node, options, cluster: OnceLock::new(), host: Mutex::new(None) }
+        let (pulls, cluster, host) = Default::default();
+        Self { node, options, pulls, cluster, host }
     }
 
     pub(super) fn set_cluster(&self, cluster: ClusterId) {

@@ -27,6 +27,7 @@ use waymark_proto::peer::peer_server::PeerServer;
 use waymark_proto::transport::{Dial, MAX_MESSAGE};
 
 use super::{Committed, ConfiguredNode, DiskRoom, Level, ProposeError};
+use crate::metrics::Counter;
 
 mod append;
 mod client;
@@ -171,6 +172,15 @@ pub use inspect::{Inspection, Look};
 pub use positions::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use survey::{Catching, LedShard, Question, Stand, Survey};
 
+/// Segment bytes between this node and others, since it started: what catching up and repairs cost.
+#[derive(Debug, Default)]
+pub struct PullNumbers {
+    /// Received from other nodes, whether they were of use or not.
+    pub pulled: Counter,
+    /// Given to other nodes.
+    pub given: Counter,
+}
+
 /// The replicas behind the peer service.
 #[async_trait]
 pub trait PeerHost: Send + Sync + 'static {
@@ -260,6 +270,12 @@ impl Network {
         options: NetworkOptions,
     ) -> Self {
         Self { links: Arc::new(Links::new(Shared::new(node, options), peers, dial)) }
+    }
+
+    /// What pulls have moved.
+    #[must_use]
+    pub fn pull_numbers(&self) -> &PullNumbers {
+        &self.links.shared.pulls
     }
 
     /// What openraft needs to reach the other replicas of a shard.

@@ -250,6 +250,7 @@ impl Pulls {
             }
             let range = part_of(missing, &chunk)?;
             let bytes = chunk.data.len() as u64;
+            link.shared.pulls.pulled.add(bytes);
             files.write_pulled(&range, chunk.data).await.map_err(|error| error.to_string())?;
             unsettled += bytes;
             if unsettled >= SETTLE_EVERY {

@@ -37,6 +37,7 @@ impl Network {
                     if chunk.from_byte != expected || given.len() + chunk.data.len() > most {
                         return Err("a chunk outside its range".to_owned());
                     }
+                    link.shared.pulls.pulled.add(chunk.data.len() as u64);
                     given.extend_from_slice(&chunk.data);
                 }
                 // What came before is worth as much.

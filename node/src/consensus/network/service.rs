@@ -251,7 +251,8 @@ impl Peer for PeerService {
         let files = files.ok_or_else(|| Status::not_found("the shard is not here"))?;
         let ranges = source::ranges(&request)?;
         let (chunks, queue) = mpsc::channel(source::PULL_AHEAD);
-        tokio::spawn(source::send(files, ranges, Arc::clone(&self.throttle), chunks));
+        let pace = (Arc::clone(&self.throttle), Arc::clone(&self.shared));
+        tokio::spawn(source::send(files, ranges, pace, chunks));
         Ok(Response::new(ReceiverStream::new(queue).boxed()))
     }
 

@@ -9,6 +9,7 @@ use tonic::Status;
 use waymark_proto::peer;
 
 use super::door::SegmentFiles;
+use super::link::Shared;
 use super::throttle::Throttle;
 use super::wire;
 use crate::storage::shard_store::MissingRange;
@@ -46,12 +47,13 @@ pub(super) fn ranges(request: &peer::PullRequest) -> Result<Vec<MissingRange>, S
 pub(super) async fn send(
     files: Arc<dyn SegmentFiles>,
     ranges: Vec<MissingRange>,
-    throttle: Arc<Throttle>,
+    (throttle, shared): (Arc<Throttle>, Arc<Shared>),
     chunks: Chunks,
 ) {
     let _held = files.hold();
     for (number, range) in (0..).zip(ranges) {
-        let outcome = send_range(files.as_ref(), number, range, &throttle, &chunks).await;
+        let outcome =
+            send_range(files.as_ref(), (number, range), (&throttle, &shared), &chunks).await;
         match outcome {
             Ok(()) => {}
             Err(Some(status)) => {
@@ -66,9 +68,8 @@ pub(super) async fn send(
 /// `Err(None)`: nobody listens any more.
 async fn send_range(
     files: &dyn SegmentFiles,
-    number: u32,
-    mut rest: MissingRange,
-    throttle: &Throttle,
+    (number, mut rest): (u32, MissingRange),
+    (throttle, shared): (&Throttle, &Shared),
     chunks: &Chunks,
 ) -> Result<(), Option<Status>> {
     while rest.from_byte < rest.to_byte {
@@ -83,6 +84,7 @@ async fn send_range(
         }
         let from_byte = rest.from_byte;
         rest.from_byte += data.len() as u64;
+        shared.pulls.given.add(data.len() as u64);
         let chunk = peer::PullChunk { range: number, from_byte, data };
         chunks.send(Ok(chunk)).await.map_err(|_| None)?;
     }

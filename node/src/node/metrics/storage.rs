@@ -46,6 +46,14 @@ static DAMAGE: Family = gauge(
 );
 static SCRUBBED: Family =
     counter("scrubbed", "Bytes of segments that were verified though nobody read them.").bytes();
+static PULLED: Family = counter(
+    "segments_pulled",
+    "Bytes of segments received from other nodes: to catch up with them, and to repair damage.",
+)
+.bytes();
+static GIVEN: Family =
+    counter("segments_given", "Bytes of segments given to other nodes that catch up or repair.")
+        .bytes();
 static CHECKPOINTS: Family = counter("checkpoints", "Checkpoints that became durable.");
 static CHECKPOINT_FAILURES: Family =
     counter("checkpoint_failures", "Checkpoints that failed; the one before stays in force.");
@@ -68,6 +76,9 @@ pub(super) fn write(scrape: &Scrape, page: &mut Page<'_>) -> fmt::Result {
     page.counter(&REPAIRED, store.numbers().repaired_segments.get())?;
     page.gauge(&DAMAGE, wide(store.open_damage()))?;
     page.counter(&SCRUBBED, store.numbers().scrubbed_bytes.get())?;
+    let pulls = scrape.sources.consensus.pull_numbers();
+    page.counter(&PULLED, pulls.pulled.get())?;
+    page.counter(&GIVEN, pulls.given.get())?;
     let checkpoints = store.numbers().checkpoints.read();
     page.counter(&CHECKPOINTS, checkpoints.count)?;
     page.counter(&CHECKPOINT_FAILURES, store.numbers().failed_checkpoints.get())?;

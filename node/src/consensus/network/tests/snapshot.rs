@@ -47,6 +47,9 @@ async fn a_follower_pulls_what_it_lacks_and_then_installs() {
     assert_eq!(answer.vote, leader_vote(1));
     assert_eq!(*target.segments.lock().unwrap(), *source.segments.lock().unwrap());
     assert_eq!(source.given.load(SeqCst), 700_005, "only what was missing");
+    let counted = [1, 2].map(|node| nodes.node(node).network.pull_numbers());
+    let counted = counted.map(|it| (it.pulled.get(), it.given.get()));
+    assert_eq!(counted, [(0, 700_005), (700_005, 0)]);
     let installed = nodes.node(2).replica(0).installed.lock().unwrap().clone();
     assert_eq!(installed, [(leader_vote(1), source.manifest())]);
 }
