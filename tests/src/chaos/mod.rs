@@ -101,20 +101,20 @@ impl Chaos {
                 false
             }
         };
+        let folder = tempfile::tempdir()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let make = match self.story {
+            Story::Harm(_) => course::make(),
+            Story::Away(bytes) => {
+                runtime.block_on(away::has_room(folder.path(), bytes))?;
+                away::make(bytes)
+            }
+        };
         let program = match &self.program {
             Some(program) => program.clone(),
             None => build()?,
         };
-        let folder = tempfile::tempdir()?;
-        let make = match self.story {
-            Story::Harm(_) => course::make(),
-            Story::Away(bytes) => {
-                away::has_room(folder.path(), bytes)?;
-                away::make(bytes)
-            }
-        };
         let mut site = Site::build((&program, folder.path()), (NODES, &make), is_own)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ended = LocalSet::new().block_on(&runtime, async {
             tokio::select! {
                 ended = self.tell_story(&mut site) => ended,

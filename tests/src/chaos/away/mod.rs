@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tokio::time::{Instant, sleep};
+use waymark_node::storage::disk::Disk as _;
+use waymark_node::storage::real_disk::RealDisk;
 
 use self::catching_up::{CaughtUp, Watch};
 use self::gauge::held;
@@ -61,9 +63,9 @@ pub(super) fn make(bytes: u64) -> Make {
 }
 
 /// Refuses a disk that the story would fill.
-pub(super) fn has_room(folder: &Path, bytes: u64) -> io::Result<()> {
-    let disk = rustix::fs::statvfs(folder)?;
-    let (free, needed) = (disk.f_bavail * disk.f_frsize, bytes * 15 / 4 + SPARE);
+pub(super) async fn has_room(folder: &Path, bytes: u64) -> io::Result<()> {
+    let free = RealDisk::open(folder.join("room"))?.space().await?.free;
+    let needed = bytes * 15 / 4 + SPARE;
     if free >= needed {
         return Ok(());
     }
