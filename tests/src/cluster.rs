@@ -223,11 +223,9 @@ impl Cluster {
             }
             det::set_elapsed(self.sim.elapsed());
             self.sim.step().map_err(|error| Broken(format!("a host ended: {error}")))?;
-            let wrong = Wrongs {
-                durable: self.subject.wrongly_held_for_durable(),
-                bound: self.subject.beyond_bounds(),
-            };
-            self.view.look(&self.subject.sights(), wrong);
+            let it = &self.subject;
+            let (durable, bound) = (it.wrongly_held_for_durable(), it.beyond_bounds());
+            self.view.look(&it.sights(), Wrongs { durable, bound });
             if let Some(found) = self.view.found().first() {
                 return Err(Broken(found.to_string()));
             }

@@ -70,6 +70,13 @@ pub const TABLE: &[Regression] = &[
         fix: "only a topic that is gone is forgotten; of which a node can tell nothing, another node is asked",
         kept_by: "a_topic_of_which_a_node_can_tell_nothing_now_is_not_forgotten",
     },
+    Regression {
+        found_by: "a chaos run of real processes, `--away 5GiB`",
+        showed_as: "nodes lost their leaderships while `waymark cluster verify` compared replicas of much",
+        cause: "a digest ran for a mebibyte at a time on a thread that heartbeats needed, too",
+        fix: "after 64 KiB, a tenth of a millisecond, others have a turn",
+        kept_by: "a_digest_of_much_leaves_others_their_turns",
+    },
 ];
 
 #[cfg(test)]
