@@ -23,11 +23,10 @@ pub const STATES: &[&str] = &[
     "log-trimmed",
     "disk-admitted",
     "replica-replaced",
-    "log-reverted",
 ];
 
-/// Those that only damage to a journal leads to, which no storm does.
-pub const STATES_AFTER_DAMAGE: &[&str] = &["entries-fetched", "replica-doubtful"];
+/// Those that only damage to a journal leads to, or a disk that lied: no storm has to meet them.
+pub const STATES_AFTER_DAMAGE: &[&str] = &["entries-fetched", "replica-doubtful", "log-reverted"];
 
 /// Tells that a state was reached.
 macro_rules! reached {
