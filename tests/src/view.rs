@@ -52,6 +52,8 @@ struct Compared {
     stand: LogStand,
     vote: Option<Vote>,
     held: Option<(LogId, Leading)>,
+    /// What any replica has applied where it is to hold something: also a cut may turn out to be a loss.
+    committed: Option<LogId>,
 }
 
 /// What was committed at an index.
@@ -117,8 +119,12 @@ impl View {
             // Whatever anybody believes of it, its disk has promised more than it holds.
             (known.vote, known.held, known.compared) = (None, None, None);
         }
+        let applied = self.applied.get(&sight.shard);
+        let there = known.held.and_then(|(held, _)| applied?.get(&held.index));
+        let committed = there.map(|applied| applied.id);
         let same = |it: &Compared| {
-            it.stand == sight.stand && it.vote == known.vote && it.held == known.held
+            it.stand == sight.stand
+                && (it.vote, it.held, it.committed) == (known.vote, known.held, committed)
         };
         if !known.compared.as_ref().is_some_and(same) {
             if sight.honest_disk {
@@ -128,7 +134,7 @@ impl View {
             self.see_applied(sight, &mut known);
             self.see_leader(sight);
             let (stand, vote, held) = (sight.stand.clone(), known.vote, known.held);
-            known.compared = Some(Compared { stand, vote, held });
+            known.compared = Some(Compared { stand, vote, held, committed });
         }
         self.replicas.insert((sight.shard, sight.replica), known);
     }
@@ -411,6 +417,16 @@ mod tests {
         assert_eq!(found(&[told(), again(sight(2, &log(&[1, 1]), 1))]), ["R5"]);
         let cut = follows(sight(2, &log(&[1, 1]), 1), vote(2, 3));
         assert_eq!(found(&[told(), again(cut)]), [""; 0], "a later leader may cut it off");
+    }
+
+    #[test]
+    fn a_cut_that_turns_out_to_have_taken_what_was_committed_is_found() {
+        let mut leader = sight(1, &log(&[1, 1, 1]), 1);
+        leader.stand.believed = vec![(replica(2), entry(1, 1, 2))];
+        let told = vec![leader, sight(2, &log(&[1, 1, 1]), 1)];
+        let cut = || follows(sight(2, &log(&[1, 1]), 1), vote(2, 3));
+        let other = sight(3, &log(&[1, 1, 1]), 3);
+        assert_eq!(found(&[told, vec![cut()], vec![cut(), other], vec![cut()]]), ["R5"]);
     }
 
     #[test]
