@@ -101,9 +101,9 @@ pub(crate) async fn metadata(
     for topic in answer.topics {
         match &topic.failure {
             Some(failure) => {
-                let passes =
-                    matches!(failure.retry(), wire::RetryClass::Retry | wire::RetryClass::Reroute);
-                let list = if passes { &mut snapshot.untold } else { &mut snapshot.missing };
+                // Whatever else is wrong is wrong with the node, and says nothing of the topic.
+                let is_gone = failure.retry() == wire::RetryClass::Fix;
+                let list = if is_gone { &mut snapshot.missing } else { &mut snapshot.untold };
                 list.push((topic.name.as_str().into(), failure.clone()));
             }
             None => snapshot.topics.push(topic_view(topic)?),
