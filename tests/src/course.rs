@@ -12,11 +12,12 @@ use crate::full_disks;
 use crate::group::Tale;
 use crate::history::History;
 use crate::lost_disks;
+use crate::lying_disks;
 use crate::oracle::{Violation, judge};
 use crate::plan::Plan;
 use crate::profile::{NODES, Profile};
 use crate::readers::Names;
-use crate::storm::{CALM_WITHIN, Storm};
+use crate::storm::{CALM_WITHIN, FaultClass, Storm};
 use crate::subject::{Clients, Subject};
 use crate::tally::Tally;
 use crate::workload::{Load, Pace, Preparation, settle};
@@ -94,6 +95,9 @@ fn play(
     if profile == Profile::DiskReplaced {
         lost_disks::tell(cluster, subject, history)?;
     }
+    if profile == Profile::DiskLies {
+        lying_disks::tell(cluster, subject, (history, tally))?;
+    }
     if profile == Profile::Swarm {
         if plan.has_group() {
             tale = Some(Tale::begin(cluster, subject, history)?);
@@ -131,7 +135,12 @@ fn storm(
     } else {
         storm.rage(cluster, Duration::from_secs(plan.seconds))?;
     }
-    let frozen = storm.abate(cluster);
+    storm.abate(cluster);
+    if plan.classes().contains(&FaultClass::Rot) {
+        // What rotted on one node may be on its way to another; without the third neither could have it.
+        lost_disks::until_whole(cluster, subject)?;
+    }
+    let frozen = storm.freeze(cluster);
     let when = format!("after the storm, with node {frozen:?} frozen");
     served_again(cluster, subject, history, &when)?;
     storm.pass(cluster);

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::{Value, json};
 
 use crate::binary;
+use crate::mutants::{Found, Mutant};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 
@@ -18,6 +19,8 @@ use crate::plan::Plan;
 pub struct Done {
     /// By the arguments of the run.
     before: BTreeMap<String, Outcome>,
+    /// Planted bugs that were found, by their names.
+    found: BTreeMap<String, Found>,
     notes: Option<Mutex<File>>,
 }
 
@@ -31,13 +34,16 @@ impl Done {
     /// With the notes of this file.
     pub(crate) fn at(path: &Path) -> Self {
         let before = fs::read_to_string(path).unwrap_or_default();
-        let before = before.lines().filter_map(one).collect();
+        let (before, found) = (
+            before.lines().filter_map(one).collect(),
+            before.lines().filter_map(one_found).collect(),
+        );
         if let Some(folder) = path.parent() {
             // Whether it is there shows when the file is opened.
             let _ = fs::create_dir_all(folder);
         }
         let notes = OpenOptions::new().create(true).append(true).open(path);
-        Self { before, notes: notes.ok().map(Mutex::new) }
+        Self { before, found, notes: notes.ok().map(Mutex::new) }
     }
 
     /// Every run that was noted, by its arguments; of several the last.
@@ -51,10 +57,25 @@ impl Done {
         self.before.get(&plan.arguments().join(" ")).filter(|it| it.held()).cloned()
     }
 
+    /// How a planted bug was found.
+    #[must_use]
+    pub fn found(&self, mutant: &Mutant) -> Option<&Found> {
+        self.found.get(mutant.name)
+    }
+
     /// A run is done.
     pub fn note(&self, plan: &Plan, outcome: &Outcome) {
+        self.write(&json!({ "plan": plan.arguments().join(" "), "outcome": outcome.to_json() }));
+    }
+
+    /// A planted bug was found.
+    pub fn note_found(&self, mutant: &Mutant, found: &Found) {
+        let Found { seeds, breaks } = found;
+        self.write(&json!({ "planted": mutant.name, "seeds": seeds, "breaks": breaks }));
+    }
+
+    fn write(&self, line: &Value) {
         let Some(notes) = &self.notes else { return };
-        let line = json!({ "plan": plan.arguments().join(" "), "outcome": outcome.to_json() });
         let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
         // What is not noted is run again.
         let _ = writeln!(notes, "{line}");
@@ -64,6 +85,13 @@ impl Done {
 fn one(line: &str) -> Option<(String, Outcome)> {
     let value: Value = serde_json::from_str(line).ok()?;
     Some((value["plan"].as_str()?.to_owned(), Outcome::from_json(&value["outcome"])?))
+}
+
+fn one_found(line: &str) -> Option<(String, Found)> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    let found =
+        Found { seeds: value["seeds"].as_u64()?, breaks: value["breaks"].as_str()?.to_owned() };
+    Some((value["planted"].as_str()?.to_owned(), found))
 }
 
 /// Beside the binary, named by what is in it.
@@ -88,7 +116,11 @@ mod tests {
         let done = Done::at(&path);
         done.note(&held, &outcome);
         done.note(&failed, &broken);
+        let bug = &crate::mutants::TABLE[0];
+        let found = Found { seeds: 2, breaks: "G1".to_owned() };
+        done.note_found(bug, &found);
         let done = Done::at(&path);
+        assert_eq!(done.found(bug), Some(&found));
         assert_eq!(done.outcome_of(&held), Some(outcome));
         assert_eq!(done.outcome_of(&failed), None);
     }

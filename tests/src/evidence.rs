@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use waymark_node::reached::STATES_AFTER_DAMAGE;
+
 use crate::done::Done;
 use crate::invariants;
 use crate::log_lines;
@@ -19,8 +21,20 @@ const NOT_DRAWN: &str = "\
 - Losses that cannot be told from a torn tail: a flush that was synced and is gone without a trace at the very end of a
   journal (S2). Nobody who reads that disk can know that it was there.
 - The vote, or the end of the log, in doubt on two of three replicas of a shard at once: whoever is left is no majority.
+- Rot of what only one more replica has yet, and then that one lost as well: the third is still waiting for it.
 - A disk that says it has synced and has not, whose machine loses power while not every other replica has what it lies about:
   what a quorum acknowledged may then be on one disk only, and the two others elect a leader without it.
+";
+
+/// What is not as good as it should be, and what the simulation does not judge.
+const WEAKNESSES: &str = "\
+- While a replica pulls what it lacks it acknowledges nothing new. With another node down, its shard waits that long: no
+  promise is broken, and no partition of it is served.
+- A producer that holds a topic's id goes on asking for that id after the topic was deleted and made anew under its name.
+- A follower below its last sound mark gets no entries before all up to it were fetched, and its retention waits with it.
+- When two replicas of one shard are lost at once, its partitions stay unavailable: no command begins anew with what is left.
+- Simulated nodes run on one thread. Races between threads are left to the chaos run, which has real processes and no seed.
+- Bounds are judged of bytes that wait for a disk and of open files; connections and the journal's size are not.
 ";
 
 /// The whole file.
@@ -41,14 +55,17 @@ runs that one build of the simulation has made. Every run repeats from its seed.
     }
     text.push_str("\nBeside these: no node panics, no node ends that need not, no error and no warning is logged without a reason
 (`tests/src/log_lines.rs`), no client waits without a deadline, and every partition takes records within ten seconds after
-a storm although one node stays frozen.\n");
+a storm although one node stays frozen. (Where disks rotted, it is frozen once all replicas have what their leaders have.)\n");
     text.push_str("\n## Log lines that may appear\n\n| target | says | because |\n|---|---|---|\n");
     for (target, says, why) in log_lines::reasons() {
         let _ = writeln!(text, "| {target} | {says} | {why} |");
     }
-    text.push_str("\n## Planted bugs\n\n`sim --mutants` plants each, and fails when one is not found.\n\n| bug | shows in | as |\n|---|---|---|\n");
+    text.push_str("\n## Planted bugs\n\n`sim --mutants` plants each, and fails when one is not found.\n\n| bug | shows in | as | seeds it took |\n|---|---|---|---|\n");
     for mutant in mutants::TABLE {
-        let _ = writeln!(text, "| {} | {} | {} |", mutant.name, mutant.profile, mutant.breaks);
+        let seeds =
+            done.found(mutant).map_or("not looked for".to_owned(), |it| it.seeds.to_string());
+        let mutants::Mutant { name, profile, breaks, .. } = mutant;
+        let _ = writeln!(text, "| {name} | {profile} | {breaks} | {seeds} |");
     }
     text.push_str("\n## Bugs that these runs have found\n\n| found by | showed as | cause | fix | kept away by |\n|---|---|---|---|---|\n");
     for it in regressions::TABLE {
@@ -57,7 +74,8 @@ a storm although one node stays frozen.\n");
     }
     let _ = write!(
         text,
-        "\n## What is not drawn\n\nNo system could keep its promises through these:\n\n{NOT_DRAWN}"
+        "\n## What is not drawn\n\nNo system could keep its promises through these:\n\n{NOT_DRAWN}
+## Known weaknesses\n\nThese runs have shown them, or cannot show them:\n\n{WEAKNESSES}"
     );
     text
 }
@@ -89,7 +107,7 @@ fn counts(text: &mut String, runs: &[(&str, &Outcome)]) {
         let _ = writeln!(text, "| {} | {class} | {struck} | {in_runs} |", class.id());
     }
     text.push_str("\n## States reached\n\n| state | times | in runs |\n|---|---|---|\n");
-    for state in table::states() {
+    for state in table::states().chain(STATES_AFTER_DAMAGE.iter().copied()) {
         let (times, in_runs) = of(state);
         let _ = writeln!(text, "| {state} | {times} | {in_runs} |");
     }

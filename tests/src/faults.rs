@@ -2,11 +2,13 @@
 //! of the run. Owns the faults; which of them happen when is the profile's decision.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::cluster::{Broken, Cluster};
 use crate::group_history::GroupEvent;
 use crate::history::History;
+use crate::readers::believe;
 use crate::subject::{DiskCondition, Rot, Subject};
 use crate::workload::SETTLE;
 
@@ -65,13 +67,23 @@ impl Fault {
         subject: &Arc<dyn Subject>,
         history: &History,
     ) -> Result<(), Broken> {
-        let node = match self {
+        match self {
             Self::LeaderAlone | Self::LeaderDeposed | Self::LeaderMute | Self::LeaderHeld => {
-                leader(cluster, subject)?
+                let (partition, node) = leader(cluster, subject)?;
+                let stop = Arc::new(AtomicBool::new(false));
+                if self == Self::LeaderDeposed {
+                    let client = subject.client_at(node, cluster.draw(0, u64::MAX));
+                    cluster.client(believe(client, partition, history.clone(), Arc::clone(&stop)));
+                }
+                let struck = self.strike_node(cluster, node, history);
+                stop.store(true, Ordering::SeqCst);
+                struck
             }
-            _ => any(cluster),
-        };
-        self.strike_node(cluster, node, history)
+            _ => {
+                let node = any(cluster);
+                self.strike_node(cluster, node, history)
+            }
+        }
     }
 
     /// As [`Self::strike`], this node.
@@ -89,8 +101,13 @@ impl Fault {
         }
         tracing::info!(fault = ?self, node, "fault");
         self.begin(cluster, node);
-        let longest = if self == Self::PowerLossAll { 500 } else { 4_000 };
-        let lasts = Duration::from_millis(cluster.draw(1, longest));
+        let (shortest, longest) = match self {
+            Self::PowerLossAll => (1, 500),
+            // Until others lead, producers have found them, and whoever believes the deposed one is told what was.
+            Self::LeaderDeposed => (2_000, 6_000),
+            _ => (1, 4_000),
+        };
+        let lasts = Duration::from_millis(cluster.draw(shortest, longest));
         cluster.run_for(lasts)?;
         self.end(cluster, node);
         Ok(())
@@ -157,12 +174,12 @@ fn any(cluster: &mut Cluster) -> u32 {
     u32::try_from(cluster.draw(1, last + 1)).unwrap_or(1)
 }
 
-/// The leader of some partition, as soon as there is one.
-fn leader(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Result<u32, Broken> {
+/// Some partition and its leader, as soon as there is one.
+fn leader(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Result<(u32, u32), Broken> {
     let partition = cluster.draw(0, subject.partitions().into());
     let partition = u32::try_from(partition).unwrap_or(0);
     let led = || subject.leader(partition).is_some();
     cluster.run_until(SETTLE, led)?;
-    let leader = subject.leader(partition);
+    let leader = subject.leader(partition).map(|node| (partition, node));
     leader.ok_or_else(|| Broken(format!("partition {partition} has no leader for {SETTLE:?}")))
 }

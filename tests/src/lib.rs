@@ -27,6 +27,7 @@ pub mod invariants;
 mod links;
 pub mod log_lines;
 mod lost_disks;
+mod lying_disks;
 pub mod meta;
 pub mod mutants;
 pub mod net;

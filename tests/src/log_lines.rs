@@ -37,7 +37,7 @@ const EXPECTED: &[Expected] = &[
     ),
     expected("waymark_node::consensus::balancer", "the journal stalls", "disks are slow"),
     expected(
-        "waymark_node::consensus::balancer",
+        "waymark_node::consensus::host",
         "has lost entries that it acknowledged",
         "disks lie, and the alarm of S10 says so",
     ),
@@ -167,6 +167,7 @@ const EXPECTED: &[Expected] = &[
     expected("openraft", "an earlier sync failed", "disks fail, and their nodes stop"),
     expected("openraft", "the journal has failed", "disks fail, and replicas stop with them"),
     expected("openraft", "RaftCore", "replicas stop with their disk"),
+    expected("openraft", "raft stopped", "calls wait when a replica stops with its disk"),
     expected("openraft", "failed to send HeartbeatProgress", "replicas stop with their disk"),
     expected("openraft", "has to forward request to", "leaders change while a replica is swapped"),
     expected("waymark_client", "metadata could not be read", "nobody can be reached"),

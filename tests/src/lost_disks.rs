@@ -34,7 +34,7 @@ pub(crate) fn tell(
     until_whole(cluster, subject)
 }
 
-fn until_whole(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Result<(), Broken> {
+pub(crate) fn until_whole(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Result<(), Broken> {
     if cluster.run_until(SETTLE, || subject.is_whole())? {
         return Ok(());
     }

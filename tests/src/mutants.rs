@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::done::Done;
 use crate::plan::Plan;
 use crate::process::Simulation;
 use crate::profile::Profile;
@@ -33,16 +34,17 @@ pub const TABLE: &[Mutant] = &[
     mutant("dup-appends", Profile::Chaos, "G3b", 2),
     mutant("ack-before-commit", Profile::LeaderPartition, "G1", 1),
     mutant("producers-forgotten", Profile::PowerLossAll, "broken", 1),
-    mutant("table-row-lost", Profile::PowerLossAll, "broken", 2),
+    mutant("table-row-lost", Profile::PowerLossAll, "broken", 3),
     mutant("offset-reused", Profile::Calm, "broken", 1),
     mutant("vote-not-synced", Profile::LeaderPartition, "R6", 1),
-    mutant("end-as-it-is-here", Profile::LeaderPartition, "G1b", 1),
-    mutant("offsets-as-they-are-here", Profile::Chaos, "G4", 1),
+    mutant("end-as-it-is-here", Profile::LeaderPartition, "G1b", 2),
+    mutant("offsets-as-they-are-here", Profile::Chaos, "G4", 3),
     mutant("commit-of-an-old-generation", Profile::GroupReset, "G4", 1),
     mutant("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
     mutant("full-disk-accepted", Profile::DiskFull, "broken", 1),
     mutant("reopened-before-sync", Profile::Swarm, "R6", 3),
     mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
+    mutant("reversion-unnoticed", Profile::DiskLies, "broken", 1),
     mutant("replaced-keeps-its-id", Profile::DiskReplaced, "R5", 1),
     mutant("ack-of-another-offset", Profile::Calm, "G1", 1),
     mutant("ack-wrong-tag", Profile::Swarm, "broken", 1),
@@ -96,9 +98,10 @@ impl Mutant {
     }
 }
 
-/// Hunts all of them, so many at a time, and prints a line for each. Returns whether each was found.
+/// Hunts all of them, so many at a time, and prints and notes a line for each. Returns whether each was found.
 #[must_use]
 pub fn hunt_all(jobs: usize) -> bool {
+    let done = Done::open();
     let (next, living) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     println!("planted bug                        profile                  breaks   found");
     std::thread::scope(|scope| {
@@ -107,8 +110,11 @@ pub fn hunt_all(jobs: usize) -> bool {
                 while let Some(mutant) = TABLE.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let found = mutant.hunt();
                     println!("{}", line(mutant, found.as_ref()));
-                    if found.is_none() {
-                        living.lock().unwrap_or_else(PoisonError::into_inner).push(mutant.name);
+                    match found {
+                        Some(found) => done.note_found(mutant, &found),
+                        None => {
+                            living.lock().unwrap_or_else(PoisonError::into_inner).push(mutant.name)
+                        }
                     }
                 }
             });
@@ -129,13 +135,4 @@ fn line(mutant: &Mutant, found: Option<&Found>) -> String {
     );
     let Mutant { name, profile, breaks, .. } = mutant;
     format!("{name:<34} {:<24} {breaks:<8} {told}", profile.name())
-}
-
-/// The bug of this name.
-///
-/// # Panics
-/// When there is none in the table.
-#[must_use]
-pub fn named(name: &str) -> &'static Mutant {
-    TABLE.iter().find(|mutant| mutant.name == name).expect("a bug of the table")
 }

@@ -48,13 +48,15 @@ pub enum Profile {
     Rot,
     /// A node loses its disk under load and comes back with an empty one, then the next node does.
     DiskReplaced,
+    /// A disk lies about syncs and loses what it lied about, which all others have; then the next node's does.
+    DiskLies,
     /// Faults of several classes at once, drawn by the seed, for as long as the plan says.
     Swarm,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
@@ -70,6 +72,7 @@ impl Profile {
         Self::DiskFull,
         Self::Rot,
         Self::DiskReplaced,
+        Self::DiskLies,
         Self::Swarm,
     ];
 
@@ -92,6 +95,7 @@ impl Profile {
             Self::DiskFull => "disk-full",
             Self::Rot => "rot",
             Self::DiskReplaced => "disk-replaced",
+            Self::DiskLies => "disk-lies",
             Self::Swarm => "swarm",
         }
     }
@@ -108,6 +112,7 @@ impl Profile {
             | Self::Rot
             | Self::JournalRot
             | Self::DiskReplaced
+            | Self::DiskLies
             | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
@@ -125,6 +130,7 @@ impl Profile {
             | Self::DiskFull
             | Self::Swarm
             | Self::DiskReplaced
+            | Self::DiskLies
             | Self::GroupPlanned
             | Self::GroupCoordinatorCut
             | Self::GroupCoordinatorCrash

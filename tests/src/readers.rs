@@ -19,6 +19,7 @@ pub(crate) const FOLLOWER: u32 = 1;
 pub(crate) const AUDITOR: u32 = 2;
 pub(crate) const CARETAKER: u32 = 3;
 const ONLOOKER: u32 = 4;
+const BELIEVER: u32 = 5;
 const JUMPER: u32 = 100;
 
 /// The group of the follower, whose offsets rise.
@@ -29,6 +30,8 @@ const JUMPERS: u32 = 3;
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Between two questions of the onlooker at most.
 const LONGEST_PAUSE_MS: u64 = 150;
+/// Between two questions of a believer.
+const BELIEVES_FOR: Duration = Duration::from_millis(50);
 /// Of the jumper's turns one in so many is its last.
 const TURNS_OF_A_LIFE: u32 = 12;
 
@@ -194,6 +197,20 @@ impl Jumper {
         let went = desk.client.seek(partition, offset).await.is_ok();
         desk.history.note(Event::Sought { reader, partition, offset });
         went
+    }
+}
+
+/// Asks one node alone where a partition ends that it leads now, until `stop`: whoever is deposed has somebody who believes it.
+pub(crate) async fn believe(
+    client: Box<dyn LogClient>,
+    partition: u32,
+    history: History,
+    stop: Arc<AtomicBool>,
+) {
+    let mut desk = Desk { client, number: BELIEVER, history };
+    while !stop.load(Ordering::SeqCst) {
+        desk.end_offset(partition).await;
+        sleep(BELIEVES_FOR).await;
     }
 }
 

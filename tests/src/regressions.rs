@@ -77,6 +77,13 @@ pub const TABLE: &[Regression] = &[
         fix: "after 64 KiB, a tenth of a millisecond, others have a turn",
         kept_by: "a_digest_of_much_leaves_others_their_turns",
     },
+    Regression {
+        found_by: "`disk-lies`, the story written for it",
+        showed_as: "no leader ever told of a follower that had lost what it acknowledged (S10)",
+        cause: "progress was looked at once in a while, and by then openraft had filled the follower up again",
+        fix: "each answer of a follower is held against what it acknowledged before",
+        kept_by: "reversion-unnoticed",
+    },
 ];
 
 #[cfg(test)]

@@ -262,6 +262,8 @@ pub trait Hosts {
 pub trait Subject: Clients {
     /// Starts a node; called again after every crash.
     fn start(&self, seat: Seat) -> Life;
+    /// A client that knows one node alone at first, and stays with it until it fails.
+    fn client_at(&self, node: u32, seed: u64) -> Box<dyn LogClient>;
     /// A member of the run's group, which runs on its own host.
     fn member(&self, seed: u64, manner: Manner, told: Told) -> Box<dyn GroupMember>;
     /// Somebody who looks after that group.

@@ -17,6 +17,7 @@ mod topics;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+#[cfg(feature = "cli")]
 pub(crate) use explain::words;
 pub use explain::{
     Cause, Explanation, Facts, Finding, Gravity, Moved, Pending, Phase, PhaseName, Round, Trigger,

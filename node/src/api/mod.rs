@@ -50,7 +50,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::service::Routes;
+use tonic::service::{Routes, RoutesBuilder};
 use waymark_proto::failure::{Failure, FailureCode};
 use waymark_proto::ids::{ClusterId, NodeId};
 use waymark_proto::transport::{Dial, MAX_MESSAGE};
@@ -127,7 +127,11 @@ pub fn routes(parts: Parts) -> Routes {
             Edge::new(service, api.clone())
         }};
     }
-    let mut routes = Routes::builder();
+    let described = reflection::routes().unwrap_or_else(|error| {
+        tracing::error!(%error, "the services cannot be described");
+        Routes::default()
+    });
+    let mut routes = RoutesBuilder::from(described);
     routes
         .add_service(served!(ClusterServiceServer))
         .add_service(served!(FetchServiceServer))
@@ -136,9 +140,6 @@ pub fn routes(parts: Parts) -> Routes {
         .add_service(served!(ProduceServiceServer))
         .add_service(served!(RecordServiceServer))
         .add_service(served!(TopicServiceServer));
-    if let Err(error) = reflection::add(&mut routes) {
-        tracing::error!(%error, "the services cannot be described");
-    }
     routes.routes()
 }
 

@@ -1,16 +1,22 @@
 //! Reflection: the public services described to tools that have no .proto files. Owns which services are listed; those
 //! between nodes are not.
 
-use tonic::service::RoutesBuilder;
+use std::sync::LazyLock;
+
+use tonic::service::Routes;
 use tonic_reflection::server::{Builder, Error};
 
 use super::SERVICES;
 
-/// Adds both versions of the reflection service: tools in use speak one or the other.
-pub(super) fn add(routes: &mut RoutesBuilder) -> Result<(), Error> {
-    routes.add_service(builder().build_v1()?);
-    routes.add_service(builder().build_v1alpha()?);
-    Ok(())
+/// Decoded once in a process: a simulation starts thousands of nodes in one.
+static DESCRIBED: LazyLock<Result<Routes, Error>> =
+    LazyLock::new(
+        || Ok(Routes::new(builder().build_v1()?).add_service(builder().build_v1alpha()?)),
+    );
+
+/// Both versions of the reflection service: tools in use speak one or the other.
+pub(super) fn routes() -> Result<Routes, &'static Error> {
+    DESCRIBED.as_ref().cloned()
 }
 
 fn builder() -> Builder<'static> {
@@ -27,8 +33,7 @@ mod tests {
 
     #[test]
     fn every_listed_service_is_described() {
-        let mut routes = RoutesBuilder::default();
-        add(&mut routes).expect("descriptors that fit together");
+        routes().expect("descriptors that fit together");
         let all = String::from_utf8_lossy(waymark_proto::DESCRIPTORS);
         for service in SERVICES {
             let name = service.trim_start_matches("waymark.v1.");

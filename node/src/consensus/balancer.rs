@@ -2,30 +2,26 @@
 //! whose own disk stalls gives up (S4), and one whose disk is full hands over to one that has room (S19); and that the journal's oldest files become
 //! free. Never forces a move: the target must be alive and level.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use openraft::RaftMetrics;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 use tokio::time::{sleep, timeout};
-use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
+use waymark_proto::ids::{NodeId, ShardId};
 
 use super::member::Member;
 use super::room::Level;
 use super::shard::Shard;
 use super::types::{C, RaftNode};
-use crate::reached::reached;
 
 const RECLAIM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Moves leaders back for ever.
 pub(super) async fn balance(member: &Member) {
-    let mut matched = Matched::new();
     loop {
         sleep(member.options.balance_interval).await;
         for shard in member.all_shards() {
-            watch_reversion(member, &shard, &mut matched);
             if !shard.leadership().ready {
                 continue;
             }
@@ -75,28 +71,6 @@ fn is_level(member: &Member, shard: &Shard, node: NodeId) -> bool {
 fn hears(member: &Member, id: RaftNode, metrics: &RaftMetrics<C>) -> bool {
     let acked = metrics.heartbeat.as_ref().and_then(|all| all.get(&id)).and_then(Option::as_ref);
     acked.is_some_and(|at| at.elapsed() < member.options.heartbeat * 3)
-}
-
-/// The last entry that a follower was seen to have, and in which term of its leader.
-type Matched = BTreeMap<(ShardId, ReplicaId), (u64, u64)>;
-
-/// The alarm of S10: a follower that has less than it acknowledged to the same leader has lost data, and openraft only
-/// starts over.
-fn watch_reversion(member: &Member, shard: &Shard, matched: &mut Matched) {
-    let term = shard.leadership().term;
-    for (id, now) in shard.progress() {
-        let Some(now) = now else { continue };
-        let before = matched.insert((shard.id(), id), (term, now));
-        let before = before.filter(|(then, _)| *then == term).map(|(_, index)| index);
-        if before.is_some_and(|before| now < before) {
-            member.reversions.one();
-            reached!("log-reverted");
-            tracing::error!(
-                shard = %shard.id(), replica = %id, now, ?before,
-                "a replica has lost entries that it acknowledged"
-            );
-        }
-    }
 }
 
 /// Gives every leadership up when the journal takes longer than two elections to sync: the followers would be faster.

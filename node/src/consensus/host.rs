@@ -17,6 +17,7 @@ use super::room::Level;
 use super::shard::Shard;
 use super::{Committed, Heard, ProposeError, log_mend, positions, standing};
 use crate::mutants;
+use crate::reached::reached;
 
 /// This node, as its peers see it.
 #[derive(Debug, Clone)]
@@ -37,6 +38,15 @@ impl PeerHost for Host {
     fn is_replaced(&self, shard: ShardId, replica: ReplicaId) -> bool {
         let here = self.0.shard(shard);
         here.is_some_and(|it| it.is_replaced(replica)) && !mutants::planted!("old-disk-votes")
+    }
+
+    fn has_less(&self, shard: ShardId, follower: ReplicaId, (before, lacks): (u64, u64)) {
+        self.0.reversions.one();
+        reached!("log-reverted");
+        tracing::error!(
+            %shard, replica = %follower, before, lacks,
+            "a replica has lost entries that it acknowledged"
+        );
     }
 
     fn identity(&self, caller: NodeId) -> HelloAnswer {

@@ -47,16 +47,19 @@ impl Shard {
         let log = self.log();
         let metrics = self.core.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let held = metrics.replication.iter().flatten();
+        let (vote, believed_vote) = (log.vote(), from_raft_vote(metrics.vote));
+        // Once it has voted again, its metrics still tell of the leadership before, when its log may be cut already.
+        let is_of_now = vote.is_none_or(|vote| vote.rank() <= believed_vote.rank());
+        let held = metrics.replication.iter().flatten().filter(|_| is_of_now);
         let held = held.filter_map(|(id, matched)| Some((id.0, from_raft_log_id((*matched)?))));
         LogStand {
             applied: self.core.applied.look().applied,
             last: log.last(),
             purged: log.last_purged(),
-            vote: log.vote(),
+            vote,
             durable_vote: log.durable_vote(),
-            believed_vote: from_raft_vote(metrics.vote),
-            leads: metrics.state == ServerState::Leader,
+            believed_vote,
+            leads: is_of_now && metrics.state == ServerState::Leader,
             believed: held.collect(),
         }
     }

@@ -169,9 +169,8 @@ impl Storm {
         }
     }
 
-    /// Ends every fault but one: a minority of the nodes is frozen in what it has come to, or cut off if it is well. Returns
-    /// which one.
-    pub(crate) fn abate(&mut self, cluster: &mut Cluster) -> Option<u32> {
+    /// Ends every fault.
+    pub(crate) fn abate(&mut self, cluster: &mut Cluster) {
         for active in std::mem::take(&mut self.active) {
             let mut left = Some(active.deed);
             while let Some(deed) = left {
@@ -180,6 +179,10 @@ impl Storm {
         }
         self.world.dismiss();
         self.world.renew_those_in_doubt(cluster);
+    }
+
+    /// A minority of the nodes is frozen in what it has come to, or cut off if it is well. Returns which one.
+    pub(crate) fn freeze(&mut self, cluster: &mut Cluster) -> Option<u32> {
         self.world.freeze(cluster)
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +51,8 @@ pub(super) struct WaymarkClient {
 }
 
 impl WaymarkClient {
-    pub(super) fn new(nodes: u32, seed: u64, dial: SimDial) -> Self {
-        let bootstrap = (1..=nodes).map(|node| format!("{}:{CLIENT_PORT}", host(node)));
+    pub(super) fn new(nodes: RangeInclusive<u32>, seed: u64, dial: SimDial) -> Self {
+        let bootstrap = nodes.map(|node| format!("{}:{CLIENT_PORT}", host(node)));
         Self::beginning_at(bootstrap.collect(), seed, Some(dial))
     }
 

@@ -95,7 +95,7 @@ impl Waymark {
 
     fn new_client(&self, seed: u64) -> WaymarkClient {
         let nodes = u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes");
-        WaymarkClient::new(nodes, seed, self.dial(CLIENTS))
+        WaymarkClient::new(1..=nodes, seed, self.dial(CLIENTS))
     }
 
     /// Every node runs, and every replica has all that its leader has but so many entries.
@@ -121,6 +121,10 @@ impl Clients for Waymark {
 }
 
 impl Subject for Waymark {
+    fn client_at(&self, node: u32, seed: u64) -> Box<dyn LogClient> {
+        Box::new(WaymarkClient::new(node..=node, seed, self.dial(CLIENTS)))
+    }
+
     fn start(&self, seat: Seat) -> Life {
         let machine = Arc::clone(self.machine(seat.node));
         let config = settings::of(&seat, self.seed, self.keeps_logs);
@@ -217,8 +221,11 @@ impl Subject for Waymark {
     }
 
     fn expose_lies(&self, node: u32) -> bool {
-        let exposed = self.machine(node).lies() && self.is_within(0);
-        exposed && self.machine(node).expose_lies()
+        let loses = self.machine(node).lies() && self.is_within(0);
+        if loses {
+            self.machine(node).expose_lies();
+        }
+        loses
     }
 
     fn rot_journals(&self, nodes: &[u32], seed: u64) -> usize {

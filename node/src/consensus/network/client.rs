@@ -19,6 +19,7 @@ use waymark_proto::ids::{ReplicaId, ShardId};
 use waymark_proto::peer;
 use waymark_proto::peer::install_progress::Kind;
 
+use super::acknowledged::Acknowledged;
 use super::door::{FilesHeld, Snapshot};
 use super::link::{Link, Links};
 use super::stream as append_stream;
@@ -56,7 +57,8 @@ impl ShardNetworkFactory {
 
     fn client(&self, target: RaftNode, heartbeats: bool) -> ShardNetwork {
         let route = Route { shard: self.shard, from: self.from, to: target.0 };
-        ShardNetwork { links: Arc::clone(&self.links), route, heartbeats }
+        let acknowledged = Arc::new(Acknowledged::new(Arc::clone(&self.links), route));
+        ShardNetwork { links: Arc::clone(&self.links), route, heartbeats, acknowledged }
     }
 }
 
@@ -78,6 +80,8 @@ pub struct ShardNetwork {
     route: Route,
     /// Its appends carry no entries and are gathered with those of other shards.
     heartbeats: bool,
+    /// What its streams of entries heard, one after the other.
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl Debug for ShardNetwork {
@@ -201,8 +205,8 @@ impl RaftNetworkV2<C> for ShardNetwork {
             }
             return stream_append_sequential(self, input, option);
         }
-        let (route, setup) = (self.route, option.soft_ttl());
-        Box::pin(async move { Ok(append_stream::run(self.link()?, setup, route, input)) })
+        let (way, setup) = ((self.route, Arc::clone(&self.acknowledged)), option.soft_ttl());
+        Box::pin(async move { Ok(append_stream::run(self.link()?, setup, way, input)) })
     }
 
     async fn vote(

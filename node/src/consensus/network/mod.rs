@@ -29,6 +29,7 @@ use waymark_proto::transport::{Dial, MAX_MESSAGE};
 use super::{Committed, ConfiguredNode, DiskRoom, Level, ProposeError};
 use crate::metrics::Counter;
 
+mod acknowledged;
 mod append;
 mod client;
 pub mod door;
@@ -192,6 +193,11 @@ pub trait PeerHost: Send + Sync + 'static {
     fn is_replaced(&self, shard: ShardId, replica: ReplicaId) -> bool {
         let _ = (shard, replica);
         false
+    }
+    /// A follower of this node's replica lacks an entry although it had acknowledged, to the same leadership, all up to a
+    /// higher one: the index acknowledged, and the one that it lacks.
+    fn has_less(&self, shard: ShardId, follower: ReplicaId, indexes: (u64, u64)) {
+        let _ = (shard, follower, indexes);
     }
     /// Who this node is, told to a node.
     fn identity(&self, caller: NodeId) -> HelloAnswer;

@@ -27,6 +27,7 @@ use waymark_proto::peer::append_frame::Kind;
 use waymark_proto::peer::{AppendFrame, End};
 
 use super::NetworkOptions;
+use super::acknowledged::Acknowledged;
 use super::client::unreachable;
 use super::link::Link;
 use super::mux::{Mux, Registration};
@@ -44,6 +45,7 @@ struct AppendStream<S> {
     /// Gone once it ended.
     input: Option<S>,
     place: Registration,
+    acknowledged: Arc<Acknowledged>,
     /// Not yet handed to the connection: the opening and one request, or one request and the end.
     pending: VecDeque<Kind>,
     /// A commit without entries, and when it goes if none come.
@@ -57,25 +59,28 @@ struct AppendStream<S> {
     done: bool,
 }
 
+/// Where a stream goes, and who hears its answers before openraft does.
+type Way = (Route, Arc<Acknowledged>);
+
 /// Runs an append stream over a connection.
 pub(super) fn run<S>(
     link: Arc<Link>,
     setup: Duration,
-    route: Route,
+    way: Way,
     input: S,
 ) -> BoxStream<'static, Item>
 where
     S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
 {
-    let start = State::Waiting { link, setup, route, input };
+    let start = State::Waiting { link, setup, way, input };
     stream::unfold(start, |state| async move {
         let (item, next) = match state {
-            State::Waiting { link, setup, route, mut input } => {
+            State::Waiting { link, setup, way, mut input } => {
                 let first = input.next().await?;
                 match link.mux(setup).await {
                     Ok(mux) => {
                         let options = link.shared.options.clone();
-                        let mut open = Box::new(AppendStream::open(&mux, route, input, options));
+                        let mut open = Box::new(AppendStream::open(&mux, way, input, options));
                         open.send(first);
                         (open.next().await?, State::Open(open))
                     }
@@ -95,7 +100,7 @@ enum State<S> {
     Waiting {
         link: Arc<Link>,
         setup: Duration,
-        route: Route,
+        way: Way,
         input: S,
     },
     Open(Box<AppendStream<S>>),
@@ -116,13 +121,14 @@ impl<S> AppendStream<S>
 where
     S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
 {
-    fn open(mux: &Mux, route: Route, input: S, mut options: NetworkOptions) -> Self {
+    fn open(mux: &Mux, (route, acknowledged): Way, input: S, mut options: NetworkOptions) -> Self {
         if route.shard == ShardId::CATALOG {
             options.commit_gather = Duration::ZERO;
         }
         Self {
             input: Some(input),
             place: mux.register(options.append_window),
+            acknowledged,
             pending: VecDeque::from([Kind::Open(wire::route_to(route))]),
             held: None,
             owed: VecDeque::new(),
@@ -234,7 +240,9 @@ where
                     return Err(unreachable("an answer to no request"));
                 };
                 self.owed_bytes -= bytes;
-                wire::answer_from(answer).map_err(unreachable)
+                let answer = wire::answer_from(answer).map_err(unreachable)?;
+                self.acknowledged.take(&answer);
+                Ok(answer)
             }
             Some(Kind::Failed(reason)) => Err(unreachable(reason)),
             Some(Kind::End(_)) => Err(unreachable("the peer ended the stream")),

@@ -35,6 +35,36 @@ async fn answers_keep_the_order_of_the_requests_and_end_with_them() {
     until(|| target.streams.load(SeqCst) == 0).await;
 }
 
+/// Appends entries up to 9, then something after 20 and after 7 to a follower that says it lacks those; what its leader's
+/// node was told of that.
+async fn told_of_a_follower_that_lacks_what_it_had() -> Vec<(u64, u64)> {
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let target = nodes.node(2).replica(5);
+    let mut way = nodes.node(1).towards(2, 5, false).await;
+    let input = stream::iter((0..10).map(|index| append(index, 10)));
+    let answers: Vec<_> = way.stream_append(input, option()).await.unwrap().collect().await;
+    assert_eq!(answers.len(), 10);
+    target.conflicts.store(true, SeqCst);
+    for index in [21, 8, 7] {
+        let answers = way.stream_append(stream::iter([append(index, 10)]), option()).await.unwrap();
+        let answers: Vec<_> = answers.collect().await;
+        assert!(matches!(answers[..], [Ok(Err(_))]), "{answers:?}");
+    }
+    nodes.node(1).host.reverted.lock().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_lacks_what_it_acknowledged_is_told_of_once() {
+    let _sound = sound();
+    assert_eq!(told_of_a_follower_that_lacks_what_it_had().await, [(9, 7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_loses_entries_unnoticed_is_caught() {
+    let _planted = crate::mutants::plant("reversion-unnoticed");
+    assert_eq!(told_of_a_follower_that_lacks_what_it_had().await, []);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_never_ends_is_noticed() {
     let _planted = crate::mutants::plant("append-stream-never-ends");

@@ -142,6 +142,8 @@ struct FakeHost {
     full: AtomicBool,
     /// Another one of its node came instead.
     replaced: Mutex<Option<ReplicaId>>,
+    /// Followers that lost what they had acknowledged: up to where, and what they lack.
+    reverted: Mutex<Vec<(u64, u64)>>,
     /// Calls that told vitals: one for each call with heartbeats, on both sides.
     heard: AtomicU64,
 }
@@ -160,6 +162,9 @@ impl PeerHost for FakeHost {
     }
     fn is_replaced(&self, _: ShardId, replica: ReplicaId) -> bool {
         *self.replaced.lock().unwrap() == Some(replica)
+    }
+    fn has_less(&self, _: ShardId, _: ReplicaId, indexes: (u64, u64)) {
+        self.reverted.lock().unwrap().push(indexes);
     }
     fn store(&self, _: ShardId) -> Option<Arc<dyn SegmentFiles>> {
         let files = self.files.lock().unwrap().clone()?;

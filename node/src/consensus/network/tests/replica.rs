@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -28,7 +28,8 @@ pub(super) struct FakeReplica {
     pub(super) taken: Arc<AtomicUsize>,
     pub(super) streams: Arc<AtomicUsize>,
     pub(super) beats: AtomicUsize,
-    pub(super) conflicts: AtomicBool,
+    /// It lacks what comes before whatever it is sent.
+    pub(super) conflicts: Arc<AtomicBool>,
     pub(super) stopped: AtomicBool,
     pub(super) installed: Mutex<Vec<(Vote, Bytes)>>,
 }
@@ -40,7 +41,7 @@ impl Default for FakeReplica {
             taken: Arc::default(),
             streams: Arc::default(),
             beats: AtomicUsize::new(0),
-            conflicts: AtomicBool::new(false),
+            conflicts: Arc::default(),
             stopped: AtomicBool::new(false),
             installed: Mutex::default(),
         }
@@ -71,14 +72,18 @@ impl ReplicaDoor for FakeReplica {
         let counted = CountedStream(Arc::clone(&self.streams));
         let (taken, open, stopped) =
             (Arc::clone(&self.taken), self.open.subscribe(), self.check().is_err());
+        let conflicts = Arc::clone(&self.conflicts);
         requests
             .map(move |request| {
                 let _counted = &counted;
                 taken.fetch_add(1, SeqCst);
-                let mut open = open.clone();
+                let (mut open, conflicts) = (open.clone(), Arc::clone(&conflicts));
                 async move {
                     let _gone = open.wait_for(|open| *open).await;
                     let last = request.entries.last().map(|entry| entry.log_id);
+                    if let (true, Some(lacks)) = (conflicts.load(SeqCst), request.prev_log_id) {
+                        return Ok(Err(StreamAppendError::Conflict(lacks)));
+                    }
                     if stopped { Err(ReplicaStopped("stopped".into())) } else { Ok(Ok(last)) }
                 }
             })

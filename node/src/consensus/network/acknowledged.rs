@@ -1,0 +1,48 @@
+//! Owns how far one follower has acknowledged to one leadership, and the alarm of S10: a follower that then has less has lost
+//! what counted. Answers are the only witness: openraft starts over with such a follower, and has brought it up to where it
+//! was before anybody could see its progress shrink. Never decides anything.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openraft::raft::{StreamAppendError, StreamAppendResult};
+
+use super::link::Links;
+use super::wire::Route;
+use crate::consensus::types::C;
+use crate::mutants;
+
+/// One follower of one leadership; a new leadership, and one with other members, begins a new one.
+pub(super) struct Acknowledged {
+    links: Arc<Links>,
+    route: Route,
+    /// The highest index that it said to have. It only rises, until the follower turns out to have less.
+    highest: Mutex<Option<u64>>,
+}
+
+impl Acknowledged {
+    pub(super) fn new(links: Arc<Links>, route: Route) -> Self {
+        Self { links, route, highest: Mutex::new(None) }
+    }
+
+    /// Takes an answer, in the order in which the follower gave them.
+    ///
+    /// A leader asks for what follows an entry of its own log. By log matching, a follower that had that entry under this
+    /// leadership lacks it only if it has lost it.
+    pub(super) fn take(&self, answer: &StreamAppendResult<C>) {
+        let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(Some(last)) => *highest = (*highest).max(Some(last.index)),
+            Err(StreamAppendError::Conflict(lacks)) if Some(lacks.index) <= *highest => {
+                let before = highest.take();
+                drop(highest);
+                if mutants::planted!("reversion-unnoticed") {
+                    return;
+                }
+                if let (Some(before), Some(host)) = (before, self.links.shared.host()) {
+                    host.has_less(self.route.shard, self.route.to, (before, lacks.index));
+                }
+            }
+            Ok(None) | Err(_) => {}
+        }
+    }
+}
