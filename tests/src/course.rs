@@ -20,7 +20,7 @@ use crate::readers::Names;
 use crate::storm::{CALM_WITHIN, FaultClass, Storm};
 use crate::subject::{Clients, Subject};
 use crate::tally::Tally;
-use crate::workload::{Load, Pace, Preparation, settle};
+use crate::workload::{Load, Pace, Preparation, SETTLE, settle};
 
 /// All damage is known once everything was read, and repaired this much later.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(60);
@@ -138,7 +138,7 @@ fn storm(
     storm.abate(cluster);
     if plan.classes().contains(&FaultClass::Rot) {
         // What rotted on one node may be on its way to another; without the third neither could have it.
-        lost_disks::until_whole(cluster, subject)?;
+        until_level(cluster, subject)?;
     }
     let frozen = storm.freeze(cluster);
     let when = format!("after the storm, with node {frozen:?} frozen");
@@ -146,6 +146,13 @@ fn storm(
     storm.pass(cluster);
     caretaker.store(true, Ordering::SeqCst);
     Ok(())
+}
+
+fn until_level(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Result<(), Broken> {
+    if cluster.run_until(SETTLE, || subject.is_level())? {
+        return Ok(());
+    }
+    Err(Broken(format!("{SETTLE:?} after the storm some replica lacks what its leader has")))
 }
 
 /// Every partition takes records again soon.

@@ -290,6 +290,8 @@ pub trait Subject: Clients {
     fn lose_disk(&self, node: u32);
     /// Every node runs, and all replicas vote and have what their leaders have, or nearly; seen from above.
     fn is_whole(&self) -> bool;
+    /// As [`Self::is_whole`], without the nearly.
+    fn is_level(&self) -> bool;
     /// Flips bits in the journals of nodes that are down: where something durable follows, which another node has, and so that
     /// no vote and no end of a log is in doubt. Returns how many were hit.
     fn rot_journals(&self, nodes: &[u32], seed: u64) -> usize;

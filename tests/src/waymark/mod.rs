@@ -221,7 +221,7 @@ impl Subject for Waymark {
     }
 
     fn expose_lies(&self, node: u32) -> bool {
-        let loses = self.machine(node).lies() && self.is_within(0);
+        let loses = self.machine(node).lies() && self.is_level();
         if loses {
             self.machine(node).expose_lies();
         }
@@ -240,6 +240,10 @@ impl Subject for Waymark {
 
     fn is_whole(&self) -> bool {
         self.is_within(CLOSE)
+    }
+
+    fn is_level(&self) -> bool {
+        self.is_within(0)
     }
 
     fn set_disk(&self, node: u32, condition: DiskCondition) {
