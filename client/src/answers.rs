@@ -126,6 +126,16 @@ fn topic_view(topic: wire::TopicMetadata) -> Result<TopicView> {
     Ok(TopicView { name: topic.name.into(), id, partitions })
 }
 
+/// The topic that records were meant for is no more.
+pub(crate) fn lost_topic(name: &Arc<str>) -> Error {
+    let mut failure = wire::Failure::default();
+    failure.set_code(wire::FailureCode::TopicNotFound);
+    failure.set_retry(wire::RetryClass::Fix);
+    "deleted since the producer looked it up".clone_into(&mut failure.message);
+    name.as_ref().clone_into(&mut failure.subject);
+    from_failure(&failure).about_topic(name)
+}
+
 /// No node knows the topic as recent as what this client has seen already.
 pub(crate) fn stale_metadata(name: &str) -> Error {
     let mut failure = wire::Failure::default();

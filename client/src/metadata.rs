@@ -123,6 +123,11 @@ impl Metadata {
         self.lock().topics.get(name).cloned()
     }
 
+    /// Whether a topic of this name exists, and is still the one with this id.
+    pub(crate) fn is_known_as(&self, topic: &str, id: &[u8; 16]) -> bool {
+        self.lock().topics.get(topic).is_some_and(|view| view.id == *id)
+    }
+
     pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<Leadership> {
         let known = self.lock();
         known.topics.get(topic)?.partitions.get(usize::try_from(partition).ok()?).copied()

@@ -293,6 +293,21 @@ async fn a_topic_of_which_a_node_can_tell_nothing_now_is_not_forgotten() {
 }
 
 #[tokio::test]
+async fn a_topic_that_was_made_anew_under_its_name_takes_the_records_after() {
+    let fake = Fake::start(1);
+    let producer = started(&fake, at_once()).await;
+    assert_eq!(send_each(&producer, 0..3).await, [0, 1, 2]);
+    fake.lock().made_anew = Some([8; 16]);
+    fake.lock().logs.clear();
+    // Meant for the topic before: nobody has it, and it is not put into another one.
+    let meant_for_the_old = producer.send(record("old")).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(10), meant_for_the_old).await.unwrap();
+    assert_eq!(told.unwrap_err().code(), Some(Code::TopicNotFound));
+    let sent = tokio::time::timeout(Duration::from_secs(10), send_each(&producer, 3..6));
+    assert_eq!(sent.await.unwrap(), [0, 1, 2]);
+}
+
+#[tokio::test]
 async fn a_topic_that_does_not_exist_is_refused_at_once() {
     let fake = Fake::start(1);
     let producer = started(&fake, at_once()).await;

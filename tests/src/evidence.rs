@@ -30,7 +30,6 @@ const NOT_DRAWN: &str = "\
 const WEAKNESSES: &str = "\
 - While a replica pulls what it lacks it acknowledges nothing new. With another node down, its shard waits that long: no
   promise is broken, and no partition of it is served.
-- A producer that holds a topic's id goes on asking for that id after the topic was deleted and made anew under its name.
 - A follower below its last sound mark gets no entries before all up to it were fetched, and its retention waits with it.
 - When two replicas of one shard are lost at once, its partitions stay unavailable: no command begins anew with what is left.
 - Simulated nodes run on one thread. Races between threads are left to the chaos run, which has real processes and no seed.

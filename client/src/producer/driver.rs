@@ -325,10 +325,13 @@ impl Driver {
         for number in 0..self.partitions.len() {
             let settled = self.partitions[number].lane.give_up(&error);
             self.settle(settled);
-            let queue = Arc::clone(&self.partitions[number].queue);
-            while let Some(waiting) = queue.take(|_| true) {
-                self.finish(waiting.ticket, Err(error.clone()));
-            }
+            self.fail_unsent(number, &error);
+        }
+    }
+
+    pub(super) fn fail_unsent(&self, number: usize, error: &Error) {
+        while let Some(waiting) = self.partitions[number].queue.take(|_| true) {
+            self.finish(waiting.ticket, Err(error.clone()));
         }
     }
 }

@@ -336,6 +336,18 @@ impl Lane {
             .collect()
     }
 
+    /// Fails everything that nobody will take any more; what may have been taken is told so.
+    pub(crate) fn lose(&mut self, error: &Error) -> Vec<Settled> {
+        let all = std::mem::take(&mut self.inflight);
+        let lost = all.into_iter().map(|sent| {
+            let maybe = sent.unknown || sent.on_wire;
+            let unknown = || Error::RefusedAfterUnknown(Box::new(error.clone()));
+            let error = if maybe { unknown() } else { error.clone() };
+            Settled { ticket: sent.ticket, verdict: Err(error) }
+        });
+        lost.collect()
+    }
+
     /// The stream broke: what was on the wire is unknown and goes again.
     pub(crate) fn broken(&mut self, not_before: Instant) {
         for sent in self.inflight.iter_mut().filter(|sent| sent.on_wire) {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 
 use super::driver::{Driver, Event, Refresh};
+use crate::answers;
 use crate::error::{Error, Result};
 use crate::retry::LEADER_PAUSE;
 
@@ -15,13 +16,30 @@ impl Driver {
         if let Err(error) = outcome {
             tracing::warn!(%error, "metadata could not be read");
         }
-        self.shared.grow_topics();
+        self.shared.follow_topics();
+        self.leave_lost_topics();
         self.leave_deposed_leaders();
         for lane in std::mem::take(&mut self.leaderless) {
             if let Some(partition) = self.partitions.get_mut(lane as usize) {
                 partition.queued = false;
             }
             self.enqueue(lane);
+        }
+    }
+
+    /// Records for a topic that is gone can arrive nowhere. One that was made anew under its name is another one: its
+    /// consumers were not promised these records.
+    fn leave_lost_topics(&mut self) {
+        for number in 0..self.partitions.len() {
+            let partition = &mut self.partitions[number];
+            let (at, id) = (&partition.queue.at, &partition.queue.topic_id);
+            if self.shared.client.metadata().is_known_as(&at.topic, id) {
+                continue;
+            }
+            let error = answers::lost_topic(&at.topic);
+            let settled = partition.lane.lose(&error);
+            self.settle(settled);
+            self.fail_unsent(number, &error);
         }
     }
 

@@ -114,19 +114,23 @@ impl Shared {
         Ok(topic)
     }
 
-    /// Partitions that were added since a topic was looked up take records from now on.
-    pub(super) fn grow_topics(&self) {
+    /// Partitions that were added since a topic was looked up take records from now on. A topic that is gone, and one that
+    /// has become another one under its name, is looked up anew by the next record.
+    pub(super) fn follow_topics(&self) {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         // In the order of names: lanes are numbered here.
         let mut names: Vec<Arc<str>> = topics.keys().cloned().collect();
         names.sort();
         for name in names {
-            let (Some(view), Some(old)) = (self.client.metadata().topic(&name), topics.get(&name))
-            else {
+            let Some(old) = topics.get(&name) else { continue };
+            let is_same = |view: &TopicView| {
+                old.queues.first().is_some_and(|queue| queue.topic_id == view.id)
+            };
+            let Some(view) = self.client.metadata().topic(&name).filter(is_same) else {
+                topics.remove(&name);
                 continue;
             };
-            let same = old.queues.first().is_some_and(|queue| queue.topic_id == view.id);
-            if same && view.partitions.len() > old.queues.len() {
+            if view.partitions.len() > old.queues.len() {
                 let grown = self.topic_of(&view, (Arc::clone(&old.spread), old.queues.clone()));
                 topics.insert(name, Arc::new(grown));
             }

@@ -84,6 +84,8 @@ pub struct Inner {
     pub commit_faults: VecDeque<wire::Failure>,
     /// While set, commits wait unanswered.
     pub commits_held: bool,
+    /// The topic was deleted, and made anew under its name with this id.
+    pub made_anew: Option<[u8; 16]>,
     /// So often metadata says that nothing is known of any topic at the moment.
     pub untold: u32,
 }

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 use waymark_proto::v1 as wire;
 use wire::{FailureCode as Code, RetryClass as Class};
 
-use super::{Fake, Fault, Inner, base_sequence, failure, producer, record_count};
+use super::{Fake, Fault, Inner, TOPIC_ID, base_sequence, failure, producer, record_count};
 
 /// `None`: no answer. `Err`: the stream breaks.
 type Verdict = Result<Option<wire::BatchReceipt>, Status>;
@@ -84,6 +84,9 @@ impl Inner {
             failure: Some(failure),
             ..Default::default()
         };
+        if batch.topic_id != self.made_anew.unwrap_or(TOPIC_ID).as_slice() {
+            return Ok(Some(refuse(failure(Code::NoLeader, Class::Reroute))));
+        }
         match self.faults.pop_front() {
             Some(Fault::Refuse(code, class)) => return Ok(Some(refuse(failure(code, class)))),
             Some(Fault::Break) => return Err(Status::unavailable("planned")),

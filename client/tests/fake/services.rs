@@ -79,18 +79,19 @@ impl wire::cluster_service_server::ClusterService for Fake {
             ..Default::default()
         });
         let partitions: Vec<_> = partitions.collect();
-        let untold = {
+        let (untold, made_anew) = {
             let mut inner = self.lock();
             let before = inner.untold;
             inner.untold = before.saturating_sub(1);
-            before > 0
+            (before > 0, inner.made_anew)
         };
         let topics = request.into_inner().topics.into_iter().map(|topic| {
             if untold {
                 let failure = Some(failure(Code::NoLeader, Class::Reroute));
                 wire::TopicMetadata { name: topic.name, failure, ..Default::default() }
             } else if topic.name == TOPIC {
-                let (name, topic_id) = (topic.name, TOPIC_ID.to_vec().into());
+                let topic_id = made_anew.unwrap_or(TOPIC_ID).to_vec().into();
+                let name = topic.name;
                 let partitions = partitions.clone();
                 wire::TopicMetadata { name, topic_id, partitions, ..Default::default() }
             } else {
