@@ -6,6 +6,7 @@ mod dev;
 mod local;
 mod node;
 mod process;
+mod recover;
 mod telemetry;
 mod usage;
 
@@ -27,6 +28,7 @@ enum Command {
     Node(node::Arguments),
     Dev(dev::Arguments),
     Demo(demo::Arguments),
+    Recover(recover::Arguments),
     #[command(flatten)]
     Client(Box<cli::Call>),
 }
@@ -48,6 +50,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Node(arguments) => node::run(&arguments),
         Command::Dev(arguments) => dev::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Recover(arguments) => recover::run(&arguments),
         Command::Client(call) => return cli::run(*call),
     };
     match outcome {

@@ -1,7 +1,7 @@
 //! `waymark node`: one node, until it is asked to stop. Owns what comes before and after the node itself.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::future::OptionFuture;
@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         print!("{}", commented_defaults());
         return Ok(());
     }
-    let config = read(arguments)?;
+    let config = read(arguments.config.as_deref())?;
     telemetry::start(&config.log)?;
     process::raise_open_files();
     runtime(config.node.threads)?.block_on(async {
@@ -53,16 +53,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
-fn read(arguments: &Arguments) -> Result<Config, Failure> {
-    let text = match &arguments.config {
+/// The configuration of a node: a file, and the environment over it.
+pub(super) fn read(path: Option<&Path>) -> Result<Config, Failure> {
+    let text = match path {
         Some(path) => std::fs::read_to_string(path)
             .map_err(|error| Failure::because(format!("cannot read {}", path.display()), error))?,
         None => String::new(),
     };
-    let place = arguments
-        .config
-        .as_ref()
-        .map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
+    let place = path.map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
     // A variable that is not Unicode cannot name a setting.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -79,6 +77,19 @@ fn no_disk(config: &Config, error: &io::Error) -> Failure {
     }
 }
 
+/// The real world of a node, with its disk for it alone.
+pub(super) fn environment(config: &Config) -> Result<Env, Failure> {
+    let disk = RealDisk::open(&config.node.data).map_err(|error| no_disk(config, &error))?;
+    let tables = SledTables::in_folder(PathBuf::from(&config.node.data).join("tables"));
+    Ok(Env {
+        clock: Arc::new(SystemClock),
+        random: Arc::new(Random::from_os()),
+        disk: Arc::new(disk),
+        tables: Arc::new(tables),
+        dial: Arc::new(TcpDial),
+    })
+}
+
 async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Failure> {
     let metrics = match config.metrics.listens_at() {
         Some(at) => {
@@ -92,14 +103,6 @@ async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Fa
         peer: address::bind("listen.peer", &config.listen.peer).await?,
         metrics,
     };
-    let disk = RealDisk::open(&config.node.data).map_err(|error| no_disk(config, &error))?;
-    let tables = SledTables::in_folder(PathBuf::from(&config.node.data).join("tables"));
-    let env = Env {
-        clock: Arc::new(SystemClock),
-        random: Arc::new(Random::from_os()),
-        disk: Arc::new(disk),
-        tables: Arc::new(tables),
-        dial: Arc::new(TcpDial),
-    };
+    let env = environment(config)?;
     node::run(config, env, doors, stop).await.map_err(|error| Failure(error.to_string()))
 }

@@ -194,7 +194,8 @@ impl Applied {
     }
 }
 
-fn load(shard: ShardId, store: &ShardStore) -> Result<Live, Unreadable> {
+/// What a replica's checkpoint tells.
+pub(super) fn load(shard: ShardId, store: &ShardStore) -> Result<Live, Unreadable> {
     let Some(checkpoint) = store.checkpoint() else {
         let membership = Membership::default();
         return Ok(Live { state: ShardState::new(shard), applied: None, membership });

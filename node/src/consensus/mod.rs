@@ -57,6 +57,7 @@ mod propose;
 mod pulse;
 mod read_index;
 mod records_gate;
+mod recovery;
 mod repair;
 mod replacer;
 mod restore;
@@ -80,6 +81,7 @@ pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use numbers::{ReplicaNumbers, WaitingBytes};
 pub use proposal::{Committed, ProposeError};
 pub use records_gate::NoRoom;
+pub use recovery::{Fate, Ground, Kept, Recovery, RecoveryError};
 pub use room::{DiskRoom, Level, RoomOptions};
 pub use shard::{Done, Shard};
 

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use waymark_proto::ids::{NodeId, PartitionId, ReplicaId, ShardId, TopicId, TopicPartition};
+use waymark_proto::ids::{
+    NodeId, PartitionId, ReplicaId, ReplicaKey, ShardId, TopicId, TopicPartition,
+};
 
 use super::member::Member;
-use super::network::{Catching, LedShard, Question, Stand, Survey};
+use super::network::{Catching, LedShard, Question, ReplicaFate, Stand, Survey};
 use super::shard::Shard;
 use super::troubles::troubles;
 
@@ -23,7 +25,8 @@ pub(super) async fn answer(member: &Member, question: &Question, deadline: Insta
     let stands = question.topics.iter().flat_map(|topic| stands(member, *topic)).collect();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let (troubles, catching) = (troubles(member), catching(member));
-    Survey { version, led: led(member), stands, troubles, catching }
+    let fate = question.replica.map(|key| fate(member, key));
+    Survey { version, led: led(member), stands, troubles, catching, fate }
 }
 
 /// A peer that just committed something waits here for the moment that the news needs to arrive.
@@ -31,6 +34,16 @@ async fn await_catalog(member: &Member, index: u64, deadline: Instant) {
     let seen = || member.shard(ShardId::CATALOG).and_then(|it| it.applied_index());
     while seen() < Some(index) && Instant::now() < deadline {
         sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Whether a replica of this node may run, whether it does or not.
+fn fate(member: &Member, key: ReplicaKey) -> ReplicaFate {
+    let log = member.parts.journal.shard(key);
+    ReplicaFate {
+        replaced: key.incarnation < member.floor(key.shard),
+        doubtful: log.doubt().is_some(),
+        last_index: log.last().map(|last| last.index).max(log.lost_end()),
     }
 }
 

@@ -7,6 +7,7 @@ mod health;
 mod metrics;
 mod options;
 mod running;
+mod stopped;
 
 use std::fmt;
 use std::io;
@@ -24,6 +25,7 @@ use crate::storage::shard_store::StoreError;
 
 pub use metrics::ProcessUsage;
 pub use running::Running;
+pub use stopped::Stopped;
 
 /// Calls of clients that are on the way when a node stops get this long to end.
 const GOODBYE: Duration = Duration::from_secs(2);

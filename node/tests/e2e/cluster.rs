@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs::{self, File, OpenOptions};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -136,6 +136,13 @@ impl Cluster {
         let mut child = self.children[at].take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// What an operator does to a node that is down, with its configuration.
+    pub(crate) fn operate(&self, node: u32, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
+        let config = self.path(format!("node-{node}.toml"));
+        command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).output().unwrap()
     }
 
     /// The data directory of a node that is down is gone.

@@ -93,7 +93,7 @@ impl Drop for Node {
 pub(crate) struct Cluster {
     root: tempfile::TempDir,
     pub(crate) nodes: BTreeMap<u32, Node>,
-    configured: Vec<ConfiguredNode>,
+    pub(crate) configured: Vec<ConfiguredNode>,
     pub(crate) options: ConsensusOptions,
     pub(crate) journal: JournalOptions,
     driver: Runtime,

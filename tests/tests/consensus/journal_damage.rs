@@ -101,15 +101,20 @@ fn a_replica_waits_for_a_peer_that_has_what_it_lacks() {
 /// Keys of which an offset is committed while node 3 lacks its replicas.
 const COMMITTED_LATE: i32 = 5;
 
-/// Takes all flushes of node 3 after the tenth but the last, and says which of its replicas run under their ids all the
-/// same after a start.
-fn run_in_doubt() -> (Cluster, Vec<ShardId>) {
-    let mut cluster = with_a_node_down();
-    let path = journal_file(&cluster, 3);
+/// Takes all flushes of a node that is down after the tenth but the last.
+pub(crate) fn put_in_doubt(cluster: &Cluster, node: u32) {
+    let path = journal_file(cluster, node);
     let mut bytes = std::fs::read(&path).unwrap();
     let starts = flushes(&bytes);
     bytes[starts[10]..starts[starts.len() - 1]].fill(0);
     std::fs::write(&path, bytes).unwrap();
+}
+
+/// Puts node 3 in doubt, and says which of its replicas run under their ids all the
+/// same after a start.
+fn run_in_doubt() -> (Cluster, Vec<ShardId>) {
+    let mut cluster = with_a_node_down();
+    put_in_doubt(&cluster, 3);
     cluster.start(3).unwrap();
     let doubtful = cluster.nodes[&3].journal.doubtful();
     assert!(doubtful.len() >= 2, "{doubtful:?}");

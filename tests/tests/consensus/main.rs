@@ -12,6 +12,7 @@ mod cluster;
 mod formation;
 mod journal_damage;
 mod machine;
+mod recovery;
 mod replacement;
 mod replication;
 mod stalled_disk;

@@ -52,7 +52,7 @@ pub(in crate::broker) async fn ask_peers(core: &Arc<Core>) {
         let began = Instant::now();
         let elsewhere = core.elsewhere_now();
         let topics = if elsewhere == asked { Vec::new() } else { elsewhere.topics.clone() };
-        let question = Question { topics, catalog: None };
+        let question = Question { topics, ..Question::default() };
         let answers = core.ask_all_peers(&question, began + ANSWER_TIME).await;
         if elsewhere != asked {
             let stands = answers.iter().flat_map(|survey| &survey.stands);
@@ -140,7 +140,7 @@ impl Core {
         topics: &[TopicId],
         deadline: Instant,
     ) -> BTreeMap<TopicPartition, Stand> {
-        let question = Question { topics: topics.to_vec(), catalog: None };
+        let question = Question { topics: topics.to_vec(), ..Question::default() };
         let deadline = deadline.min(Instant::now() + ANSWER_TIME);
         let own = self.consensus.survey(self.node, &question, deadline);
         let (own, others) = futures::join!(own, self.ask_all_peers(&question, deadline));

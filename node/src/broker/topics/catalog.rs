@@ -159,7 +159,7 @@ impl Core {
     pub(super) async fn spread_news(&self, deadline: Instant) {
         let deadline = deadline.min(Instant::now() + NEWS_PATIENCE);
         let catalog = self.consensus.shard(ShardId::CATALOG).and_then(|it| it.applied_index());
-        let question = Question { topics: Vec::new(), catalog };
+        let question = Question { catalog, ..Question::default() };
         let alive = self.nodes.iter().map(|it| it.node);
         let alive: Vec<NodeId> =
             alive.filter(|node| *node != self.node && self.is_alive(*node)).collect();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use waymark_proto::ids::{NodeId, PartitionId, ShardId, TopicId, TopicPartition};
+use waymark_proto::ids::{NodeId, PartitionId, ReplicaKey, ShardId, TopicId, TopicPartition};
 use waymark_proto::peer;
 
 use super::wire::{self, Malformed};
@@ -18,6 +18,8 @@ pub struct Question {
     pub topics: Vec<TopicId>,
     /// The answer waits until the node has applied this index of the catalog.
     pub catalog: Option<u64>,
+    /// A replica there of which is asked whether it may run.
+    pub replica: Option<ReplicaKey>,
 }
 
 /// What a node tells of itself.
@@ -33,6 +35,19 @@ pub struct Survey {
     pub troubles: Vec<(ShardId, String)>,
     /// Replicas that come instead of others, in the shards that it leads.
     pub catching: Vec<Catching>,
+    /// Of the replica that was asked about.
+    pub fate: Option<ReplicaFate>,
+}
+
+/// Whether a replica may run on its node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplicaFate {
+    /// It was replaced, or was on a disk before this one.
+    pub replaced: bool,
+    /// Its last vote or the end of its log is in doubt.
+    pub doubtful: bool,
+    /// The index of the last entry that it had, as far as its journal tells.
+    pub last_index: Option<u64>,
 }
 
 /// How far a replica is that takes another one's place.
@@ -126,13 +141,19 @@ fn request(question: &Question, left: Duration) -> peer::SurveyRequest {
         topic_ids: question.topics.iter().map(|id| id.0.to_vec().into()).collect(),
         catalog_index: question.catalog,
         timeout_ms: wire::millis(left),
+        replica: question
+            .replica
+            .map(|it| peer::ReplicaKey { shard: it.shard.0, incarnation: it.incarnation }),
     }
 }
 
 pub(super) fn question(request: &peer::SurveyRequest) -> Result<Question, Malformed> {
     let topic = |id: &bytes::Bytes| TopicId::from_slice(id).map_err(|_| Malformed("a topic id"));
     let topics = request.topic_ids.iter().map(topic).collect::<Result<_, _>>()?;
-    Ok(Question { topics, catalog: request.catalog_index })
+    let replica = request
+        .replica
+        .map(|it| ReplicaKey { shard: ShardId(it.shard), incarnation: it.incarnation });
+    Ok(Question { topics, catalog: request.catalog_index, replica })
 }
 
 pub(super) fn response(survey: Survey, vitals: Vitals) -> peer::SurveyResponse {
@@ -159,7 +180,18 @@ pub(super) fn response(survey: Survey, vitals: Vitals) -> peer::SurveyResponse {
         vitals: Some(wire::vitals_to(vitals)),
         troubles: survey.troubles.into_iter().map(trouble).collect(),
         catching: survey.catching.into_iter().map(catching_to).collect(),
+        fate: survey.fate.map(fate_to),
     }
+}
+
+fn fate_to(it: ReplicaFate) -> peer::ReplicaFate {
+    let ReplicaFate { replaced, doubtful, last_index } = it;
+    peer::ReplicaFate { replaced, doubtful, last_index }
+}
+
+fn fate_from(it: peer::ReplicaFate) -> ReplicaFate {
+    let peer::ReplicaFate { replaced, doubtful, last_index } = it;
+    ReplicaFate { replaced, doubtful, last_index }
 }
 
 fn catching_to(it: Catching) -> peer::Catching {
@@ -196,6 +228,7 @@ fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
         stands: answer.stands.into_iter().map(stand).collect::<Result<_, _>>()?,
         troubles: troubles.collect(),
         catching: answer.catching.into_iter().map(catching_from).collect(),
+        fate: answer.fate.map(fate_from),
     })
 }
 
@@ -209,8 +242,12 @@ mod tests {
     fn a_question_reads_back_as_it_was_asked() {
         for asked in [
             Question::default(),
-            Question { topics: vec![TOPIC], catalog: None },
-            Question { topics: Vec::new(), catalog: Some(0) },
+            Question { topics: vec![TOPIC], ..Question::default() },
+            Question { catalog: Some(0), ..Question::default() },
+            Question {
+                replica: Some(ReplicaKey { shard: ShardId(0), incarnation: 2 }),
+                ..Question::default()
+            },
         ] {
             assert_eq!(question(&request(&asked, Duration::from_secs(1))), Ok(asked));
         }
@@ -229,6 +266,7 @@ mod tests {
             stands: vec![stand],
             catching: vec![catching],
             troubles,
+            fate: Some(ReplicaFate { replaced: false, doubtful: true, last_index: Some(8) }),
         };
         let vitals = Vitals { clock_ms: 1, disk: None };
         assert_eq!(survey(response(told.clone(), vitals)), Ok(told));

@@ -72,6 +72,12 @@ impl ShardLog {
         self.look(|log| log.id_at(index))
     }
 
+    /// Up to where the log reached before damage took its end.
+    #[must_use]
+    pub fn lost_end(&self) -> Option<u64> {
+        self.look(|log| log.doubt?.end)
+    }
+
     /// Journal bytes that this log keeps alive (entries not purged).
     #[must_use]
     pub fn kept_bytes(&self) -> u64 {

@@ -1,0 +1,144 @@
+//! `waymark recover`: lets shards that lost most of their replicas go on with what is left. Owns what the operator is shown
+//! and asked; what may be done is decided by `consensus`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use waymark_node::consensus::{Fate, Recovery, RecoveryError};
+use waymark_node::node::Stopped;
+use waymark_proto::ids::{NodeId, ShardId};
+
+use super::{Failure, node, runtime};
+
+/// Let shards that lost most of their replicas go on with the replicas of this node, which must not run.
+///
+/// A shard needs a majority of its replicas. One whose disk is lost, or whose journal is so damaged that it cannot know what it
+/// promised, never runs again. As long as a majority is left, the others replace it by themselves; when none is left, only
+/// this command helps, and what the lost ones alone had is lost. It asks the nodes of the other replicas, shows what is
+/// kept and what is lost, and changes nothing without --accept-loss. Use it on the node with the most: compare what it
+/// shows on each. Exit code 0: done, or nothing to do.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Configuration file (TOML) of the node.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Shards to recover; without it every one here that has lost its majority.
+    #[arg(long, value_name = "SHARD")]
+    shard: Vec<u32>,
+    /// A node that does not answer and whose disk never comes back: its replicas count as lost.
+    #[arg(long, value_name = "NODE")]
+    gone: Vec<u32>,
+    /// Do it.
+    #[arg(long)]
+    accept_loss: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let config = node::read(arguments.config.as_deref())?;
+    runtime(1)?.block_on(async {
+        let env = node::environment(&config)?;
+        let stopped = Stopped::open(&config, env).await;
+        let stopped = stopped.map_err(|error| Failure(error.to_string()))?;
+        let done = recover(&stopped, arguments).await;
+        stopped.close().await;
+        done
+    })
+}
+
+async fn recover(stopped: &Stopped, arguments: &Arguments) -> Result<(), Failure> {
+    let gone: BTreeSet<NodeId> = arguments.gone.iter().map(|node| NodeId(*node)).collect();
+    let named: Vec<ShardId> = arguments.shard.iter().map(|shard| ShardId(*shard)).collect();
+    let shards = if named.is_empty() { stopped.shards() } else { named.clone() };
+    let mut all = Vec::new();
+    for shard in shards {
+        match stopped.look(shard, &gone).await {
+            Ok(recovery) => all.push(recovery),
+            // Only of those that were named is it a mistake.
+            Err(RecoveryError::HasMajority { .. }) if named.is_empty() => {}
+            Err(error) => return Err(Failure(error.to_string())),
+        }
+    }
+    if arguments.accept_loss {
+        for recovery in &all {
+            let done = recovery.go_on().await;
+            done.map_err(|error| Failure::because(format!("shard {}", recovery.shard), error))?;
+        }
+    }
+    if arguments.json {
+        let shards: Vec<Value> = all.iter().map(as_json).collect();
+        println!("{}", json!({ "recovered": arguments.accept_loss, "shards": shards }));
+    } else {
+        all.iter().for_each(show);
+        println!("{}", verdict(all.len(), arguments.accept_loss));
+    }
+    Ok(())
+}
+
+fn verdict(shards: usize, done: bool) -> String {
+    match (shards, done) {
+        (0, _) => "No shard here has lost its majority: nothing to do.".to_owned(),
+        (_, true) => "Done. Start this node: its shards elect leaders among what is left, and lost replicas are replaced once \
+                      their nodes run."
+            .to_owned(),
+        (_, false) => "Nothing was changed. What only the lost replicas had will be gone for good: look at the other nodes \
+                       first, then repeat the command with --accept-loss on the one that has the most."
+            .to_owned(),
+    }
+}
+
+fn show(recovery: &Recovery) {
+    println!("shard {}: kept up to entry {}", recovery.shard, recovery.last.index);
+    for (replica, fate) in &recovery.voters {
+        println!("  replica {replica:<8} {}", told(fate));
+    }
+    for kept in &recovery.kept {
+        let topic = kept.topic.clone().unwrap_or_else(|| kept.at.topic.to_string());
+        println!("  {topic}/{} is kept up to offset {}, exclusive", kept.at.partition, kept.end);
+    }
+    match recovery.lost_up_to() {
+        Some(last) => println!(
+            "  LOST: entries {} to {last}, with what was acknowledged in them",
+            recovery.last.index + 1
+        ),
+        None => println!("  lost: nothing that is known of; a disk that is gone may have had more"),
+    }
+}
+
+fn told(fate: &Fate) -> String {
+    match fate {
+        Fate::Here => "here, goes on".to_owned(),
+        Fate::Sound => "sound, stays".to_owned(),
+        Fate::Lost { why, last: None } => format!("lost: {why}"),
+        Fate::Lost { why, last: Some(last) } => {
+            format!("lost: {why}; its log reached entry {last}")
+        }
+    }
+}
+
+fn as_json(recovery: &Recovery) -> Value {
+    let replica = |(id, fate): (&waymark_proto::ids::ReplicaId, &Fate)| {
+        let (fate, why, last) = match fate {
+            Fate::Here => ("here", None, Some(recovery.last.index)),
+            Fate::Sound => ("sound", None, None),
+            Fate::Lost { why, last } => ("lost", Some(*why), *last),
+        };
+        json!({ "replica": id.to_string(), "node": id.node.0, "fate": fate, "why": why, "last_entry": last })
+    };
+    let partition = |kept: &waymark_node::consensus::Kept| {
+        json!({
+            "topic": kept.topic, "topic_id": kept.at.topic.to_string(), "partition": kept.at.partition.0,
+            "end_offset": kept.end,
+        })
+    };
+    json!({
+        "shard": recovery.shard.0,
+        "kept_to_entry": recovery.last.index,
+        "lost_to_entry": recovery.lost_up_to(),
+        "replicas": recovery.voters.iter().map(replica).collect::<Vec<_>>(),
+        "partitions": recovery.kept.iter().map(partition).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,165 @@
+//! Shards that lost most of their replicas (S11): by themselves they wait, and an operator lets them go on with what is left.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use waymark_node::consensus::{Fate, Ground, Identity, NetworkOptions, Recovery, RecoveryError};
+use waymark_node::mutants;
+use waymark_node::storage::journal::{Expected, Journal};
+use waymark_node::storage::real_disk::RealDisk;
+use waymark_node::storage::shard_store::Store;
+use waymark_node::storage::tables::MemoryTables;
+use waymark_proto::ids::{NodeId, ShardId};
+use waymark_proto::transport::TcpDial;
+
+use crate::cluster::{Cluster, options, store_options};
+use crate::journal_damage::put_in_doubt;
+
+const SHARD: ShardId = ShardId(1);
+const KEYS: i32 = 40;
+
+/// What an operator does on a node that is down; with `accept`, all that may be recovered is.
+fn recover(
+    cluster: &Cluster,
+    node: u32,
+    gone: &[u32],
+    accept: bool,
+) -> Vec<Result<Recovery, RecoveryError>> {
+    let gone: BTreeSet<NodeId> = gone.iter().map(|node| NodeId(*node)).collect();
+    let folder = cluster.folder(node);
+    // The journal's flusher is a task of its own.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let disk = Arc::new(RealDisk::open(folder).unwrap());
+        let identity = Identity::load(disk.as_ref()).await.unwrap().unwrap();
+        let options = waymark_node::storage::journal::JournalOptions {
+            expected: Expected::Existing,
+            ..cluster.journal.clone()
+        };
+        let journal = Journal::open(disk.clone(), options).await.unwrap();
+        let tables = Arc::new(MemoryTables::default());
+        let store = Store::open(disk, tables, store_options()).await.unwrap();
+        let ground = Ground {
+            identity: &identity,
+            journal: &journal,
+            store: &store,
+            nodes: &cluster.configured,
+            dial: Arc::new(TcpDial),
+            network: NetworkOptions::default(),
+        };
+        let shards: BTreeSet<ShardId> = journal.keys().iter().map(|key| key.shard).collect();
+        let mut outcomes = Vec::new();
+        for shard in shards {
+            let looked = Recovery::look(&ground, shard, &gone).await;
+            if let (Ok(recovery), true) = (&looked, accept) {
+                recovery.go_on().await.unwrap();
+            }
+            outcomes.push(looked);
+        }
+        journal.shutdown().await;
+        outcomes
+    })
+}
+
+/// A cluster in which every node has every key.
+fn full() -> Cluster {
+    let cluster = Cluster::running(3, options());
+    for key in 0..KEYS {
+        cluster.commit(SHARD, key, 1).unwrap();
+    }
+    cluster.wait("all have everything", |cluster| (1..=3).all(|node| has_all(cluster, node)));
+    cluster
+}
+
+fn has_all(cluster: &Cluster, node: u32) -> bool {
+    (0..KEYS).all(|key| cluster.committed(node, SHARD, key) == Some(1))
+}
+
+fn is_back(cluster: &Cluster, node: u32) -> bool {
+    let shard = cluster.nodes[&node].consensus.shard(SHARD);
+    shard.is_some_and(|it| it.replica().incarnation > 0) && has_all(cluster, node)
+}
+
+fn takes_commits(cluster: &Cluster) -> bool {
+    cluster.commit_within(SHARD, KEYS, 1, Duration::from_secs(1)).is_ok()
+}
+
+#[test]
+fn a_shard_whose_other_replicas_are_both_in_doubt_goes_on_with_the_sound_one_once_somebody_says_so()
+{
+    let _sound = mutants::seclude();
+    let mut cluster = full();
+    for node in [2, 3] {
+        cluster.kill(node);
+        put_in_doubt(&cluster, node);
+    }
+    for node in [2, 3] {
+        cluster.start(node).unwrap();
+        assert!(!cluster.nodes[&node].journal.doubtful().is_empty());
+    }
+    cluster.block_on(async { tokio::time::sleep(Duration::from_secs(2)).await });
+    assert!(!takes_commits(&cluster), "a shard without a majority takes commits");
+    cluster.kill(1);
+    let looked = recover(&cluster, 1, &[], false);
+    let of_shard =
+        looked.iter().flatten().find(|it| it.shard == SHARD).expect("it may be recovered");
+    let lost = of_shard.voters.values().filter(|fate| matches!(fate, Fate::Lost { .. }));
+    assert_eq!(lost.count(), 2, "{:?}", of_shard.voters);
+    recover(&cluster, 1, &[], true);
+    cluster.start(1).unwrap();
+    cluster.wait("it takes commits with what node 1 has", takes_commits);
+    assert!(has_all(&cluster, 1));
+    cluster.wait("the others are back under new ids", |cluster| {
+        is_back(cluster, 2) && is_back(cluster, 3)
+    });
+    cluster.wait("a majority without node 1", |cluster| {
+        let shard0 = cluster.nodes[&1].consensus.shard(ShardId::CATALOG).unwrap();
+        shard0.read(|state| state.catalog().unwrap().swaps().next().is_none())
+    });
+    cluster.kill(1);
+    cluster.wait("it takes commits without node 1", takes_commits);
+}
+
+#[test]
+fn nodes_that_are_gone_are_left_behind_when_somebody_says_so_and_come_back_empty() {
+    let _sound = mutants::seclude();
+    let mut cluster = full();
+    for node in 1..=3 {
+        cluster.kill(node);
+    }
+    cluster.wipe(2);
+    cluster.wipe(3);
+    let unasked =
+        |it: &Result<Recovery, RecoveryError>| matches!(it, Err(RecoveryError::Unasked { .. }));
+    assert!(recover(&cluster, 1, &[], true).iter().all(unasked));
+    assert!(recover(&cluster, 1, &[2, 3], true).iter().all(Result::is_ok));
+    cluster.start(1).unwrap();
+    cluster.wait("it takes commits with what node 1 has", takes_commits);
+    assert!(has_all(&cluster, 1));
+    for node in [2, 3] {
+        cluster.start(node).unwrap();
+    }
+    cluster.wait("the others are back under new ids", |cluster| {
+        is_back(cluster, 2) && is_back(cluster, 3)
+    });
+}
+
+/// Whether shards that have a majority of sound replicas could be recovered all the same.
+fn well_shards_are_recovered() -> bool {
+    let mut cluster = full();
+    cluster.kill(1);
+    recover(&cluster, 1, &[], false).iter().any(Result::is_ok)
+}
+
+#[test]
+fn a_shard_that_can_elect_a_leader_is_never_recovered() {
+    let _sound = mutants::seclude();
+    assert!(!well_shards_are_recovered());
+}
+
+#[test]
+fn a_recovery_of_what_is_well_is_caught() {
+    let _planted = mutants::plant("recovers-what-is-well");
+    assert!(well_shards_are_recovered());
+}
