@@ -133,13 +133,16 @@ async fn give_up(member: &Member, mender: &Mender, hole: Hole) {
     }
 }
 
+/// How the trouble of a replica begins that never runs again.
+pub const DOES_NOT_RUN: &str = "it does not run and has to be replaced";
+
 /// What damage did to replicas of this node and is not mended: by shard, in words.
 pub(super) fn troubles(member: &Member) -> Vec<(ShardId, String)> {
     let journal = &member.parts.journal;
     let trouble = |key: ReplicaKey| {
         let log = journal.shard(key);
         if let Some(reason) = log.doubt() {
-            return Some((key.shard, format!("it does not run and has to be replaced: {reason}")));
+            return Some((key.shard, format!("{DOES_NOT_RUN}: {reason}")));
         }
         let missing: u64 = log.holes().iter().map(|hole| hole.last - hole.first + 1).sum();
         let text =

@@ -73,6 +73,7 @@ pub mod types;
 pub use formation::recognise;
 pub use identity::Identity;
 pub use keeper::spread_pool;
+pub use log_mend::DOES_NOT_RUN;
 pub use log_stand::LogStand;
 pub use network::{
     Catching, Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals,

@@ -1,7 +1,7 @@
 //! Owns saying what is wrong, by name: nodes that are silent, full or have another time, and partitions without a leader or
 //! with replicas that do not keep up. Never repairs anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use waymark_proto::failure::Failure;
@@ -10,7 +10,7 @@ use waymark_proto::ids::{NodeId, ShardId};
 use super::places::ShardPlace;
 use crate::broker::Core;
 use crate::broker::admin::Problem;
-use crate::consensus::{Catching, DiskRoom, Level};
+use crate::consensus::{Catching, DOES_NOT_RUN, DiskRoom, Level};
 use crate::state::catalog::Catalog;
 
 /// Retention by age and timestamps go wrong by as much as clocks differ; what a peer told may have been on the way for long.
@@ -32,7 +32,9 @@ impl Core {
         let nodes = self.nodes.iter().map(|it| it.node);
         let silent: Vec<NodeId> = nodes.filter(|node| !self.is_alive(*node)).collect();
         let mut problems = of_nodes(&silent, &self.heard_health());
-        problems.extend(of_replicas(&self.troubles()));
+        let troubles = self.troubles();
+        problems.extend(of_replicas(&troubles));
+        problems.extend(of_majorities(&troubles, &places));
         if places.get(&ShardId::CATALOG).is_none_or(|place| place.leader.is_none()) {
             let message = "it has no leader: topics cannot be created or changed".to_owned();
             problems.push(Problem { subject: "catalog".to_owned(), message });
@@ -100,6 +102,30 @@ fn of_replicas(troubles: &[(NodeId, ShardId, String)]) -> Vec<Problem> {
         message: format!("its replica of shard {shard}: {what}"),
     };
     troubles.iter().map(problem).collect()
+}
+
+/// Shards that nothing but an operator helps: too few of their replicas will ever run again.
+fn of_majorities(
+    troubles: &[(NodeId, ShardId, String)],
+    places: &BTreeMap<ShardId, ShardPlace>,
+) -> Vec<Problem> {
+    let mut lost: BTreeMap<ShardId, BTreeSet<NodeId>> = BTreeMap::new();
+    for (node, shard, what) in troubles {
+        if what.starts_with(DOES_NOT_RUN) {
+            lost.entry(*shard).or_default().insert(*node);
+        }
+    }
+    let problem = |(shard, nodes): (ShardId, BTreeSet<NodeId>)| {
+        let place = places.get(&shard).filter(|place| place.leader.is_none())?;
+        let (lost, voters) = (nodes.len(), place.voters.len());
+        let message = format!(
+            "{lost} of its {voters} replicas never run again, so it elects no leader: `waymark recover`, on a node with a sound \
+             one, shows what that has kept"
+        );
+        let subject = format!("shard {shard}");
+        (2 * lost >= voters).then_some(Problem { subject, message })
+    };
+    lost.into_iter().filter_map(problem).collect()
 }
 
 /// Replicas that are being replaced; nobody tells how far they are while their shard has no leader.
@@ -199,6 +225,20 @@ mod tests {
         let problems = of_replicas(&[(NodeId(2), ShardId(7), "it does not run".to_owned())]);
         assert_eq!(problems[0].subject, "node 2");
         assert_eq!(problems[0].message, "its replica of shard 7: it does not run");
+    }
+
+    #[test]
+    fn a_shard_that_lost_its_majority_is_named_with_the_command_that_helps() {
+        let voters = vec![NodeId(1), NodeId(2), NodeId(3)];
+        let place = ShardPlace { leader: None, voters, in_sync: vec![], offline: vec![] };
+        let places = BTreeMap::from([(ShardId(7), place)]);
+        let lost = |node| (NodeId(node), ShardId(7), format!("{DOES_NOT_RUN}: its vote"));
+        assert_eq!(of_majorities(&[lost(2)], &places), []);
+        let waits = (NodeId(3), ShardId(7), "it waits for peers".to_owned());
+        assert_eq!(of_majorities(&[lost(2), waits], &places), []);
+        let problems = of_majorities(&[lost(2), lost(3)], &places);
+        assert_eq!(problems[0].subject, "shard 7");
+        assert!(problems[0].message.contains("waymark recover"), "{problems:?}");
     }
 
     #[test]
