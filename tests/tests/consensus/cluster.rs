@@ -27,6 +27,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const GROUP: &str = "readers";
 /// Added to a node's number: where its disk is kept while it has another one.
 const ASIDE: u32 = 100;
+/// In a row, before a commit is given up.
+const UNKNOWN_OUTCOMES: u32 = 5;
 
 /// Writes down what it is told.
 #[derive(Debug, Default)]
@@ -247,14 +249,20 @@ impl Cluster {
         self.nodes.iter().find(|(_, node)| leads(node)).map(|(id, _)| *id)
     }
 
-    /// Commits an offset of partition `key`, through any node that runs.
+    /// Commits an offset of partition `key`, through any node that runs. Where a leader is lost in the middle, again: the same
+    /// offset twice is one.
     pub(crate) fn commit(
         &self,
         shard: ShardId,
         key: i32,
         offset: i64,
     ) -> Result<Committed, ProposeError> {
-        self.commit_within(shard, key, offset, PATIENCE)
+        let mut committed = self.commit_within(shard, key, offset, PATIENCE);
+        for _ in 0..UNKNOWN_OUTCOMES {
+            let Err(ProposeError::OutcomeUnknown(_)) = committed else { break };
+            committed = self.commit_within(shard, key, offset, PATIENCE);
+        }
+        committed
     }
 
     pub(crate) fn commit_within(
