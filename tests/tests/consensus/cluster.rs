@@ -27,8 +27,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const GROUP: &str = "readers";
 /// Added to a node's number: where its disk is kept while it has another one.
 const ASIDE: u32 = 100;
-/// In a row, before a commit is given up.
-const UNKNOWN_OUTCOMES: u32 = 5;
 
 /// Writes down what it is told.
 #[derive(Debug, Default)]
@@ -257,12 +255,14 @@ impl Cluster {
         key: i32,
         offset: i64,
     ) -> Result<Committed, ProposeError> {
-        let mut committed = self.commit_within(shard, key, offset, PATIENCE);
-        for _ in 0..UNKNOWN_OUTCOMES {
-            let Err(ProposeError::OutcomeUnknown(_)) = committed else { break };
-            committed = self.commit_within(shard, key, offset, PATIENCE);
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(tokio::time::Instant::now());
+            match self.commit_within(shard, key, offset, left) {
+                Err(ProposeError::OutcomeUnknown(_)) if tokio::time::Instant::now() < end => {}
+                done => return done,
+            }
         }
-        committed
     }
 
     pub(crate) fn commit_within(

@@ -110,8 +110,7 @@ pub(crate) fn put_in_doubt(cluster: &Cluster, node: u32) {
     std::fs::write(&path, bytes).unwrap();
 }
 
-/// Puts node 3 in doubt, and says which of its replicas run under their ids all the
-/// same after a start.
+/// Puts node 3 in doubt, and says which of its replicas run under their ids all the same after a start.
 fn run_in_doubt() -> (Cluster, Vec<ShardId>) {
     let mut cluster = with_a_node_down();
     put_in_doubt(&cluster, 3);
