@@ -1,13 +1,13 @@
 //! `waymark recover`: lets shards that lost most of their replicas go on with what is left. Owns what the operator is shown
 //! and asked; what may be done is decided by `consensus`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use waymark_node::consensus::{Fate, Recovery, RecoveryError};
 use waymark_node::node::Stopped;
-use waymark_proto::ids::{NodeId, ShardId};
+use waymark_proto::ids::{NodeId, ShardId, TopicId};
 
 use super::{Failure, node, runtime};
 
@@ -68,11 +68,12 @@ async fn recover(stopped: &Stopped, arguments: &Arguments) -> Result<(), Failure
             done.map_err(|error| Failure::because(format!("shard {}", recovery.shard), error))?;
         }
     }
+    let names = stopped.topic_names().await;
     if arguments.json {
-        let shards: Vec<Value> = all.iter().map(as_json).collect();
+        let shards: Vec<Value> = all.iter().map(|it| as_json(it, &names)).collect();
         println!("{}", json!({ "recovered": arguments.accept_loss, "shards": shards }));
     } else {
-        all.iter().for_each(show);
+        all.iter().for_each(|it| show(it, &names));
         println!("{}", verdict(all.len(), arguments.accept_loss));
     }
     Ok(())
@@ -90,13 +91,14 @@ fn verdict(shards: usize, done: bool) -> String {
     }
 }
 
-fn show(recovery: &Recovery) {
+fn show(recovery: &Recovery, names: &BTreeMap<TopicId, String>) {
     println!("shard {}: kept up to entry {}", recovery.shard, recovery.last.index);
     for (replica, fate) in &recovery.voters {
         println!("  replica {replica:<8} {}", told(fate));
     }
     for kept in &recovery.kept {
-        let topic = kept.topic.clone().unwrap_or_else(|| kept.at.topic.to_string());
+        let topic = names.get(&kept.at.topic).cloned();
+        let topic = topic.unwrap_or_else(|| kept.at.topic.to_string());
         println!("  {topic}/{} is kept up to offset {}, exclusive", kept.at.partition, kept.end);
     }
     match recovery.lost_up_to() {
@@ -104,7 +106,9 @@ fn show(recovery: &Recovery) {
             "  LOST: entries {} to {last}, with what was acknowledged in them",
             recovery.last.index + 1
         ),
-        None => println!("  lost: nothing that is known of; a disk that is gone may have had more"),
+        None => println!(
+            "  lost: nothing that is known of; a disk that is gone, or a log in doubt, may have had more"
+        ),
     }
 }
 
@@ -119,7 +123,7 @@ fn told(fate: &Fate) -> String {
     }
 }
 
-fn as_json(recovery: &Recovery) -> Value {
+fn as_json(recovery: &Recovery, names: &BTreeMap<TopicId, String>) -> Value {
     let replica = |(id, fate): (&waymark_proto::ids::ReplicaId, &Fate)| {
         let (fate, why, last) = match fate {
             Fate::Here => ("here", None, Some(recovery.last.index)),
@@ -130,7 +134,7 @@ fn as_json(recovery: &Recovery) -> Value {
     };
     let partition = |kept: &waymark_node::consensus::Kept| {
         json!({
-            "topic": kept.topic, "topic_id": kept.at.topic.to_string(), "partition": kept.at.partition.0,
+            "topic": names.get(&kept.at.topic), "topic_id": kept.at.topic.to_string(), "partition": kept.at.partition.0,
             "end_offset": kept.end,
         })
     };

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use waymark_proto::ids::{NodeId, ReplicaKey, ShardId};
 
 use super::member::Member;
-use super::network::{Given, Network, Wanted};
+use super::network::{Given, Network, Trouble, Wanted};
 use super::opening;
 use crate::mutants;
 use crate::reached::reached;
@@ -133,21 +133,19 @@ async fn give_up(member: &Member, mender: &Mender, hole: Hole) {
     }
 }
 
-/// How the trouble of a replica begins that never runs again.
-pub const DOES_NOT_RUN: &str = "it does not run and has to be replaced";
-
-/// What damage did to replicas of this node and is not mended: by shard, in words.
-pub(super) fn troubles(member: &Member) -> Vec<(ShardId, String)> {
+/// What damage did to the logs of this node's replicas and is not mended.
+pub(super) fn troubles(member: &Member) -> Vec<Trouble> {
     let journal = &member.parts.journal;
     let trouble = |key: ReplicaKey| {
         let log = journal.shard(key);
         if let Some(reason) = log.doubt() {
-            return Some((key.shard, format!("{DOES_NOT_RUN}: {reason}")));
+            let what = format!("it does not run and has to be replaced: {reason}");
+            return Some(Trouble { shard: key.shard, what, never_runs: true });
         }
         let missing: u64 = log.holes().iter().map(|hole| hole.last - hole.first + 1).sum();
-        let text =
+        let what =
             format!("damage took {missing} entries of its log; it waits for peers to give them");
-        (missing > 0).then_some((key.shard, text))
+        (missing > 0).then_some(Trouble { shard: key.shard, what, never_runs: false })
     };
     journal.keys().into_iter().filter_map(trouble).collect()
 }

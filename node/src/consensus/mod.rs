@@ -73,16 +73,15 @@ pub mod types;
 pub use formation::recognise;
 pub use identity::Identity;
 pub use keeper::spread_pool;
-pub use log_mend::DOES_NOT_RUN;
 pub use log_stand::LogStand;
 pub use network::{
-    Catching, Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Vitals,
+    Catching, Inspection, LedShard, Look, NetworkOptions, Question, Stand, Survey, Trouble, Vitals,
 };
 pub use network::{MOST_POSITIONS, OffsetStand, Outlook};
 pub use numbers::{ReplicaNumbers, WaitingBytes};
 pub use proposal::{Committed, ProposeError};
 pub use records_gate::NoRoom;
-pub use recovery::{Fate, Ground, Kept, Recovery, RecoveryError};
+pub use recovery::{Fate, Ground, Kept, Recovery, RecoveryError, topic_names};
 pub use room::{DiskRoom, Level, RoomOptions};
 pub use shard::{Done, Shard};
 

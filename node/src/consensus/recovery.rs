@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use waymark_proto::ids::{NodeId, ReplicaId, ReplicaKey, ShardId, TopicPartition};
+use waymark_proto::ids::{NodeId, ReplicaId, ReplicaKey, ShardId, TopicId, TopicPartition};
 use waymark_proto::transport::Dial;
 
 use super::machine::load;
@@ -27,6 +27,9 @@ use crate::storage::shard_store::{Store, StoreError};
 
 /// Bytes of the log that are read at a time.
 const PAGE: usize = 4 << 20;
+/// Terms that only the lost replicas knew are less than this ahead: it would take days of elections that never end. They
+/// vote no more, but consumers remember the leader epochs that they saw, and refuse leaders of lower ones.
+const TERMS_AHEAD: u64 = 1 << 20;
 /// A node that is up answers at once.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
@@ -116,8 +119,6 @@ pub enum Fate {
 pub struct Kept {
     /// Which.
     pub at: TopicPartition,
-    /// The topic's name, if the catalog here knows it.
-    pub topic: Option<String>,
     /// The first offset that it does not have.
     pub end: i64,
 }
@@ -190,7 +191,7 @@ impl Recovery {
             };
             voters.insert(replica, fate);
         }
-        let recovery = Self { shard, last, voters, kept: kept(ground, &state).await, here, log };
+        let recovery = Self { shard, last, voters, kept: kept(&state), here, log };
         recovery.check_stuck(&configs)?;
         Ok(recovery)
     }
@@ -227,8 +228,7 @@ impl Recovery {
     /// # Errors
     /// When the journal refuses.
     pub async fn go_on(&self) -> Result<(), RecoveryError> {
-        // Terms that only lost replicas knew need not be passed: none of those ever votes again.
-        let term = self.log.vote().map_or(0, |vote| vote.term).max(self.last.term) + 1;
+        let term = self.log.vote().map_or(0, |vote| vote.term).max(self.last.term) + TERMS_AHEAD;
         self.log.save_vote(Vote { term, voted_for: self.here, committed: false }).await?;
         let membership = RaftMembership::new_with_defaults(vec![self.members()], []);
         let entry = LogEntry {
@@ -295,17 +295,19 @@ async fn replay(
     Ok((state, membership))
 }
 
-/// The partitions of a shard, with the names that the catalog here has for their topics.
-async fn kept(ground: &Ground<'_>, state: &ShardState) -> Vec<Kept> {
-    let catalog = match newest(ground, ShardId::CATALOG) {
-        // Without names the partitions are told by their ids.
-        Some(key) => replay(ground, key).await.ok(),
-        None => None,
+fn kept(state: &ShardState) -> Vec<Kept> {
+    state.partitions().map(|(at, view)| Kept { at, end: view.next_offset }).collect()
+}
+
+/// The topics that the catalog here knows, by id. Without a catalog that can be read topics have no names.
+pub async fn topic_names(ground: &Ground<'_>) -> BTreeMap<TopicId, String> {
+    let Some(key) = newest(ground, ShardId::CATALOG) else {
+        return BTreeMap::new();
     };
-    let catalog = catalog.as_ref().and_then(|(state, _)| state.catalog());
-    let name = |at: TopicPartition| Some(catalog?.topic(at.topic)?.name.clone());
-    let all = state.partitions();
-    all.map(|(at, view)| Kept { at, topic: name(at), end: view.next_offset }).collect()
+    let replayed = replay(ground, key).await.ok();
+    let catalog = replayed.as_ref().and_then(|(state, _)| state.catalog());
+    let topics = catalog.into_iter().flat_map(|catalog| catalog.topics());
+    topics.map(|topic| (topic.id, topic.name.clone())).collect()
 }
 
 /// What becomes of a replica on another node.

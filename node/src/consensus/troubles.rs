@@ -5,26 +5,28 @@ use waymark_proto::ids::ShardId;
 use super::Consensus;
 use super::log_mend;
 use super::member::Member;
+use super::network::Trouble;
 use crate::storage::shard_store::DamagedRange;
 
 /// More than these are not told one by one.
 const MOST: usize = 32;
 
 impl Consensus {
-    /// What is wrong with replicas of this node, by shard.
+    /// What is wrong with replicas of this node.
     #[must_use]
-    pub fn troubles(&self) -> Vec<(ShardId, String)> {
+    pub fn troubles(&self) -> Vec<Trouble> {
         troubles(&self.member)
     }
 }
 
-/// What is wrong with replicas of this node, by shard.
-pub(super) fn troubles(member: &Member) -> Vec<(ShardId, String)> {
+/// What is wrong with replicas of this node.
+pub(super) fn troubles(member: &Member) -> Vec<Trouble> {
+    let passes = |(shard, what): (ShardId, String)| Trouble { shard, what, never_runs: false };
     let waiting = member.waiting.borrow().clone();
-    let mut troubles: Vec<(ShardId, String)> = waiting.into_iter().collect();
+    let mut troubles: Vec<Trouble> = waiting.into_iter().map(passes).collect();
     for shard in member.all_shards() {
         let damaged = shard.store().damaged();
-        troubles.extend(damaged.iter().map(|range| (shard.id(), describe(range))));
+        troubles.extend(damaged.iter().map(|range| passes((shard.id(), describe(range)))));
     }
     troubles.extend(log_mend::troubles(member));
     troubles.truncate(MOST);

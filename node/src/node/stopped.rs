@@ -1,17 +1,17 @@
 //! Owns a node's disk while the node does not run: what an operator does to it then. Never serves, and never starts a
 //! replica.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use waymark_proto::ids::{NodeId, ShardId};
+use waymark_proto::ids::{NodeId, ShardId, TopicId};
 use waymark_proto::transport::Dial;
 
 use super::{NodeError, options};
 use crate::config::Config;
 use crate::consensus::{
     ConfiguredNode, Ground, Identity, NetworkOptions, Recovery, RecoveryError, StartError,
-    recognise,
+    recognise, topic_names,
 };
 use crate::env::Env;
 use crate::storage::journal::Journal;
@@ -62,15 +62,23 @@ impl Stopped {
         shard: ShardId,
         gone: &BTreeSet<NodeId>,
     ) -> Result<Recovery, RecoveryError> {
-        let ground = Ground {
+        Recovery::look(&self.ground(), shard, gone).await
+    }
+
+    /// The names of topics, as far as the catalog here knows them.
+    pub async fn topic_names(&self) -> BTreeMap<TopicId, String> {
+        topic_names(&self.ground()).await
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground {
             identity: &self.identity,
             journal: &self.journal,
             store: &self.store,
             nodes: &self.nodes,
             dial: Arc::clone(&self.dial),
             network: self.network.clone(),
-        };
-        Recovery::look(&ground, shard, gone).await
+        }
     }
 
     /// Leaves the disk as the next start wants it.

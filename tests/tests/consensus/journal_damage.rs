@@ -90,7 +90,7 @@ fn a_replica_waits_for_a_peer_that_has_what_it_lacks() {
     cluster.start(3).unwrap();
     let waits = |cluster: &Cluster| {
         let troubles = cluster.nodes[&3].consensus.troubles();
-        troubles.iter().any(|(shard, what)| *shard == SHARD && what.contains("waits for peers"))
+        troubles.iter().any(|it| it.shard == SHARD && it.what.contains("waits for peers"))
     };
     cluster.wait("node 3 says what it waits for", waits);
     assert!(cluster.nodes[&3].consensus.shard(SHARD).is_none(), "it runs with holes");

@@ -62,6 +62,10 @@ fn recover(
     })
 }
 
+fn of_shard(looked: &[Result<Recovery, RecoveryError>]) -> &Recovery {
+    looked.iter().flatten().find(|it| it.shard == SHARD).expect("it may be recovered")
+}
+
 /// A cluster in which every node has every key.
 fn full() -> Cluster {
     let cluster = Cluster::running(3, options());
@@ -102,10 +106,10 @@ fn a_shard_whose_other_replicas_are_both_in_doubt_goes_on_with_the_sound_one_onc
     assert!(!takes_commits(&cluster), "a shard without a majority takes commits");
     cluster.kill(1);
     let looked = recover(&cluster, 1, &[], false);
-    let of_shard =
-        looked.iter().flatten().find(|it| it.shard == SHARD).expect("it may be recovered");
+    let of_shard = of_shard(&looked);
     let lost = of_shard.voters.values().filter(|fate| matches!(fate, Fate::Lost { .. }));
     assert_eq!(lost.count(), 2, "{:?}", of_shard.voters);
+    assert_eq!(of_shard.lost_up_to(), None);
     recover(&cluster, 1, &[], true);
     cluster.start(1).unwrap();
     cluster.wait("it takes commits with what node 1 has", takes_commits);
@@ -143,6 +147,29 @@ fn nodes_that_are_gone_are_left_behind_when_somebody_says_so_and_come_back_empty
     cluster.wait("the others are back under new ids", |cluster| {
         is_back(cluster, 2) && is_back(cluster, 3)
     });
+}
+
+#[test]
+fn what_only_the_lost_replicas_had_is_told_before_it_is_given_up() {
+    let _sound = mutants::seclude();
+    let mut cluster = full();
+    cluster.kill(1);
+    for key in KEYS..2 * KEYS {
+        cluster.commit(SHARD, key, 1).unwrap();
+    }
+    for node in [2, 3] {
+        cluster.kill(node);
+        put_in_doubt(&cluster, node);
+    }
+    for node in [2, 3] {
+        cluster.start(node).unwrap();
+    }
+    let answers = |it: &Result<Recovery, RecoveryError>| matches!(it, Err(RecoveryError::NotGone(node)) if *node == NodeId(3));
+    assert!(recover(&cluster, 1, &[3], true).iter().all(answers), "a node that answers is gone");
+    let looked = recover(&cluster, 1, &[], false);
+    let of_shard = of_shard(&looked);
+    let lost_up_to = of_shard.lost_up_to().expect("node 1 has less than the others");
+    assert!(lost_up_to > of_shard.last.index + 10, "{lost_up_to}, {:?}", of_shard.last);
 }
 
 /// Whether shards that have a majority of sound replicas could be recovered all the same.

@@ -10,7 +10,7 @@ use waymark_proto::ids::{NodeId, ShardId};
 use super::places::ShardPlace;
 use crate::broker::Core;
 use crate::broker::admin::Problem;
-use crate::consensus::{Catching, DOES_NOT_RUN, DiskRoom, Level};
+use crate::consensus::{Catching, DiskRoom, Level, Trouble};
 use crate::state::catalog::Catalog;
 
 /// Retention by age and timestamps go wrong by as much as clocks differ; what a peer told may have been on the way for long.
@@ -48,14 +48,11 @@ impl Core {
     }
 
     /// What is wrong with replicas of this node and, as they told last, of the others.
-    fn troubles(&self) -> Vec<(NodeId, ShardId, String)> {
+    fn troubles(&self) -> Vec<(NodeId, Trouble)> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let others = told.iter().map(|(node, told)| (*node, told.troubles.clone()));
         let all = others.chain([(self.node, self.consensus.troubles())]);
-        all.flat_map(|(node, troubles)| {
-            troubles.into_iter().map(move |(shard, what)| (node, shard, what))
-        })
-        .collect()
+        all.flat_map(|(node, troubles)| troubles.into_iter().map(move |it| (node, it))).collect()
     }
 
     /// How far replicas are that come instead of others, as the leaders of their shards told lately.
@@ -96,8 +93,8 @@ fn of_nodes(silent: &[NodeId], heard: &[(NodeId, Health)]) -> Vec<Problem> {
     problems
 }
 
-fn of_replicas(troubles: &[(NodeId, ShardId, String)]) -> Vec<Problem> {
-    let problem = |(node, shard, what): &(NodeId, ShardId, String)| Problem {
+fn of_replicas(troubles: &[(NodeId, Trouble)]) -> Vec<Problem> {
+    let problem = |(node, Trouble { shard, what, .. }): &(NodeId, Trouble)| Problem {
         subject: format!("node {node}"),
         message: format!("its replica of shard {shard}: {what}"),
     };
@@ -106,13 +103,13 @@ fn of_replicas(troubles: &[(NodeId, ShardId, String)]) -> Vec<Problem> {
 
 /// Shards that nothing but an operator helps: too few of their replicas will ever run again.
 fn of_majorities(
-    troubles: &[(NodeId, ShardId, String)],
+    troubles: &[(NodeId, Trouble)],
     places: &BTreeMap<ShardId, ShardPlace>,
 ) -> Vec<Problem> {
     let mut lost: BTreeMap<ShardId, BTreeSet<NodeId>> = BTreeMap::new();
-    for (node, shard, what) in troubles {
-        if what.starts_with(DOES_NOT_RUN) {
-            lost.entry(*shard).or_default().insert(*node);
+    for (node, trouble) in troubles {
+        if trouble.never_runs {
+            lost.entry(trouble.shard).or_default().insert(*node);
         }
     }
     let problem = |(shard, nodes): (ShardId, BTreeSet<NodeId>)| {
@@ -220,9 +217,14 @@ mod tests {
         assert_eq!(of_topics(&catalog, &everywhere(&catalog, &behind)).len(), 1);
     }
 
+    fn damaged(node: u32, never_runs: bool) -> (NodeId, Trouble) {
+        let what = "it does not run".to_owned();
+        (NodeId(node), Trouble { shard: ShardId(7), what, never_runs })
+    }
+
     #[test]
     fn a_replica_that_damage_keeps_from_running_is_named() {
-        let problems = of_replicas(&[(NodeId(2), ShardId(7), "it does not run".to_owned())]);
+        let problems = of_replicas(&[damaged(2, true)]);
         assert_eq!(problems[0].subject, "node 2");
         assert_eq!(problems[0].message, "its replica of shard 7: it does not run");
     }
@@ -232,11 +234,9 @@ mod tests {
         let voters = vec![NodeId(1), NodeId(2), NodeId(3)];
         let place = ShardPlace { leader: None, voters, in_sync: vec![], offline: vec![] };
         let places = BTreeMap::from([(ShardId(7), place)]);
-        let lost = |node| (NodeId(node), ShardId(7), format!("{DOES_NOT_RUN}: its vote"));
-        assert_eq!(of_majorities(&[lost(2)], &places), []);
-        let waits = (NodeId(3), ShardId(7), "it waits for peers".to_owned());
-        assert_eq!(of_majorities(&[lost(2), waits], &places), []);
-        let problems = of_majorities(&[lost(2), lost(3)], &places);
+        assert_eq!(of_majorities(&[damaged(2, true)], &places), []);
+        assert_eq!(of_majorities(&[damaged(2, true), damaged(3, false)], &places), []);
+        let problems = of_majorities(&[damaged(2, true), damaged(3, true)], &places);
         assert_eq!(problems[0].subject, "shard 7");
         assert!(problems[0].message.contains("waymark recover"), "{problems:?}");
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use waymark_proto::ids::{NodeId, ShardId, TopicId, TopicPartition};
 
 use crate::broker::Core;
-use crate::consensus::{Catching, LedShard, Question, Stand, Survey};
+use crate::consensus::{Catching, LedShard, Question, Stand, Survey, Trouble};
 
 /// Between two rounds while all is known …
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -28,8 +28,7 @@ pub(in crate::broker) struct Told {
     pub(super) led: Vec<LedShard>,
     pub(super) catching: Vec<Catching>,
     pub(super) version: String,
-    /// What is wrong with its replicas that do not run.
-    pub(super) troubles: Vec<(ShardId, String)>,
+    pub(super) troubles: Vec<Trouble>,
 }
 
 /// What has no replica here: its topics, and how far their shards' leaderships are known. While that stays the same, so do

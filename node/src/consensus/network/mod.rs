@@ -171,7 +171,7 @@ impl Vitals {
 pub use entries::{Given, Wanted};
 pub use inspect::{Inspection, Look};
 pub use positions::{MOST_POSITIONS, OffsetStand, Outlook};
-pub use survey::{Catching, LedShard, Question, ReplicaFate, Stand, Survey};
+pub use survey::{Catching, LedShard, Question, ReplicaFate, Stand, Survey, Trouble};
 
 /// Segment bytes between this node and others, since it started: what catching up and repairs cost.
 #[derive(Debug, Default)]

@@ -31,12 +31,23 @@ pub struct Survey {
     pub led: Vec<LedShard>,
     /// The partitions asked for that it leads.
     pub stands: Vec<Stand>,
-    /// What is wrong with replicas of it that do not run, by shard.
-    pub troubles: Vec<(ShardId, String)>,
+    /// What is wrong with replicas of it.
+    pub troubles: Vec<Trouble>,
     /// Replicas that come instead of others, in the shards that it leads.
     pub catching: Vec<Catching>,
     /// Of the replica that was asked about.
     pub fate: Option<ReplicaFate>,
+}
+
+/// What is wrong with a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Of which shard.
+    pub shard: ShardId,
+    /// In words.
+    pub what: String,
+    /// It never runs again and has to be replaced.
+    pub never_runs: bool,
 }
 
 /// Whether a replica may run on its node.
@@ -172,16 +183,25 @@ pub(super) fn response(survey: Survey, vitals: Vitals) -> peer::SurveyResponse {
         high_watermark: stand.high_watermark,
         bytes: stand.bytes,
     };
-    let trouble = |(shard, what): (ShardId, String)| peer::Trouble { shard: shard.0, what };
     peer::SurveyResponse {
         version: survey.version,
         led: survey.led.into_iter().map(led).collect(),
         stands: survey.stands.into_iter().map(stand).collect(),
         vitals: Some(wire::vitals_to(vitals)),
-        troubles: survey.troubles.into_iter().map(trouble).collect(),
+        troubles: survey.troubles.into_iter().map(trouble_to).collect(),
         catching: survey.catching.into_iter().map(catching_to).collect(),
         fate: survey.fate.map(fate_to),
     }
+}
+
+fn trouble_to(it: Trouble) -> peer::Trouble {
+    let Trouble { shard, what, never_runs } = it;
+    peer::Trouble { shard: shard.0, what, never_runs }
+}
+
+fn trouble_from(it: peer::Trouble) -> Trouble {
+    let peer::Trouble { shard, what, never_runs } = it;
+    Trouble { shard: ShardId(shard), what, never_runs }
 }
 
 fn fate_to(it: ReplicaFate) -> peer::ReplicaFate {
@@ -221,12 +241,11 @@ fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
             bytes: stand.bytes,
         })
     };
-    let troubles = answer.troubles.into_iter().map(|it| (ShardId(it.shard), it.what));
     Ok(Survey {
         version: answer.version,
         led: answer.led.into_iter().map(led).collect(),
         stands: answer.stands.into_iter().map(stand).collect::<Result<_, _>>()?,
-        troubles: troubles.collect(),
+        troubles: answer.troubles.into_iter().map(trouble_from).collect(),
         catching: answer.catching.into_iter().map(catching_from).collect(),
         fate: answer.fate.map(fate_from),
     })
@@ -259,7 +278,8 @@ mod tests {
         let stand = Stand { at, leader_epoch: 2, log_start: 5, high_watermark: 9, bytes: 100 };
         let led = LedShard { shard: ShardId(4), term: 6, in_sync: vec![NodeId(1), NodeId(3)] };
         let catching = Catching { shard: ShardId(4), node: NodeId(2), matched: 5, last: 8 };
-        let troubles = vec![(ShardId(9), "it does not run".to_owned())];
+        let what = "it does not run".to_owned();
+        let troubles = vec![Trouble { shard: ShardId(9), what, never_runs: true }];
         let told = Survey {
             version: "1.2.3".to_owned(),
             led: vec![led],

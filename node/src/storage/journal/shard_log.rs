@@ -7,6 +7,7 @@ use bytes::Bytes;
 use waymark_proto::ids::ReplicaKey;
 
 use super::frame::{Fact, HEAD};
+use super::partial::ANYTHING;
 use super::queue::{Queued, State};
 use super::state::{Hole, ReplicaLog};
 use super::{FlushCallback, Handle, JournalError, doubt_of, read};
@@ -72,10 +73,11 @@ impl ShardLog {
         self.look(|log| log.id_at(index))
     }
 
-    /// Up to where the log reached before damage took its end.
+    /// Up to where the log reached before damage took its end; `None` also when nothing tells.
     #[must_use]
     pub fn lost_end(&self) -> Option<u64> {
-        self.look(|log| log.doubt?.end)
+        let (_, anywhere) = ANYTHING;
+        self.look(|log| log.doubt?.end.filter(|end| *end != anywhere))
     }
 
     /// Journal bytes that this log keeps alive (entries not purged).
