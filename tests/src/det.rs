@@ -26,6 +26,7 @@ thread_local! {
 }
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
+static STEPS: AtomicU64 = AtomicU64::new(0);
 
 /// Runs `body` on a fresh thread whose randomness and clock are a function of `seed` alone.
 ///
@@ -47,6 +48,13 @@ pub fn run<T: Send + 'static>(seed: u64, body: impl FnOnce() -> T + Send + 'stat
 /// Moves the clock of this thread; the driver calls it once per step.
 pub fn set_elapsed(elapsed: Duration) {
     SINCE_START.set(elapsed);
+    STEPS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How often the clock was moved: a run in which this stands still has tasks that never come to rest.
+#[must_use]
+pub fn steps() -> u64 {
+    STEPS.load(Ordering::Relaxed)
 }
 
 /// Counts panics of this process from now on. A runtime swallows the panic of a spawned task, so a run that only looked

@@ -31,8 +31,8 @@ const WEAKNESSES: &str = "\
 - While a replica pulls what it lacks it acknowledges nothing new. With another node down, its shard waits that long: no
   promise is broken, and no partition of it is served.
 - A follower below its last sound mark gets no entries before all up to it were fetched, and its retention waits with it.
-- After `waymark recover` clients that had heard of leaders which only lost replicas knew may have to be started anew: leader
-  epochs go on from what is left.
+- `waymark recover` helps where at least one sound replica is left; where the vote or the end of the log is in doubt on all
+  of them, nothing but a copy from elsewhere does.
 - Simulated nodes run on one thread. Races between threads are left to the chaos run, which has real processes and no seed.
 - Bounds are judged of bytes that wait for a disk and of open files; connections and the journal's size are not.
 ";

@@ -33,10 +33,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Seeds of a batch without a range, and without an end while there is time.
 const SEEDS: Range<u64> = 1..101;
 const UNTIL_TIME_ENDS: u64 = 1_000_000;
-/// Real time that a run may take, and more for each simulated second of a storm. A task that spins without awaiting stops
-/// simulated time for ever; only real time tells.
+/// Real time that a run may take, and more for each simulated second of a storm.
 const PATIENCE: Duration = Duration::from_secs(300);
 const PATIENCE_PER_SECOND: Duration = Duration::from_secs(10);
+/// Looks at simulated time, one a second of real time, between which it may stand still. A step takes milliseconds; tasks
+/// that never come to rest stop simulated time for ever, and only real time tells.
+const MOST_LOOKS_IN_VAIN: u32 = 30;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs the real nodes and clients on a simulated network, disk and clock, under faults that follow from a seed, and checks
 /// what was promised. The same seed gives the same run.
@@ -226,9 +229,18 @@ fn simulate(
 #[allow(clippy::disallowed_methods, reason = "real time, on a real thread, beside the simulation")]
 fn watch(patience: Duration) {
     std::thread::spawn(move || {
-        std::thread::sleep(patience);
+        let (mut waited, mut seen, mut in_vain) = (Duration::ZERO, 0, 0);
+        // Its own naps are counted, because a process that is stopped meanwhile has not been slow.
+        while waited < patience && in_vain < MOST_LOOKS_IN_VAIN {
+            std::thread::sleep(LOOK_AGAIN);
+            waited += LOOK_AGAIN;
+            let steps = det::steps();
+            in_vain = if steps == seen { in_vain + 1 } else { 0 };
+            seen = steps;
+        }
+        let about = "a task spins, two wake each other for ever, or a lock is held twice";
         eprintln!(
-            "no end after {patience:?} of real time: a task spins without awaiting, or a lock is held twice"
+            "after {waited:?} of real time no end, and no step for the last {in_vain} s: {about}"
         );
         std::process::exit(4);
     });

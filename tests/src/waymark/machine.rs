@@ -23,9 +23,12 @@ use crate::disk::{Crash, Faults, SimDisk};
 use crate::net::SimClock;
 use crate::subject::{DiskCondition, Sight};
 
-/// What waits for a disk at most, bytes: what each of three nodes takes in (`broker.pending_bytes`) may be on its way to this one,
-/// and one message of each beyond that.
-const MOST_WAITING: usize = 3 * ((1 << 20) + (256 << 10));
+/// What waits for the journal at most, bytes: what each of three nodes takes in (`broker.pending_bytes`) may be on its way to
+/// this one, and one message of each beyond that.
+const MOST_FOR_JOURNAL: usize = 3 * ((1 << 20) + (256 << 10));
+/// What waits for segments at most, bytes: as many as let appliers stand still (`store.pending_bytes`), and what each replica's
+/// has in hand just then.
+const MOST_FOR_SEGMENTS: usize = (1 << 20) + (256 << 10);
 /// Files that a node holds open at most: segments that are read (`store.open_files`), one that is written and one that is sent for
 /// each of its replicas, and the journal's spare ones; beside those, two for each file that its journal needs. A node that dies
 /// again and again begins such a file in each life.
@@ -226,10 +229,14 @@ impl Machine {
     /// What has outgrown its bound.
     pub(super) fn beyond_bounds(&self) -> Option<String> {
         let waiting = self.replicas().as_ref().map(Consensus::waiting_bytes)?;
-        let (bytes, files) = (waiting.journal + waiting.segments, self.disk.open_files());
-        if bytes > MOST_WAITING {
-            return Some(format!("{bytes} bytes wait for its disk, at most {MOST_WAITING} may"));
+        let queues = [
+            ("journal", waiting.journal, MOST_FOR_JOURNAL),
+            ("segments", waiting.segments, MOST_FOR_SEGMENTS),
+        ];
+        if let Some((whose, bytes, most)) = queues.iter().find(|(_, bytes, most)| bytes > most) {
+            return Some(format!("{bytes} bytes wait for its {whose}, at most {most} may"));
         }
+        let files = self.disk.open_files();
         if files <= MOST_OPEN {
             return None;
         }

@@ -40,6 +40,7 @@ flush_bytes = "64 KiB"
 segment_write_bytes = "4 KiB"
 segment_write_after = "{write_ms} ms"
 segment_sync_bytes = "64 KiB"
+pending_bytes = "1 MiB"
 open_files = 16
 index_interval_bytes = "1 KiB"
 reserve_bytes = "16 MiB"
