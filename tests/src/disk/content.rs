@@ -8,6 +8,8 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use super::missing::Missing;
+
 /// A power cut tears writes at this grain.
 pub(super) const SECTOR: usize = 512;
 const PAGE: usize = 4096;
@@ -89,6 +91,45 @@ pub(super) struct Inode {
     pub(super) dirty: Vec<Change>,
     /// Changes that left `dirty` through syncs: with it each change has a number.
     pub(super) drained: usize,
+    /// What was written and never came to the disk.
+    pub(super) missing: Missing,
+}
+
+impl Inode {
+    /// A change comes to the disk.
+    pub(super) fn settle(&mut self, change: &Change) {
+        match change {
+            Change::Write(offset, data) => {
+                self.missing.arrived(&(*offset..offset + data.len() as u64));
+            }
+            Change::SetLen(len) if *len < self.durable.len => {
+                self.missing.arrived(&(*len..u64::MAX));
+            }
+            Change::SetLen(_) => {}
+        }
+        self.durable.apply(change);
+    }
+
+    /// A change will never come to the disk.
+    pub(super) fn miss(&mut self, change: &Change, generation: u64) {
+        let range = match change {
+            Change::Write(offset, data) => *offset..offset + data.len() as u64,
+            // A file that did not become longer is short of it anyway.
+            Change::SetLen(len) => *len..self.durable.len,
+        };
+        self.missing.note(range, generation);
+    }
+
+    /// Whether its first bytes, so many, are on the disk as they were written.
+    pub(super) fn has_durable(&self, bytes: u64, generation: u64) -> bool {
+        let is_behind = |change: &Change| match change {
+            Change::Write(offset, _) => *offset >= bytes,
+            Change::SetLen(len) => *len >= bytes,
+        };
+        self.durable.len >= bytes
+            && !self.missing.is_below(bytes, generation)
+            && self.dirty.iter().all(is_behind)
+    }
 }
 
 pub(super) fn keep_prefix(durable: &mut Content, dirty: &[Change], rng: &mut StdRng) {

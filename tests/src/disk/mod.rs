@@ -10,6 +10,7 @@ mod content;
 mod faults;
 mod handles;
 mod mishaps;
+mod missing;
 mod points;
 mod rot;
 
@@ -24,6 +25,7 @@ pub use self::points::Point;
 
 use self::content::{Change, Inode, SECTOR, keep_prefix, keep_some};
 pub use self::faults::{Crash, Faults};
+use self::missing::Missing;
 use self::points::{Call, Stage, Trap};
 
 /// What a name stands for.
@@ -174,6 +176,7 @@ impl SimDisk {
                 Crash::Shuffle => keep_some(&mut inode.durable, &dirty, rng),
             }
             inode.view = inode.durable.clone();
+            inode.missing = Missing::default();
         }
         let steps = std::mem::take(&mut state.name_changes);
         let kept = match mode {
@@ -192,7 +195,7 @@ impl SimDisk {
         let mut state = self.lock();
         for inode in state.inodes.values_mut() {
             for change in std::mem::take(&mut inode.dirty) {
-                inode.durable.apply(&change);
+                inode.settle(&change);
                 inode.drained += 1;
             }
         }
@@ -211,20 +214,6 @@ impl SimDisk {
     #[must_use]
     pub fn open_files(&self) -> usize {
         self.lock().open
-    }
-
-    /// Whether the first bytes of a file, so many, would survive a power cut at this moment, and its name with them.
-    #[must_use]
-    pub fn has_durable(&self, path: &str, bytes: u64) -> bool {
-        let state = self.lock();
-        let named = state.durable_names.get(path).and_then(Node::inode);
-        let inode = named.and_then(|number| state.inodes.get(&number));
-        inode.is_some_and(|inode| {
-            inode.dirty.iter().all(|change| match change {
-                Change::Write(offset, _) => *offset >= bytes,
-                Change::SetLen(len) => *len >= bytes,
-            })
-        })
     }
 
     /// Another disk in its place, empty, with the same faults. The handles of this life fail.
@@ -288,6 +277,7 @@ impl SimDisk {
             tokio::time::sleep(latency).await;
         }
         let mut state = self.call()?;
+        let generation = state.generation;
         for (number, upto) in covered {
             let Some(inode) = state.inodes.get_mut(&number) else { continue };
             if lies {
@@ -296,9 +286,12 @@ impl SimDisk {
             // Another sync may have covered some of it meanwhile; what came after this one began stays.
             let count = upto.saturating_sub(inode.drained);
             inode.drained += count;
-            for change in inode.dirty.drain(..count) {
-                if !fails {
-                    inode.durable.apply(&change);
+            let changes: Vec<Change> = inode.dirty.drain(..count).collect();
+            for change in changes {
+                if fails {
+                    inode.miss(&change, generation);
+                } else {
+                    inode.settle(&change);
                 }
             }
         }
@@ -345,6 +338,7 @@ impl State {
         }
         let Faults { write_errors, short_writes, .. } = self.faults;
         if self.strikes(write_errors, path) {
+            self.miss(number, &change);
             return Err(os_error(libc::EIO));
         }
         if self.strikes(short_writes, path)
@@ -352,6 +346,7 @@ impl State {
         {
             let whole_sectors = self.rng.random_range(0..=data.len() / SECTOR);
             let part = data.slice(..whole_sectors * SECTOR);
+            self.miss(number, &change);
             self.take_in(number, Change::Write(*offset, part))?;
             return Err(os_error(libc::EIO));
         }
@@ -394,7 +389,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use waymark_node::storage::disk::{Disk, OpenMode};
+    use waymark_node::storage::disk::{Disk, DiskFile, OpenMode};
 
     use super::*;
 
@@ -461,6 +456,50 @@ mod tests {
         file.sync().await.unwrap();
         disk.crash(Crash::LoseAll);
         assert_eq!(disk.files(), [("f".to_owned(), 0)]);
+    }
+
+    /// A file with some durable bytes, to which then something goes wrong.
+    async fn prepared(faults: Faults) -> (SimDisk, Arc<dyn DiskFile>) {
+        let disk = SimDisk::new(1);
+        let file = disk.open("f", OpenMode::Write).await.unwrap();
+        file.write_at(0, vec![Bytes::from(vec![0; 8192])]).await.unwrap();
+        disk.sync_all().await.unwrap();
+        assert!(disk.has_durable("f", 8192) && !disk.has_durable("f", 8193), "its length counts");
+        disk.set_faults(faults);
+        (disk, file)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_failed_sync_covered_is_not_durable_before_it_is_written_again() {
+        let (disk, file) = prepared(Faults { sync_errors: 1.0, ..Faults::default() }).await;
+        file.write_at(8, vec![Bytes::from_static(b"lost")]).await.unwrap();
+        assert!(!disk.has_durable("f", 12));
+        file.sync().await.unwrap_err();
+        assert!(!disk.has_durable("f", 12) && disk.has_durable("f", 8));
+        disk.set_faults(Faults::default());
+        file.sync().await.unwrap();
+        assert!(!disk.has_durable("f", 12), "the second sync had nothing to bring over");
+        file.write_at(8, vec![Bytes::from_static(b"told")]).await.unwrap();
+        file.sync().await.unwrap();
+        assert!(disk.has_durable("f", 12));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_failed_write_was_to_hold_is_not_durable() {
+        for faults in [
+            Faults { write_errors: 1.0, ..Faults::default() },
+            Faults { short_writes: 1.0, ..Faults::default() },
+        ] {
+            let (disk, file) = prepared(faults).await;
+            // No whole sectors: the end of it is never there.
+            file.write_at(512, vec![Bytes::from(vec![7; 1100])]).await.unwrap_err();
+            disk.set_faults(Faults::default());
+            file.sync().await.unwrap();
+            assert!(!disk.has_durable("f", 8192) && disk.has_durable("f", 512));
+            let disk = disk.attach();
+            disk.power_off();
+            assert!(disk.has_durable("f", 8192), "the next life goes by what it finds");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! Owns the one task that writes (S1, S4): it drains the queue into one buffer, writes and syncs it, and only then
 //! completes the callbacks. A flush is issued only after the one before it is durable. It never decides what a log holds.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,10 +210,8 @@ impl Flusher {
         if mutants::planted!("ack-before-fsync") {
             batch.done.drain(..).for_each(|done| done(Ok(())));
         }
-        let buf = std::mem::take(&mut self.buf);
         let began = Instant::now();
-        let (written, buf) = file.write.write_blocks_and_sync(self.at, buf).await;
-        self.buf = buf;
+        let written = self.put_down(&file).await;
         if !mutants::planted!("failed-write-is-done") {
             written.map_err(|source| file.failed(source))?;
         }
@@ -228,6 +227,20 @@ impl Flusher {
             self.buf = AlignedBuf::with_capacity(self.options.flush_bytes);
         }
         Ok(())
+    }
+
+    /// What was encoded comes to its place, durable.
+    async fn put_down(&mut self, file: &JournalFile) -> io::Result<()> {
+        let buf = std::mem::take(&mut self.buf);
+        let (written, buf) = if mutants::planted!("failed-sync-is-done") {
+            let (written, buf) = file.write.write_blocks(self.at, buf).await;
+            let _ = file.write.sync().await;
+            (written, buf)
+        } else {
+            file.write.write_blocks_and_sync(self.at, buf).await
+        };
+        self.buf = buf;
+        written
     }
 
     /// The file that has room for the next flush: the current one, or a fresh one.
