@@ -19,7 +19,6 @@ use turmoil::Sim;
 
 use crate::det;
 use crate::links::{Cause, Links, Wrong};
-use crate::oracle::Violation;
 use crate::subject::{DiskCondition, Hosts, Rot, Seat, Subject, host};
 use crate::view::{View, Wrongs};
 
@@ -239,10 +238,10 @@ impl Cluster {
         Ok(holds())
     }
 
-    /// What the view from above has found; it ends a run at once.
+    /// The view from above; what it has found ends a run at once.
     #[must_use]
-    pub fn found(&self) -> &[Violation] {
-        self.view.found()
+    pub fn view(&self) -> &View {
+        &self.view
     }
 
     /// The nodes of the cluster.

@@ -1,6 +1,7 @@
 //! The course of a run: birth, load, faults, calm, and reading everything back. Which faults happen is the profile's business,
 //! what was promised is the oracle's.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::lying_disks;
 use crate::oracle::{Violation, judge};
 use crate::plan::Plan;
 use crate::profile::{NODES, Profile};
-use crate::readers::Names;
+use crate::readers::{Names, Tasted, taste};
+use crate::states::compare_all;
 use crate::storm::{CALM_WITHIN, FaultClass, Storm};
 use crate::subject::{Clients, Subject};
 use crate::tally::Tally;
@@ -34,6 +36,8 @@ pub struct Verdict {
     pub acknowledged: usize,
     /// Promises broken.
     pub violations: Vec<Violation>,
+    /// Why it ended early, beside what is broken.
+    pub broken: Option<Broken>,
     /// What happened around the first of them.
     pub around: Vec<String>,
     /// Simulated time.
@@ -47,24 +51,36 @@ pub struct Verdict {
 pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Verdict, Broken> {
     let mut cluster = Cluster::start(Arc::clone(subject), NODES, plan.seed);
     let history = History::default();
-    let mut violations = match play(plan, &mut cluster, subject, (&history, tally)) {
+    let played = play(plan, &mut cluster, subject, (&history, tally));
+    let (mut violations, mut broken) = (Vec::new(), None);
+    match played {
         Ok(reached) => {
-            let violations = judge(&history.snapshot());
-            if !reached && violations.is_empty() {
-                return Err(Broken(
-                    "the group does not come to the end of what it reads".to_owned(),
-                ));
+            violations = judge(&history.snapshot());
+            match compare_all(&mut cluster, subject) {
+                Ok(differ) => violations.extend(differ),
+                Err(why) => broken = Some(why),
             }
-            violations
+            if !reached && violations.is_empty() {
+                let why = "the group does not come to the end of what it reads";
+                broken = Some(Broken(why.to_owned()));
+            }
         }
+        Err(why) => broken = Some(why),
+    }
+    let view = cluster.view();
+    if !view.found().is_empty() {
         // What is seen from above ends a run at once.
-        Err(broken) if cluster.found().is_empty() => return Err(broken),
-        Err(_) => Vec::new(),
+        broken = None;
+    }
+    violations.splice(0..0, view.found().iter().cloned());
+    violations.extend(view.diverged().iter().cloned());
+    let broken = match broken {
+        Some(why) if violations.is_empty() => return Err(why),
+        broken => broken,
     };
-    violations.splice(0..0, cluster.found().iter().cloned());
     let first = violations.first().map(|it| around(&history.stamped(), &it.evidence));
     let (acknowledged, elapsed) = (history.acknowledged(), cluster.elapsed());
-    Ok(Verdict { acknowledged, violations, around: first.unwrap_or_default(), elapsed })
+    Ok(Verdict { acknowledged, violations, broken, around: first.unwrap_or_default(), elapsed })
 }
 
 /// Everything up to the reading back; tells whether the group, if there is one, came to the end of what it reads.
@@ -155,7 +171,7 @@ fn until_level(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Result<(), 
     Err(Broken(format!("{SETTLE:?} after the storm some replica lacks what its leader has")))
 }
 
-/// Every partition takes records again soon.
+/// Every partition takes records again soon, and gives some of them.
 pub(crate) fn served_again(
     cluster: &mut Cluster,
     subject: &Arc<dyn Subject>,
@@ -164,13 +180,13 @@ pub(crate) fn served_again(
 ) -> Result<(), Broken> {
     let before = history.last_acknowledged();
     let all = subject.partitions();
-    let is_served =
-        |partition: &u32| history.last_acknowledged().get(partition) != before.get(partition);
-    let served = || (0..all).filter(is_served).count() == all as usize;
-    if cluster.run_until(CALM_WITHIN, served)? {
-        return Ok(());
-    }
-    let left: Vec<u32> = (0..all).filter(|partition| !is_served(partition)).collect();
+    let (reader, tasted) = (subject.client(cluster.draw(0, u64::MAX)), Tasted::default());
+    cluster.client(taste(reader, all, history.clone(), tasted.clone()));
+    let left = || unserved(all, (&before, &history.last_acknowledged()), &tasted.given());
+    let served = cluster.run_until(CALM_WITHIN, || left().is_none())?;
+    tasted.end();
+    let left = if served { None } else { left() };
+    let Some(left) = left else { return Ok(()) };
     let waiting = history.unanswered();
     let oldest = waiting.first().map(|(at, partition, value)| {
         format!(
@@ -179,8 +195,36 @@ pub(crate) fn served_again(
         )
     });
     let oldest = oldest.unwrap_or_default();
-    Err(Broken(format!(
-        "within {CALM_WITHIN:?} {when}, partitions {left:?} take no records at {:?}{oldest}",
-        cluster.elapsed()
-    )))
+    Err(Broken(format!("within {CALM_WITHIN:?} {when}, {left} at {:?}{oldest}", cluster.elapsed())))
+}
+
+/// Offset and value of the record that each partition took last.
+type Newest = BTreeMap<u32, (u64, u64)>;
+
+/// Which of the partitions have taken nothing since, or given nothing of it; `None`: each has done both.
+fn unserved(all: u32, (before, now): (&Newest, &Newest), given: &BTreeSet<u32>) -> Option<String> {
+    let took = |partition: &u32| now.get(partition) != before.get(partition);
+    let silent: Vec<u32> = (0..all).filter(|partition| !took(partition)).collect();
+    if !silent.is_empty() {
+        return Some(format!("partitions {silent:?} take no records"));
+    }
+    let unread: Vec<u32> = (0..all).filter(|partition| !given.contains(partition)).collect();
+    (!unread.is_empty()).then(|| format!("partitions {unread:?} do not give what they took"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_takes_nothing_or_gives_nothing_of_it_is_not_served() {
+        let newest = |values: [u64; 2]| (0..).zip(values.map(|value| (value, value))).collect();
+        let (before, now): (Newest, Newest) = (newest([1, 1]), newest([2, 2]));
+        let left =
+            |now, given: &[u32]| unserved(2, (&before, now), &given.iter().copied().collect());
+        assert_eq!(left(&now, &[0, 1]), None);
+        assert!(left(&now, &[1]).is_some_and(|it| it.contains("[0] do not give")));
+        let stuck = newest([2, 1]);
+        assert!(left(&stuck, &[0, 1]).is_some_and(|it| it.contains("[1] take no")));
+    }
 }

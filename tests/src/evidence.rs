@@ -54,8 +54,8 @@ runs that one build of the simulation has made. Every run repeats from its seed.
         let _ = writeln!(text, "| {id} | {sentence} |");
     }
     text.push_str("\nBeside these: no node panics, no node ends that need not, no error and no warning is logged without a reason
-(`tests/src/log_lines.rs`), no client waits without a deadline, and every partition takes records within ten seconds after
-a storm although one node stays frozen. (Where disks rotted, it is frozen once all replicas have what their leaders have.)\n");
+(`tests/src/log_lines.rs`), no client waits without a deadline, and every partition takes and gives records within ten seconds
+after a storm although one node stays frozen. (Where disks rotted, it is frozen once all replicas have what their leaders have.)\n");
     text.push_str("\n## Log lines that may appear\n\n| target | says | because |\n|---|---|---|\n");
     for (target, says, why) in log_lines::reasons() {
         let _ = writeln!(text, "| {target} | {says} | {why} |");

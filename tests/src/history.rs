@@ -31,18 +31,18 @@ pub enum Event {
     Read { reader: Option<u32>, partition: u32, offset: u64, value: u64 },
     /// After all faults: the whole partition, as each reader is given it now.
     Settled { partition: u32, records: Vec<(u64, u64)> },
-    /// After all faults: what each replica of a partition holds, as one digest per node.
-    Compared { partition: u32, replicas: Vec<(u32, String)> },
+    /// After all faults: what each replica of a partition holds, as one digest per node, and of how many there should be one.
+    Compared { partition: u32, replicas: Vec<(u32, String)>, of: u32 },
     /// A group's offset was asked for after every earlier event, and this was the answer.
     CommittedSeen { group: u32, partition: u32, offset: u64 },
     /// A client calls; the number is the call's own.
     Invoked { call: u64, client: u32, what: Call },
     /// That call ended.
     Ended { call: u64, outcome: Outcome },
-    /// Logs are kept to some length from now on: what is at their beginning may go.
-    LogsLimited,
-    /// After all faults: where a partition's log begins.
-    LogStart { partition: u32, offset: u64 },
+    /// Logs are kept to so many bytes from now on: what is at their beginning may go.
+    LogsLimited { bytes: u64 },
+    /// After all faults: where a partition's log begins, and how many bytes its records from there on have at most.
+    LogStart { partition: u32, offset: u64, kept: u64 },
     /// After all faults: what was given to a reader who began before the beginning, instead of a refusal.
     ReadGone { partition: u32, records: Vec<(u64, u64)> },
     /// Of the consumer group of the run.
@@ -62,8 +62,8 @@ pub struct History {
     events: Arc<Mutex<Vec<(Duration, Event)>>>,
     /// Counted beside, because a driver asks in every tick.
     acknowledged: Arc<AtomicUsize>,
-    /// The value acknowledged last, by partition; for the same reason.
-    last: Arc<Mutex<BTreeMap<u32, u64>>>,
+    /// Offset and value of what was acknowledged last, by partition; for the same reason.
+    last: Arc<Mutex<BTreeMap<u32, (u64, u64)>>>,
     calls: Arc<AtomicU64>,
     /// When a real run began; a simulation has its own time.
     begun: Option<Instant>,
@@ -79,9 +79,9 @@ impl History {
     /// Notes an event as the latest.
     pub fn note(&self, event: impl Into<Event>) {
         let event = event.into();
-        if let Event::AppendOk { partition, value, .. } = event {
+        if let Event::AppendOk { partition, offset, value } = event {
             self.acknowledged.fetch_add(1, Ordering::SeqCst);
-            self.last().insert(partition, value);
+            self.last().insert(partition, (offset, value));
         }
         let mut events = self.events();
         // The driver stands outside of time: what it notes happened when the last thing did.
@@ -122,9 +122,9 @@ impl History {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// The value acknowledged last, by partition.
+    /// Offset and value of what was acknowledged last, by partition.
     #[must_use]
-    pub fn last_acknowledged(&self) -> BTreeMap<u32, u64> {
+    pub fn last_acknowledged(&self) -> BTreeMap<u32, (u64, u64)> {
         self.last().clone()
     }
 
@@ -149,7 +149,7 @@ impl History {
         open
     }
 
-    fn last(&self) -> MutexGuard<'_, BTreeMap<u32, u64>> {
+    fn last(&self) -> MutexGuard<'_, BTreeMap<u32, (u64, u64)>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

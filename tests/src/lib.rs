@@ -39,6 +39,7 @@ pub mod profile;
 mod readers;
 pub mod regressions;
 pub mod shrink;
+mod states;
 pub mod storm;
 pub mod subject;
 pub mod table;

@@ -62,6 +62,8 @@ pub const TABLE: &[Mutant] = &[
     mutant("truncation-forgotten", Profile::LeaderPartition, "broken", 1),
     mutant("trust-the-tail", Profile::Swarm, "broken", 3),
     mutant("failed-sync-is-done", Profile::Chaos, "R6", 1),
+    mutant("remembered-batch-lost", Profile::Chaos, "R8", 1),
+    mutant("retention-keeps-nothing", Profile::Swarm, "G2d", 6),
 ];
 
 const fn mutant(

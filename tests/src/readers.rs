@@ -1,9 +1,9 @@
 //! Those who read in a run without a group: one follows everything and commits, one jumps about, restarts and commits to a
 //! group of its own, one only asks. They write down what they asked and were told; nothing is judged here.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -20,6 +20,7 @@ pub(crate) const AUDITOR: u32 = 2;
 pub(crate) const CARETAKER: u32 = 3;
 const ONLOOKER: u32 = 4;
 const BELIEVER: u32 = 5;
+const TASTER: u32 = 6;
 const JUMPER: u32 = 100;
 
 /// The group of the follower, whose offsets rise.
@@ -127,6 +128,60 @@ pub(crate) async fn follow(
         };
         desk.commit(FOLLOWERS, partition, offset).await;
         desk.committed(FOLLOWERS, partition).await;
+    }
+}
+
+/// Which partitions gave a record that they had taken after a moment. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tasted {
+    given: Arc<Mutex<BTreeSet<u32>>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Tasted {
+    /// Those so far.
+    pub(crate) fn given(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody waits for the others.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Reads each partition from what was acknowledged last, until it is given a record that was acknowledged later.
+pub(crate) async fn taste(
+    mut client: Box<dyn LogClient>,
+    partitions: u32,
+    history: History,
+    tasted: Tasted,
+) {
+    let before = history.last_acknowledged();
+    let from = |partition| before.get(&partition).map_or(0, |(offset, _)| *offset);
+    for partition in 0..partitions {
+        let offset = from(partition);
+        while client.seek(partition, offset).await.is_err() {
+            if tasted.over.load(Ordering::SeqCst) {
+                return;
+            }
+            sleep(ASK_AGAIN).await;
+        }
+        history.note(Event::Sought { reader: TASTER, partition, offset });
+    }
+    let mut desk = Desk { client, number: TASTER, history };
+    let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
+    while !tasted.over.load(Ordering::SeqCst) {
+        let Ok(records) = desk.client.follow().await else {
+            sleep(ASK_AGAIN).await;
+            continue;
+        };
+        desk.note_reads(&records, &mut ends);
+        for (partition, (offset, _)) in desk.history.last_acknowledged() {
+            if offset > from(partition) && ends.get(&partition).is_some_and(|end| *end > offset) {
+                tasted.given().insert(partition);
+            }
+        }
     }
 }
 

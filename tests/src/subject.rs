@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use waymark_node::consensus::LogStand;
+use waymark_node::state::ShardState;
 use waymark_node::storage::raft_record::LogId;
 use waymark_proto::ids::{ReplicaId, ShardId};
 
@@ -60,6 +61,11 @@ pub struct Read {
 /// Producers are numbered, and their values begin with their number. Those from here on send large records, and some that
 /// are larger than any log takes.
 pub const FIRST_LARGE_PRODUCER: u32 = 1 << 16;
+
+/// A log of the workload is kept in segments of so many bytes at most …
+pub const SEGMENT_BYTES: u32 = 1 << 16;
+/// … but for one batch of large records, which is larger by itself.
+pub const LARGEST_SEGMENT_BYTES: u32 = 288 << 10;
 
 /// A client of the cluster under test. It connects when it is first used, on the host where that happens.
 #[async_trait]
@@ -146,6 +152,8 @@ pub trait LogClient: Send + Debug {
     /// # Errors
     /// When that cannot be told now.
     async fn look_up_topic(&mut self, topic: u32) -> io::Result<Option<u32>>;
+    /// Bytes of a log that a record with this value takes, at most.
+    fn stored_at_most(&self, value: u64) -> u64;
     /// What each replica of a partition holds from its start up to an offset, as one digest per node.
     ///
     /// # Errors
@@ -223,6 +231,8 @@ pub struct Sight {
     pub entry: Box<dyn Fn(u64) -> Option<LogId>>,
     /// Whether its journal holds an entry as durable.
     pub on_disk: Box<dyn Fn(LogId) -> bool>,
+    /// What it has applied, with nothing left to be written to its tables: equal where equal entries were applied.
+    pub state: Box<dyn Fn() -> ShardState>,
     /// Its disk has kept every word so far: it never said that it had synced what it had not.
     pub honest_disk: bool,
 }
@@ -246,6 +256,8 @@ pub enum Rot {
 pub trait Clients: Send + Sync + Debug + 'static {
     /// Partitions that it may use: 0 to this, exclusive.
     fn partitions(&self) -> u32;
+    /// Replicas that each of them has.
+    fn replicas(&self) -> u32;
     /// A client that runs on its own host.
     fn client(&self, seed: u64) -> Box<dyn LogClient>;
 }

@@ -1,5 +1,5 @@
 //! The view from above: looks at every replica of every node in each step of a run and judges what no client can see. Owns
-//! the rules R1 to R7, under G1, G2 and G7; each look costs what has changed since the last one. Never touches a node.
+//! the rules R1 to R8, under G1, G2 and G7; each look costs what has changed since the last one. Never touches a node.
 //!
 //! What a node believes to be durable is compared twice: with what its journal says, and the journal's words with the
 //! simulated disk, at once. And after each start: nothing is gone that anybody had been told.
@@ -11,10 +11,11 @@ use waymark_node::storage::raft_record::{LogId, Vote};
 use waymark_proto::ids::{ReplicaId, ShardId};
 
 use crate::oracle::Violation;
+use crate::states::States;
 use crate::subject::Sight;
 
 /// A rule and its sentence.
-pub const RULES: [(&str, &str); 7] = [
+pub const RULES: [(&str, &str); 8] = [
     ("R1", "who leads in a term leads it in one life: no log id is given twice"),
     ("R2", "what is applied at an index is the same entry on every replica, for ever"),
     ("R3", "logs that share an entry share the one before it"),
@@ -25,6 +26,7 @@ pub const RULES: [(&str, &str); 7] = [
     ),
     ("R6", "what is believed to be durable is on the disk, in every step"),
     ("R7", "what waits for a disk, and the files that are open on it, stay within their bounds"),
+    ("R8", "replicas that have applied the same entries have the same state"),
 ];
 /// Of a log that is seen for the first time, or jumps, only the newest entries are compared.
 const MOST_AT_ONCE: u64 = 256;
@@ -82,7 +84,9 @@ pub struct View {
     before: BTreeMap<(ShardId, LogId), LogId>,
     /// The life in which a replica led a term.
     leaders: BTreeMap<(ShardId, Leading), u32>,
+    states: States,
     found: Vec<Violation>,
+    diverged: Vec<Violation>,
 }
 
 impl View {
@@ -95,6 +99,11 @@ impl View {
         for sight in sights {
             self.note_beliefs(sight);
         }
+        // The first says enough: a state that differs once differs for long.
+        if self.diverged.is_empty() {
+            let found = self.states.look(sights).into_iter();
+            self.diverged.extend(found.map(|evidence| Violation { id: "R8", evidence }));
+        }
         let found = [("R6", wrong.durable), ("R7", wrong.bound)].into_iter();
         found.for_each(|(id, evidence)| evidence.into_iter().for_each(|it| self.find(id, it)));
     }
@@ -103,6 +112,12 @@ impl View {
     #[must_use]
     pub fn found(&self) -> &[Violation] {
         &self.found
+    }
+
+    /// States that differ, R8. That alone ends no run: what clients are told of it is the better story.
+    #[must_use]
+    pub fn diverged(&self) -> &[Violation] {
+        &self.diverged
     }
 
     fn find(&mut self, id: &'static str, evidence: String) {
@@ -303,6 +318,7 @@ fn leading(sight: &Sight) -> Option<Leading> {
 
 #[cfg(test)]
 mod tests {
+    use waymark_node::state::ShardState;
     use waymark_proto::ids::NodeId;
 
     use super::*;
@@ -341,6 +357,7 @@ mod tests {
             stand,
             entry: Box::new(move |index| own.get(usize::try_from(index).ok()?).copied()),
             on_disk: Box::new(|_| true),
+            state: Box::new(|| ShardState::new(ShardId(3))),
             honest_disk: true,
         }
     }

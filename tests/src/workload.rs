@@ -314,7 +314,8 @@ pub(crate) fn settle(
     let client = subject.client(cluster.draw(0, u64::MAX));
     let partitions = subject.partitions();
     let done = Arc::new(AtomicU32::new(0));
-    cluster.client(read_back(client, partitions, history.clone(), Arc::clone(&done)));
+    let each = (partitions, subject.replicas());
+    cluster.client(read_back(client, each, history.clone(), Arc::clone(&done)));
     match cluster.run_until(SETTLE, || done.load(Ordering::SeqCst) == partitions)? {
         true => Ok(()),
         false => Err(Broken(format!(
@@ -324,21 +325,23 @@ pub(crate) fn settle(
     }
 }
 
-/// Reads every partition back and compares its replicas; `done` are so many.
+/// Reads every partition back and compares its replicas, so many of each; `done` are so many.
 pub(crate) async fn read_back(
     mut client: Box<dyn LogClient>,
-    partitions: u32,
+    (partitions, copies): (u32, u32),
     seen: History,
     done: Arc<AtomicU32>,
 ) {
     for partition in 0..partitions {
         let ask = async |client: &mut Box<dyn LogClient>| client.read_all(partition).await;
         let records = until_ok(&mut client, ask).await;
-        let end = records.last().map_or(0, |(offset, _)| offset + 1);
-        seen.note(Event::Settled { partition, records });
         let ask = async |client: &mut Box<dyn LogClient>| client.log_start(partition).await;
         let offset = until_ok(&mut client, ask).await;
-        seen.note(Event::LogStart { partition, offset });
+        let stored = records.iter().filter(|(at, _)| *at >= offset);
+        let end = records.last().map_or(offset, |(offset, _)| offset + 1);
+        let kept = stored.map(|(_, value)| client.stored_at_most(*value)).sum();
+        seen.note(Event::Settled { partition, records });
+        seen.note(Event::LogStart { partition, offset, kept });
         if let Some(gone) = offset.checked_sub(1) {
             let ask =
                 async |client: &mut Box<dyn LogClient>| client.read_gone(partition, gone).await;
@@ -348,7 +351,7 @@ pub(crate) async fn read_back(
         audit(&mut client, &seen, partition).await;
         let ask = async |client: &mut Box<dyn LogClient>| client.digests(partition, end).await;
         let replicas = until_ok(&mut client, ask).await;
-        seen.note(Event::Compared { partition, replicas });
+        seen.note(Event::Compared { partition, replicas, of: copies });
         done.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -193,6 +193,10 @@ fn run_here(arguments: &Arguments, plan: Plan) -> ExitCode {
             outcome.fingerprint = fingerprint.to_string();
             outcome.acknowledged = verdict.acknowledged as u64;
             outcome.simulated_ms = u64::try_from(verdict.elapsed.as_millis()).unwrap_or(u64::MAX);
+            if let Some(broken) = &verdict.broken {
+                println!("broken: {broken}");
+                outcome.broken = Some(broken.to_string());
+            }
             outcome.violations = verdict.violations.iter().map(ToString::to_string).collect();
             u8::from(!verdict.violations.is_empty())
         }

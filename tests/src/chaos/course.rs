@@ -88,9 +88,9 @@ pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Resul
         }
     })
     .await?;
-    let (partitions, seen) = (clients.partitions(), history.clone());
-    let reading =
-        read_back(clients.client(random.random()), partitions, seen, Arc::new(AtomicU32::new(0)));
+    let each = (clients.partitions(), clients.replicas());
+    let (reader, seen) = (clients.client(random.random()), history.clone());
+    let reading = read_back(reader, each, seen, Arc::new(AtomicU32::new(0)));
     in_time("not every partition can be read on all replicas", reading).await?;
     who_ended(site)?;
     Ok(ended(&history, &harms))

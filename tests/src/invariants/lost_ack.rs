@@ -43,12 +43,13 @@ mod tests {
     #[test]
     fn what_retention_took_is_not_lost_and_the_rest_is() {
         let end = Event::Settled { partition: 0, records: vec![(2, 8)] };
-        let start = Event::LogStart { partition: 0, offset: 2 };
-        let events = [Event::LogsLimited, ACK, end.clone(), start.clone()];
+        let start = Event::LogStart { partition: 0, offset: 2, kept: 0 };
+        const LIMIT: Event = Event::LogsLimited { bytes: 0 };
+        let events = [LIMIT, ACK, end.clone(), start.clone()];
         assert_eq!(check(&events).len(), 0);
         assert_eq!(check(&[ACK, end.clone(), start]).len(), 1, "nobody limited the log");
-        let early = Event::LogStart { partition: 0, offset: 1 };
-        assert_eq!(check(&[Event::LogsLimited, ACK, end, early]).len(), 1);
+        let early = Event::LogStart { partition: 0, offset: 1, kept: 0 };
+        assert_eq!(check(&[LIMIT, ACK, end, early]).len(), 1);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod gone;
 mod groups;
 mod identical;
 mod linearizable;
+mod log_start;
 mod lost_ack;
 mod no_duplicate;
 mod no_phantom;
@@ -33,7 +34,7 @@ pub struct Invariant {
 }
 
 /// All promises that a history can show to be broken.
-pub const TABLE: [Invariant; 19] = [
+pub const TABLE: [Invariant; 20] = [
     Invariant {
         id: "G1",
         sentence: "an acknowledged record is readable at its offset",
@@ -58,6 +59,11 @@ pub const TABLE: [Invariant; 19] = [
         id: "G2c",
         sentence: "what retention has removed is refused, and nothing is given instead",
         check: gone::check,
+    },
+    Invariant {
+        id: "G2d",
+        sentence: "a log begins where its limit lets it at the latest, and keeps its newest records",
+        check: log_start::check,
     },
     Invariant {
         id: "G3",
@@ -133,11 +139,11 @@ pub const TABLE: [Invariant; 19] = [
 
 /// Where logs begin that were kept short; a log that nobody limited must begin with what was first in it.
 fn log_starts(events: &[Event]) -> BTreeMap<u32, u64> {
-    if !events.contains(&Event::LogsLimited) {
+    if !events.iter().any(|event| matches!(event, Event::LogsLimited { .. })) {
         return BTreeMap::new();
     }
     let start = |event: &Event| match event {
-        Event::LogStart { partition, offset } => Some((*partition, *offset)),
+        Event::LogStart { partition, offset, .. } => Some((*partition, *offset)),
         _ => None,
     };
     events.iter().filter_map(start).collect()

@@ -154,9 +154,9 @@ impl World {
                 Some(Deed::Done)
             }
             FaultClass::Retention => {
-                self.history.note(Event::LogsLimited);
-                let bytes = Some(random.random_range(LOG_BYTES.0..=LOG_BYTES.1));
-                self.errands.give(Errand::LimitLogs { bytes });
+                let bytes = random.random_range(LOG_BYTES.0..=LOG_BYTES.1);
+                self.history.note(Event::LogsLimited { bytes: bytes.into() });
+                self.errands.give(Errand::LimitLogs { bytes: Some(bytes) });
                 Some(Deed::Limited)
             }
             FaultClass::Overload => self.flood.swell().then_some(Deed::Done),

@@ -16,17 +16,18 @@ use waymark_client::{
     ProducerConfig, ProducerRecord, RecordReceipt, StartAt, TopicPartition,
 };
 
-use super::{CLIENT_PORT, PARTITIONS, TOPIC};
+use super::{CLIENT_PORT, PARTITIONS, REPLICAS, TOPIC};
 use crate::net::{SimClock, SimDial};
-use crate::subject::{Appended, FIRST_LARGE_PRODUCER, LogClient, Read, host};
+use crate::subject::{Appended, FIRST_LARGE_PRODUCER, LogClient, Read, SEGMENT_BYTES, host};
 
 /// Of this group's offsets no consumer begins.
 const NO_GROUP: &str = "nobody";
-const SEGMENT_BYTES: &str = "65536";
 /// A large record, bytes; and one of so many that is larger than a simulated journal takes.
 const LARGE: usize = 8 << 10;
 const OVERSIZED: usize = 300 << 10;
 const OVERSIZED_IN: u64 = 71;
+/// What a record takes beside that: its value, a key, and the frame and head of a batch of its own.
+const MOST_BESIDE: usize = 256;
 /// One attempt of one call.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// One operation with its retries.
@@ -227,8 +228,8 @@ impl LogClient for WaymarkClient {
     async fn prepare(&mut self) -> io::Result<()> {
         let admin = self.client().await.map_err(failed)?.admin();
         // The smallest segments that there are, so that a run of seconds rolls some.
-        let topic = NewTopic::new(TOPIC).config("segment.bytes", SEGMENT_BYTES);
-        let topic = topic.partitions(number(PARTITIONS)).replication_factor(3);
+        let topic = NewTopic::new(TOPIC).config("segment.bytes", SEGMENT_BYTES.to_string());
+        let topic = topic.partitions(number(PARTITIONS)).replication_factor(number(REPLICAS));
         match admin.create_topic(topic).await {
             Ok(_) => {}
             Err(error) if error.is(FailureCode::TopicExists) => {}
@@ -366,6 +367,10 @@ impl LogClient for WaymarkClient {
         let admin = self.client().await.map_err(failed)?.admin();
         let partitions = admin.count_partitions(&side_topic(topic)).await.map_err(failed)?;
         Ok(partitions.map(|count| u32::try_from(count).unwrap_or(u32::MAX)))
+    }
+
+    fn stored_at_most(&self, value: u64) -> u64 {
+        (padding(value) + MOST_BESIDE) as u64
     }
 
     async fn digests(&mut self, partition: u32, end: u64) -> io::Result<Vec<(u32, String)>> {

@@ -202,7 +202,7 @@ impl Machine {
         let life = self.lives.load(Ordering::SeqCst);
         let shards = self.replicas().as_ref().map(Consensus::shards).unwrap_or_default();
         let sight = |shard: Shard| {
-            let (one, other) = (shard.clone(), shard.clone());
+            let (one, other, third) = (shard.clone(), shard.clone(), shard.clone());
             Sight {
                 node,
                 life,
@@ -211,6 +211,7 @@ impl Machine {
                 stand: shard.log_stand(),
                 entry: Box::new(move |index| one.entry_id(index)),
                 on_disk: Box::new(move |id| other.has_on_disk(id)),
+                state: Box::new(move || applied_state(&third)),
                 honest_disk: !self.is_doubted(),
             }
         };
@@ -257,4 +258,11 @@ impl Machine {
         let leadership = shard.leadership();
         leadership.ready.then_some(leadership.term)
     }
+}
+
+/// The state of a replica as its tables would tell it.
+fn applied_state(shard: &Shard) -> ShardState {
+    let mut state = shard.read(ShardState::clone);
+    state.drain_rows();
+    state
 }

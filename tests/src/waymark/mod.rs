@@ -46,6 +46,8 @@ const CLIENTS: &str = "client";
 const TOPIC: &str = "load";
 /// More than there are shards, so that some share one.
 const PARTITIONS: u32 = 5;
+/// Of each partition.
+const REPLICAS: u32 = 3;
 /// Entries on the way while records flow.
 const CLOSE: u64 = 64;
 /// Between two starts of a node that finds no room to start in.
@@ -113,6 +115,10 @@ impl Waymark {
 impl Clients for Waymark {
     fn partitions(&self) -> u32 {
         PARTITIONS
+    }
+
+    fn replicas(&self) -> u32 {
+        REPLICAS
     }
 
     fn client(&self, seed: u64) -> Box<dyn LogClient> {

@@ -1,7 +1,7 @@
 //! Clients of a real cluster, with the habits of the simulated ones. Owns where they begin; never the cluster.
 
-use super::PARTITIONS;
 use super::client::WaymarkClient;
+use super::{PARTITIONS, REPLICAS};
 use crate::subject::{Clients, LogClient};
 
 /// Clients of a real cluster.
@@ -14,6 +14,10 @@ pub(crate) struct RealClients {
 impl Clients for RealClients {
     fn partitions(&self) -> u32 {
         PARTITIONS
+    }
+
+    fn replicas(&self) -> u32 {
+        REPLICAS
     }
 
     fn client(&self, seed: u64) -> Box<dyn LogClient> {
