@@ -33,6 +33,7 @@ pub mod mutants;
 pub mod net;
 pub mod oracle;
 pub mod outcome;
+mod perils;
 pub mod plan;
 pub mod process;
 pub mod profile;

@@ -49,15 +49,21 @@ pub struct TraceHash {
 }
 
 impl TraceHash {
-    /// Hashes events up to `level`; writes them to `dump` as well when it is given, to be compared by `diff`.
+    /// Hashes events up to `level`; writes them to `dump` as well when it is given, to be compared by `diff`. What nobody
+    /// expects goes to `unexpected`, which knows.
     ///
     /// # Errors
     /// When the dump cannot be created.
-    pub fn new(level: Level, dump: Option<&Path>, reached: &Tally) -> io::Result<Self> {
+    pub fn new(
+        level: Level,
+        dump: Option<&Path>,
+        reached: &Tally,
+        unexpected: Unexpected,
+    ) -> io::Result<Self> {
         let dump = dump.map(File::create).transpose()?.map(BufWriter::new);
         let fingerprint = Fingerprint { hash: FNV_BASIS, events: 0 };
         let state = Arc::new(Mutex::new(State { fingerprint, dump }));
-        let (reached, unexpected) = (reached.clone(), Unexpected::default());
+        let reached = reached.clone();
         Ok(Self { state, level, reached, unexpected })
     }
 
@@ -150,7 +156,8 @@ mod tests {
     use super::*;
 
     fn hash_of(offset: u64) -> Fingerprint {
-        let hash = TraceHash::new(Level::TRACE, None, &Tally::default()).unwrap();
+        let hash = TraceHash::new(Level::TRACE, None, &Tally::default(), Unexpected::default());
+        let hash = hash.unwrap();
         tracing::subscriber::with_default(hash.clone(), || tracing::info!(offset, "appended"));
         hash.fingerprint()
     }

@@ -16,6 +16,7 @@ use waymark_tests::batch::Batch;
 use waymark_tests::cluster::Broken;
 use waymark_tests::course::{Verdict, run};
 use waymark_tests::done::Done;
+use waymark_tests::log_lines::Unexpected;
 use waymark_tests::outcome::Outcome;
 use waymark_tests::plan::{Plan, STORM_SECONDS};
 use waymark_tests::profile::{NODES, Profile};
@@ -210,7 +211,7 @@ fn simulate(
     (level, trace): (Level, Option<PathBuf>),
     tally: &Tally,
 ) -> Result<(Verdict, Fingerprint), Broken> {
-    let hash = TraceHash::new(level, trace.as_deref(), tally);
+    let hash = TraceHash::new(level, trace.as_deref(), tally, Unexpected::of(plan));
     let hash = hash.map_err(|error| Broken(format!("the trace cannot be written: {error}")))?;
     let nodes = Waymark::new(NODES, plan.seed);
     let calls_fail = plan.classes().contains(&FaultClass::CallFaults);
