@@ -237,6 +237,10 @@ pub trait PeerHost: Send + Sync + 'static {
         let _ = deadline;
         Err(ProposeError::NotHere(shard))
     }
+    /// Returns once everything that its replicas were given before is on its disk.
+    async fn on_disk(&self) -> Result<(), String> {
+        Ok(())
+    }
     /// Why this node takes no entries of others just now (S19), and pulls nothing.
     fn refuses_entries(&self) -> Option<String> {
         None

@@ -230,7 +230,7 @@ fn catching_from(it: peer::Catching) -> Catching {
     Catching { shard: ShardId(shard), node: NodeId(node), matched, last }
 }
 
-fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
+pub(super) fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
     let led = |led: peer::LedShard| LedShard {
         shard: ShardId(led.shard),
         term: led.term,
