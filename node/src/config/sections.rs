@@ -137,6 +137,9 @@ section! {
         append_window: u32 = 64, between(1, 1024);
         /// … and their bytes; one request always fits.
         append_window_bytes: Size = Size::mib(8), between(Size::kib(64), Size::gib(1));
+        /// Bytes of append requests of all shards to one node that may wait for an answer; one request of each shard always
+        /// fits. So much may wait in the memory of a follower whose disk stands still, from each leader's node.
+        node_window_bytes: Size = Size::mib(64), between(Size::kib(64), Size::gib(16));
         /// A follower that owes an answer and gives none for this long is connected to anew.
         append_idle: Duration = secs(2), between(ms(100), secs(60));
         /// Append streams of one node that are served at the same time; one for each shard that it leads.

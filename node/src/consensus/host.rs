@@ -100,6 +100,10 @@ impl PeerHost for Host {
         replica.read_index(deadline).await
     }
 
+    async fn on_disk(&self) -> Result<(), String> {
+        self.0.parts.journal.barrier().await.map_err(|error| error.to_string())
+    }
+
     fn refuses_entries(&self) -> Option<String> {
         let disk = self.0.disk.borrow().clone();
         let disk = disk.filter(|disk| disk.level == Level::Nothing)?;

@@ -159,6 +159,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_file_makes_a_node_panic() {
+        bolero::check!().for_each(|body: &[u8]| {
+            let _ = decode(body);
+            // Behind a checksum that matches.
+            let _ = decode(&[&crc32c::crc32c(body).to_le_bytes(), body].concat());
+        });
+    }
+
     fn of_format_one() -> Identity {
         Identity {
             node: NodeId(3),

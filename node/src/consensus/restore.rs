@@ -55,7 +55,7 @@ pub(super) async fn open_store(member: &Member, key: ReplicaKey) -> Result<Shard
 
 /// A log that ends below the checkpoint has been overtaken by it. One with another entry where the checkpoint says what was
 /// committed has, from there on, entries that never were and never will be.
-fn agree(log: &ShardLog, checkpoint: &Checkpoint) -> Result<(), JournalError> {
+pub(super) fn agree(log: &ShardLog, checkpoint: &Checkpoint) -> Result<(), JournalError> {
     let applied = checkpoint.applied;
     let passed = log.last_purged().is_some_and(|purged| purged.index >= applied.index);
     if passed || log.id_at(applied.index) == Some(applied) {

@@ -25,7 +25,7 @@ pub(super) async fn answer(member: &Member, question: &Question, deadline: Insta
     let stands = question.topics.iter().flat_map(|topic| stands(member, *topic)).collect();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let (troubles, catching) = (troubles(member), catching(member));
-    let fate = question.replica.map(|key| fate(member, key));
+    let fate = question.replica.and_then(|key| fate(member, key));
     Survey { version, led: led(member), stands, troubles, catching, fate }
 }
 
@@ -37,14 +37,15 @@ async fn await_catalog(member: &Member, index: u64, deadline: Instant) {
     }
 }
 
-/// Whether a replica of this node may run, whether it does or not.
-fn fate(member: &Member, key: ReplicaKey) -> ReplicaFate {
+/// Whether a replica of this node may run, whether it does or not. Of one with damage that its start has not looked at yet
+/// nothing is said: a checkpoint may cover what was lost.
+fn fate(member: &Member, key: ReplicaKey) -> Option<ReplicaFate> {
     let log = member.parts.journal.shard(key);
-    ReplicaFate {
-        replaced: key.incarnation < member.floor(key.shard),
-        doubtful: log.doubt().is_some(),
-        last_index: log.last().map(|last| last.index).max(log.lost_end()),
-    }
+    let replaced = key.incarnation < member.floor(key.shard);
+    let doubtful = member.is_doubtful(key);
+    let is_judged = replaced || doubtful || log.doubt().is_none();
+    let fate = ReplicaFate { replaced, doubtful, last: log.last(), lost_to: log.lost_end() };
+    is_judged.then_some(fate)
 }
 
 /// The shards that this node leads and serves.

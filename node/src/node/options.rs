@@ -88,6 +88,7 @@ fn network(config: &Config) -> NetworkOptions {
     NetworkOptions {
         append_window: in_memory(network.append_window),
         append_window_bytes: network.append_window_bytes.in_memory(),
+        node_window_bytes: network.node_window_bytes.in_memory(),
         append_idle: network.append_idle,
         append_streams: in_memory(network.append_streams),
         commit_gather: network.commit_gather,

@@ -76,7 +76,7 @@ async fn two_data_directories_that_are_deleted_at_once_are_given_up_by_an_operat
     assert!(looked.status.success(), "{looked:?}");
     let shown = said(&looked.stdout);
     assert!(shown.contains("orders/0 is kept up to offset"), "{shown}");
-    assert!(shown.contains("Nothing was changed"), "{shown}");
+    assert!(shown.contains("No shard was changed"), "{shown}");
     let done = cluster.operate(1, &[&gone[..], &["--accept-loss"]].concat());
     assert!(done.status.success(), "{done:?}");
     for node in cluster.nodes() {

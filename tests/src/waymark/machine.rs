@@ -23,9 +23,10 @@ use crate::disk::{Crash, Faults, SimDisk};
 use crate::net::SimClock;
 use crate::subject::{DiskCondition, Sight};
 
-/// What waits for the journal at most, bytes: what each of three nodes takes in (`broker.pending_bytes`) may be on its way to
-/// this one, and one message of each beyond that.
-const MOST_FOR_JOURNAL: usize = 3 * ((1 << 20) + (256 << 10));
+/// What waits for the journal at most, bytes: what this node takes in (`broker.pending_bytes`), what each other one may send
+/// before it hears that it is on disk (`network.node_window_bytes`), and beyond that one request of each shard
+/// (`consensus.append_bytes`, and an entry). In five nodes, which are the most.
+const MOST_FOR_JOURNAL: usize = (5 << 20) + 16 * (96 << 10);
 /// What waits for segments at most, bytes: as many as let appliers stand still (`store.pending_bytes`), and what each replica's
 /// has in hand just then.
 const MOST_FOR_SEGMENTS: usize = (1 << 20) + (256 << 10);

@@ -172,6 +172,35 @@ fn what_only_the_lost_replicas_had_is_told_before_it_is_given_up() {
     assert!(lost_up_to > of_shard.last.index + 10, "{lost_up_to}, {:?}", of_shard.last);
 }
 
+#[test]
+fn a_shard_is_recovered_where_the_newest_of_its_sound_replicas_is() {
+    let _sound = mutants::seclude();
+    let mut cluster = Cluster::running(5, options());
+    cluster.kill(1);
+    // Every node has a replica of the catalog. Whatever becomes of this, it is an entry that node 1 lacks.
+    drop(cluster.commit(ShardId::CATALOG, 0, 1));
+    for node in 2..=5 {
+        cluster.kill(node);
+    }
+    for node in 3..=5 {
+        cluster.wipe(node);
+    }
+    cluster.start(2).unwrap();
+    let of_catalog = &recover(&cluster, 1, &[3, 4, 5], true)[0];
+    let other = |it: &RecoveryError| matches!(it, RecoveryError::OtherHasMore { node, .. } if *node == NodeId(2));
+    assert!(of_catalog.as_ref().is_err_and(other), "{of_catalog:?}");
+    cluster.start(1).unwrap();
+    cluster.kill(2);
+    let of_catalog = &recover(&cluster, 2, &[3, 4, 5], true)[0];
+    let of_catalog = of_catalog.as_ref().expect("it is recovered where more is");
+    let sound = of_catalog.voters.values().filter(|it| matches!(it, Fate::Sound { .. }));
+    assert_eq!(sound.count(), 1, "{:?}", of_catalog.voters);
+    cluster.start(2).unwrap();
+    cluster.wait("both go on", |cluster| {
+        cluster.commit_within(ShardId::CATALOG, 1, 1, Duration::from_secs(1)).is_ok()
+    });
+}
+
 /// Whether shards that have a majority of sound replicas could be recovered all the same.
 fn well_shards_are_recovered() -> bool {
     let mut cluster = full();

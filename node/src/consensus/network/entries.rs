@@ -87,7 +87,7 @@ pub(super) fn response(given: Given) -> peer::EntriesResponse {
     }
 }
 
-fn given(answer: peer::EntriesResponse) -> Result<Given, Malformed> {
+pub(super) fn given(answer: peer::EntriesResponse) -> Result<Given, Malformed> {
     let entry = |entry: peer::Entry| {
         let kind = match entry.kind() {
             peer::EntryKind::Blank => EntryKind::Blank,

@@ -4,7 +4,7 @@ use bolero::check;
 use prost::Message;
 use waymark_proto::peer;
 
-use super::wire;
+use super::{entries, inspect, outcome, positions, survey, wire};
 
 /// Reads a message, and what we make of it.
 fn read<M: Message + Default, T>(bytes: &[u8], made: impl Fn(M) -> T) {
@@ -21,6 +21,10 @@ fn no_request_of_a_peer_makes_a_node_panic() {
         read(bytes, wire::vote_request_from);
         read(bytes, |route| wire::route_from(Some(route)));
         read::<peer::FileRange, _>(bytes, |range| wire::range_from(&range));
+        read::<peer::SurveyRequest, _>(bytes, |request| survey::question(&request));
+        read::<peer::InspectRequest, _>(bytes, |request| inspect::look(&request));
+        read::<peer::PositionsRequest, _>(bytes, |request| positions::asked(&request));
+        read(bytes, entries::wanted);
     });
 }
 
@@ -31,5 +35,10 @@ fn no_answer_of_a_peer_makes_a_node_panic() {
         read(bytes, wire::vote_response_from);
         read(bytes, wire::transfer_response_from);
         read::<peer::HelloResponse, _>(bytes, |answer| wire::hello_from(&answer));
+        read(bytes, survey::survey);
+        read(bytes, inspect::inspection);
+        read(bytes, positions::stands);
+        read(bytes, entries::given);
+        read(bytes, outcome::propose_from);
     });
 }

@@ -66,6 +66,8 @@ pub struct NetworkOptions {
     pub append_window: usize,
     /// … and their bytes; one request always fits, however large.
     pub append_window_bytes: usize,
+    /// Bytes of append requests of all streams to one node that may wait for an answer; one request of each always fits.
+    pub node_window_bytes: usize,
     /// An append stream that is owed an answer and gets none for this long is given up.
     pub append_idle: Duration,
     /// Append streams of one peer node served at the same time.
@@ -93,6 +95,7 @@ impl Default for NetworkOptions {
         Self {
             append_window: 64,
             append_window_bytes: 8 << 20,
+            node_window_bytes: 64 << 20,
             append_idle: Duration::from_secs(2),
             append_streams: 4096,
             commit_gather: Duration::from_millis(20),
@@ -233,6 +236,10 @@ pub trait PeerHost: Send + Sync + 'static {
     async fn read_index(&self, shard: ShardId, deadline: Instant) -> Result<u64, ProposeError> {
         let _ = deadline;
         Err(ProposeError::NotHere(shard))
+    }
+    /// Returns once everything that its replicas were given before is on its disk.
+    async fn on_disk(&self) -> Result<(), String> {
+        Ok(())
     }
     /// Why this node takes no entries of others just now (S19), and pulls nothing.
     fn refuses_entries(&self) -> Option<String> {

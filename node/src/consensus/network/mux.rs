@@ -3,8 +3,11 @@
 //! The reader of the connection never waits: each stream's answers fit into its queue, because no more requests than that
 //! are ever unanswered. The writer closes a stream that was given up before it sends anything else, and drops the frames
 //! that such a stream had queued. When the connection breaks, every stream on it ends. Never touches a request's content.
+//!
+//! What all streams together owe is counted (`Owed`): a node whose disk stands still must not be filled by its many leaders.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{Stream, stream};
@@ -28,9 +31,40 @@ pub(super) struct Mux {
     _reader: Arc<AbortOnDropHandle<()>>,
 }
 
+/// Bytes of requests, of all streams of a connection, that wait for an answer.
+#[derive(Default)]
+pub(super) struct Owed {
+    bytes: AtomicUsize,
+    /// Tells the streams that wait for room.
+    less: Notify,
+}
+
+impl Owed {
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sub(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.less.notify_waiters();
+    }
+
+    /// Returns once less than this is owed.
+    pub(super) async fn below(&self, most: usize) {
+        loop {
+            let less = self.less.notified();
+            if self.bytes.load(Ordering::Relaxed) < most {
+                return;
+            }
+            less.await;
+        }
+    }
+}
+
 /// What the streams, the writer and the reader share.
 struct Table {
     state: Mutex<TableState>,
+    owed: Arc<Owed>,
     /// Wakes the writer when a stream was given up.
     closed: Notify,
 }
@@ -73,7 +107,8 @@ impl Table {
 pub(super) async fn connect(link: &Link) -> Result<Mux, PeerError> {
     let mut client = link.client(true)?;
     let (frames, queue) = mpsc::channel(QUEUED_FRAMES);
-    let table = Arc::new(Table { state: Mutex::default(), closed: Notify::new() });
+    let table =
+        Arc::new(Table { state: Mutex::default(), owed: Arc::default(), closed: Notify::new() });
     let outgoing = outgoing(queue, Arc::clone(&table));
     let answers = client.append(link.streaming(outgoing)).await;
     let inbound = answers.map_err(|status| link.error(&status))?.into_inner();
@@ -138,7 +173,8 @@ impl Mux {
             state.streams.insert(id, sender);
         }
         drop(state);
-        Registration { id, frames: self.frames.clone(), answers, mux: self.clone() }
+        let owed = Arc::clone(&self.table.owed);
+        Registration { id, frames: self.frames.clone(), answers, owed, owes: 0, mux: self.clone() }
     }
 }
 
@@ -149,11 +185,34 @@ pub(super) struct Registration {
     pub(super) frames: mpsc::Sender<AppendFrame>,
     /// From the peer; `None` when the connection broke.
     pub(super) answers: mpsc::Receiver<Kind>,
+    /// Of all streams of the connection.
+    pub(super) owed: Arc<Owed>,
+    /// This stream's part of it.
+    owes: usize,
     mux: Mux,
+}
+
+impl Registration {
+    /// A request of this size waits for its answer from now on.
+    pub(super) fn owe(&mut self, bytes: usize) {
+        self.owes += bytes;
+        self.owed.add(bytes);
+    }
+
+    /// … and has it.
+    pub(super) fn settle(&mut self, bytes: usize) {
+        self.owes -= bytes;
+        self.owed.sub(bytes);
+    }
+
+    pub(super) fn owes(&self) -> usize {
+        self.owes
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        self.owed.sub(self.owes);
         let mut state = self.mux.table.lock();
         if state.streams.remove(&self.id).is_some() {
             state.closing.push(self.id);

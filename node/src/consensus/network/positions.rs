@@ -127,7 +127,7 @@ pub(super) fn response(stands: Vec<OffsetStand>) -> peer::PositionsResponse {
     peer::PositionsResponse { items: stands.into_iter().map(item).collect() }
 }
 
-fn stands(answer: peer::PositionsResponse) -> Result<Vec<OffsetStand>, Malformed> {
+pub(super) fn stands(answer: peer::PositionsResponse) -> Result<Vec<OffsetStand>, Malformed> {
     let outlook = |it: peer::RecordOutlook| Outlook {
         newest_ms: it.newest_ms,
         newest_segment: it.newest_segment,

@@ -21,6 +21,7 @@ use super::link::Links;
 use super::source::MOST_RANGES;
 use super::wire::{self, Route};
 use crate::consensus::types::Vote;
+use crate::mutants;
 use crate::storage::shard_store::MissingRange;
 
 /// Pause after every source was tried in vain.
@@ -143,6 +144,11 @@ impl Pulls {
             let vote = *running.vote();
             let answer = door.install(vote, snapshot.clone()).await;
             let answer = answer.map_err(|error| error.to_string())?;
+            // The leader takes this for everything up to the snapshot's end being on disk. openraft answers at once where that
+            // is committed here already, and what is committed may still be on its way to the disk (S3).
+            if !mutants::planted!("install-before-disk") {
+                self.host.on_disk().await?;
+            }
             let mut all = self.running();
             if *running.vote() == vote {
                 forget(&mut all, running);

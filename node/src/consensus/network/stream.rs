@@ -30,7 +30,7 @@ use super::NetworkOptions;
 use super::acknowledged::Acknowledged;
 use super::client::unreachable;
 use super::link::Link;
-use super::mux::{Mux, Registration};
+use super::mux::{Mux, Owed, Registration};
 use super::wire::{self, Route};
 use crate::consensus::types::{C, Payload, RaftNode};
 use crate::mutants;
@@ -52,7 +52,6 @@ struct AppendStream<S> {
     held: Option<(AppendEntriesRequest<C>, Instant)>,
     /// Sizes of the requests that wait for an answer, in their order; at most the window.
     owed: VecDeque<usize>,
-    owed_bytes: usize,
     /// When an answer came, or became owed.
     heard: Instant,
     options: NetworkOptions,
@@ -132,7 +131,6 @@ where
             pending: VecDeque::from([Kind::Open(wire::route_to(route))]),
             held: None,
             owed: VecDeque::new(),
-            owed_bytes: 0,
             heard: Instant::now(),
             options,
             done: false,
@@ -173,7 +171,10 @@ where
 
     async fn event(&mut self) -> Event {
         let credit = self.owed.len() < self.options.append_window
-            && self.owed_bytes < self.options.append_window_bytes;
+            && self.place.owes() < self.options.append_window_bytes;
+        // One request of each stream always fits: without it a shard would stand still for what others owe.
+        let of_all = if self.owed.is_empty() { usize::MAX } else { self.options.node_window_bytes };
+        let owed = Arc::clone(&self.place.owed);
         let (waits_to_send, waits) =
             (!self.pending.is_empty(), !self.pending.is_empty() || !self.owed.is_empty());
         let held_until = self.held.as_ref().map(|(_, until)| *until);
@@ -188,7 +189,7 @@ where
                 }
                 Err(_) => Event::Answer(None),
             },
-            request = next_of(input), if !waits_to_send && credit => Event::Request(request),
+            request = next_below(&owed, of_all, input), if !waits_to_send && credit => Event::Request(request),
             () = due(held_until), if !waits_to_send && credit => Event::Due,
             () = sleep_until(self.heard + self.options.append_idle), if waits => Event::Silence,
         }
@@ -228,7 +229,7 @@ where
         }
         let bytes = size_of_request(&request);
         self.owed.push_back(bytes);
-        self.owed_bytes += bytes;
+        self.place.owe(bytes);
         self.pending.push_back(Kind::Request(wire::append_to(request)));
     }
 
@@ -239,7 +240,7 @@ where
                 let Some(bytes) = self.owed.pop_front() else {
                     return Err(unreachable("an answer to no request"));
                 };
-                self.owed_bytes -= bytes;
+                self.place.settle(bytes);
                 let answer = wire::answer_from(answer).map_err(unreachable)?;
                 self.acknowledged.take(&answer);
                 Ok(answer)
@@ -259,10 +260,14 @@ async fn due(until: Option<Instant>) {
     }
 }
 
-async fn next_of<S, T>(input: &mut Option<S>) -> Option<T>
+/// The next of the input, which is not looked at before less than `most` is owed.
+async fn next_below<S, T>(owed: &Owed, most: usize, input: &mut Option<S>) -> Option<T>
 where
     S: Stream<Item = T> + Unpin,
 {
+    if !mutants::planted!("node-window-ignored") {
+        owed.below(most).await;
+    }
     match input {
         Some(input) => input.next().await,
         None => std::future::pending().await,

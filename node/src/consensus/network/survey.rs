@@ -10,6 +10,8 @@ use waymark_proto::peer;
 use super::wire::{self, Malformed};
 use super::{Network, PeerError, Vitals};
 use crate::consensus::ProposeError;
+use crate::consensus::types::{from_raft_log_id, to_raft_log_id};
+use crate::storage::raft_record::LogId;
 
 /// What is asked of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub struct Survey {
     pub troubles: Vec<Trouble>,
     /// Replicas that come instead of others, in the shards that it leads.
     pub catching: Vec<Catching>,
-    /// Of the replica that was asked about.
+    /// Of the replica that was asked about, once the node knows.
     pub fate: Option<ReplicaFate>,
 }
 
@@ -57,8 +59,10 @@ pub struct ReplicaFate {
     pub replaced: bool,
     /// Its last vote or the end of its log is in doubt.
     pub doubtful: bool,
-    /// The index of the last entry that it had, as far as its journal tells.
-    pub last_index: Option<u64>,
+    /// The last entry that its log has.
+    pub last: Option<LogId>,
+    /// Up to which index damage took the end of its log, where that is known.
+    pub lost_to: Option<u64>,
 }
 
 /// How far a replica is that takes another one's place.
@@ -205,13 +209,15 @@ fn trouble_from(it: peer::Trouble) -> Trouble {
 }
 
 fn fate_to(it: ReplicaFate) -> peer::ReplicaFate {
-    let ReplicaFate { replaced, doubtful, last_index } = it;
-    peer::ReplicaFate { replaced, doubtful, last_index }
+    let ReplicaFate { replaced, doubtful, last, lost_to } = it;
+    let last = last.map(|id| wire::log_id_to(to_raft_log_id(id)));
+    peer::ReplicaFate { replaced, doubtful, last, lost_to }
 }
 
-fn fate_from(it: peer::ReplicaFate) -> ReplicaFate {
-    let peer::ReplicaFate { replaced, doubtful, last_index } = it;
-    ReplicaFate { replaced, doubtful, last_index }
+fn fate_from(it: peer::ReplicaFate) -> Result<ReplicaFate, Malformed> {
+    let peer::ReplicaFate { replaced, doubtful, last, lost_to } = it;
+    let last = last.map(wire::log_id_from).transpose()?;
+    Ok(ReplicaFate { replaced, doubtful, last: last.map(from_raft_log_id), lost_to })
 }
 
 fn catching_to(it: Catching) -> peer::Catching {
@@ -224,7 +230,7 @@ fn catching_from(it: peer::Catching) -> Catching {
     Catching { shard: ShardId(shard), node: NodeId(node), matched, last }
 }
 
-fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
+pub(super) fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
     let led = |led: peer::LedShard| LedShard {
         shard: ShardId(led.shard),
         term: led.term,
@@ -247,12 +253,14 @@ fn survey(answer: peer::SurveyResponse) -> Result<Survey, Malformed> {
         stands: answer.stands.into_iter().map(stand).collect::<Result<_, _>>()?,
         troubles: answer.troubles.into_iter().map(trouble_from).collect(),
         catching: answer.catching.into_iter().map(catching_from).collect(),
-        fate: answer.fate.map(fate_from),
+        fate: answer.fate.map(fate_from).transpose()?,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use waymark_proto::ids::ReplicaId;
+
     use super::*;
 
     const TOPIC: TopicId = TopicId([3; 16]);
@@ -280,13 +288,15 @@ mod tests {
         let catching = Catching { shard: ShardId(4), node: NodeId(2), matched: 5, last: 8 };
         let what = "it does not run".to_owned();
         let troubles = vec![Trouble { shard: ShardId(9), what, never_runs: true }];
+        let leader = ReplicaId { node: NodeId(3), incarnation: 1 };
+        let last = Some(LogId { term: 5, leader, index: 8 });
         let told = Survey {
             version: "1.2.3".to_owned(),
             led: vec![led],
             stands: vec![stand],
             catching: vec![catching],
             troubles,
-            fate: Some(ReplicaFate { replaced: false, doubtful: true, last_index: Some(8) }),
+            fate: Some(ReplicaFate { replaced: false, doubtful: true, last, lost_to: Some(9) }),
         };
         let vitals = Vitals { clock_ms: 1, disk: None };
         assert_eq!(survey(response(told.clone(), vitals)), Ok(told));

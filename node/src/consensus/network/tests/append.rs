@@ -107,6 +107,44 @@ async fn the_window_counts_bytes_and_always_lets_one_request_through() {
     assert_eq!(output.collect::<Vec<_>>().await.len(), 5);
 }
 
+/// How many requests of two shards reach a node that answers none, where little may wait for it.
+async fn reached_without_answers() -> usize {
+    let options = NetworkOptions { node_window_bytes: 12_000, ..NetworkOptions::default() };
+    let nodes = Nodes::start(&options);
+    let targets = [5, 6].map(|shard| nodes.node(2).replica(shard));
+    for target in &targets {
+        target.open.send_replace(false);
+    }
+    let send = async |shard| {
+        let mut way = nodes.node(1).towards(2, shard, false).await;
+        let input = stream::iter((0..20).map(|index| append(index, 5000)));
+        let output = way.stream_append(input, option()).await.unwrap();
+        assert_eq!(output.collect::<Vec<_>>().await.len(), 20);
+    };
+    let look = async {
+        sleep(SOON).await;
+        let taken = targets.iter().map(|target| target.taken.load(SeqCst)).sum();
+        for target in &targets {
+            target.open.send_replace(true);
+        }
+        taken
+    };
+    tokio::join!(send(5), send(6), look).2
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_shards_together_send_a_node_little_more_than_may_wait_there() {
+    let _sound = sound();
+    let reached = reached_without_answers().await;
+    assert!((2..=4).contains(&reached), "{reached}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_of_a_node_that_is_ignored_is_caught() {
+    let _planted = crate::mutants::plant("node-window-ignored");
+    assert_eq!(reached_without_answers().await, 40);
+}
+
 /// Sends these requests one after the other, without an end; how many reached the replica by then, and in the end.
 async fn reached(requests: Vec<AppendEntriesRequest<C>>, by: Duration) -> (usize, usize) {
     reached_of(5, requests, by).await

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use openraft::network::{RPCOption, RaftNetworkFactory};
 use openraft::raft::AppendEntriesRequest;
 use openraft::{EmptyNode, EntryPayload};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -140,6 +140,8 @@ struct FakeHost {
     files: Mutex<Option<Arc<FakeFiles>>>,
     /// It takes no entries.
     full: AtomicBool,
+    /// Its disk stands still.
+    stalled: watch::Sender<bool>,
     /// Another one of its node came instead.
     replaced: Mutex<Option<ReplicaId>>,
     /// Followers that lost what they had acknowledged: up to where, and what they lack.
@@ -200,6 +202,10 @@ impl PeerHost for FakeHost {
     }
     async fn positions(&self, asked: Vec<(TopicPartition, i64)>, _: Instant) -> Vec<OffsetStand> {
         positions::all_at_epoch(self.node, &asked)
+    }
+    async fn on_disk(&self) -> Result<(), String> {
+        let mut stalled = self.stalled.subscribe();
+        stalled.wait_for(|stalled| !stalled).await.map(drop).map_err(|gone| gone.to_string())
     }
     fn refuses_entries(&self) -> Option<String> {
         self.full.load(SeqCst).then(|| "the disk is full".to_owned())

@@ -54,6 +54,31 @@ async fn a_follower_pulls_what_it_lacks_and_then_installs() {
     assert_eq!(installed, [(leader_vote(1), source.manifest())]);
 }
 
+/// Whether a follower whose disk stands still says that a snapshot is installed.
+async fn installs_without_its_disk() -> bool {
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let source = give_files(nodes.node(1), FakeFiles::holding(&SEGMENTS));
+    give_files(nodes.node(2), FakeFiles::holding(&SEGMENTS));
+    nodes.node(2).replica(0);
+    nodes.node(2).host.stalled.send_replace(true);
+    let early = timeout(Duration::from_secs(1), send(&nodes, 1, source.manifest())).await.is_ok();
+    nodes.node(2).host.stalled.send_replace(false);
+    send(&nodes, 1, source.manifest()).await.expect("its disk goes on");
+    early
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_is_installed_once_what_the_log_had_before_it_is_on_disk() {
+    let _sound = sound();
+    assert!(!installs_without_its_disk().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_install_that_does_not_wait_for_the_disk_is_caught() {
+    let _planted = crate::mutants::plant("install-before-disk");
+    assert!(installs_without_its_disk().await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_node_pulls_nothing() {
     let _sound = sound();

@@ -1,37 +1,38 @@
 //! Owns an operator's way out when a shard has lost most of its replicas (S11, "two replicas in (c)"): on a node that is
-//! stopped, a sound replica's log gets one entry more, which says that the lost ones are no members. What the sound ones
-//! have is then all there is. Never acts on its own: whatever only lost replicas had is lost with it, so somebody has to
-//! say that this is so; and never on a shard that could still elect a leader by itself.
+//! stopped, a sound replica's log gets one entry more, which says that the lost ones are no members. What this replica has
+//! is then all there is. Never acts on its own: whatever only lost replicas had is lost with it, so somebody has to say that
+//! this is so; never on a shard that could still elect a leader by itself; and never where another sound replica has more.
 //!
 //! Why an entry and not another start of the shard: a replica that reads its log takes the newest members in it for the
 //! members, so the ones that are left elect a leader, and the leader has every lost one replaced (`replacer`).
 
+mod fate;
+mod replay;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::Instant;
-use waymark_proto::ids::{NodeId, ReplicaId, ReplicaKey, ShardId, TopicId, TopicPartition};
+use waymark_proto::ids::{NodeId, ReplicaId, ShardId, TopicPartition};
 use waymark_proto::transport::Dial;
 
-use super::machine::load;
-use super::membership::{BadMembership, RaftMembership, decode_membership, encode_membership};
-use super::network::{Network, NetworkOptions, Question, ReplicaFate};
+use self::fate::ask;
+use self::replay::{newest, replay};
+use super::membership::{RaftMembership, encode_membership};
+use super::network::{Network, NetworkOptions};
 use super::types::RaftNode;
 use super::{ConfiguredNode, Identity};
 use crate::mutants;
-use crate::state::{EntryAt, ShardState};
+use crate::state::ShardState;
 use crate::storage::journal::{Journal, JournalError, ShardLog};
 use crate::storage::raft_record::{EntryKind, LogEntry, LogId, Vote};
 use crate::storage::shard_store::{Store, StoreError};
 
-/// Bytes of the log that are read at a time.
-const PAGE: usize = 4 << 20;
+pub use self::fate::Fate;
+pub use self::replay::topic_names;
+
 /// Terms that only the lost replicas knew are less than this ahead: it would take days of elections that never end. They
 /// vote no more, but consumers remember the leader epochs that they saw, and refuse leaders of lower ones.
 const TERMS_AHEAD: u64 = 1 << 20;
-/// A node that is up answers at once.
-const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// Why a shard is not to be recovered, or not like this.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,21 @@ pub enum RecoveryError {
         sound: usize,
         /// All that vote.
         voters: usize,
+    },
+    /// Another sound replica has entries that this one lacks.
+    #[error(
+        "the replica of shard {shard} on node {node} is sound, too, and has more, up to entry {index} of term {term}: recover \
+         the shard on that node"
+    )]
+    OtherHasMore {
+        /// Which shard.
+        shard: ShardId,
+        /// Where to recover it.
+        node: NodeId,
+        /// The term of the last entry there.
+        term: u64,
+        /// Its index.
+        index: u64,
     },
     /// Nobody knows whether its replica is lost.
     #[error(
@@ -95,22 +111,6 @@ pub enum RecoveryError {
         shard: ShardId,
         /// What is wrong.
         why: String,
-    },
-}
-
-/// What becomes of a replica that votes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// It is the one here.
-    Here,
-    /// It may run, and stays a member.
-    Sound,
-    /// It must never run again, and is no member any more.
-    Lost {
-        /// Why.
-        why: &'static str,
-        /// The index of the last entry that it is known to have had.
-        last: Option<u64>,
     },
 }
 
@@ -169,8 +169,7 @@ impl Recovery {
         let log = ground.journal.shard(key);
         let here = ReplicaId { node: ground.identity.node, incarnation: key.incarnation };
         let (state, membership) = replay(ground, key).await?;
-        let not_sound = |why: &str| RecoveryError::NotSound { shard, why: why.to_owned() };
-        let last = log.last().ok_or_else(|| not_sound("its log is empty"))?;
+        let last = log.last().ok_or_else(|| not_sound(shard, "its log is empty"))?;
         let configs: Vec<BTreeSet<ReplicaId>> = membership
             .get_joint_config()
             .iter()
@@ -178,30 +177,54 @@ impl Recovery {
             .collect();
         let all: BTreeSet<ReplicaId> = configs.iter().flatten().copied().collect();
         if !all.contains(&here) {
-            return Err(not_sound("it does not vote"));
+            return Err(not_sound(shard, "it does not vote"));
         }
         let (nodes, dial) = (ground.nodes.to_vec(), Arc::clone(&ground.dial));
         let network = Network::new(here.node, nodes, dial, ground.network.clone());
         network.set_cluster(ground.identity.cluster);
-        let mut voters = BTreeMap::new();
+        let (mut voters, mut unasked) = (BTreeMap::new(), None);
         for replica in all {
             let fate = match replica == here {
-                true => Fate::Here,
-                false => ask(&network, shard, replica, gone).await?,
+                true => Ok(Fate::Here),
+                false => ask(&network, shard, replica, gone).await,
             };
-            voters.insert(replica, fate);
+            match fate {
+                Ok(fate) => drop(voters.insert(replica, fate)),
+                Err(error) => unasked = Some(error),
+            }
         }
         let recovery = Self { shard, last, voters, kept: kept(&state), here, log };
+        // Those who answered may be enough.
         recovery.check_stuck(&configs)?;
+        if let Some(error) = unasked {
+            return Err(error);
+        }
+        recovery.check_newest()?;
         Ok(recovery)
     }
 
+    fn check_newest(&self) -> Result<(), RecoveryError> {
+        let sound = self.voters.iter().filter_map(|(id, fate)| match fate {
+            Fate::Sound { last } => Some((last.as_ref()?, id.node)),
+            Fate::Here | Fate::Lost { .. } => None,
+        });
+        let Some((LogId { term, index, .. }, node)) =
+            sound.max().filter(|(last, _)| **last > self.last)
+        else {
+            return Ok(());
+        };
+        let (shard, term, index) = (self.shard, *term, *index);
+        Err(RecoveryError::OtherHasMore { shard, node, term, index })
+    }
+
     fn check_stuck(&self, configs: &[BTreeSet<ReplicaId>]) -> Result<(), RecoveryError> {
-        let is_sound = |id: &&ReplicaId| !matches!(self.voters.get(id), Some(Fate::Lost { .. }));
+        let is_sound =
+            |id: &&ReplicaId| matches!(self.voters.get(id), Some(Fate::Here | Fate::Sound { .. }));
         let sound = |config: &BTreeSet<ReplicaId>| config.iter().filter(is_sound).count();
         let elects = configs.iter().all(|config| sound(config) > config.len() / 2);
         if elects && !mutants::planted!("recovers-what-is-well") {
-            let (sound, voters) = (self.members().len(), self.voters.len());
+            let all: BTreeSet<&ReplicaId> = configs.iter().flatten().collect();
+            let (sound, voters) = (self.members().len(), all.len());
             return Err(RecoveryError::HasMajority { shard: self.shard, sound, voters });
         }
         Ok(())
@@ -213,14 +236,18 @@ impl Recovery {
         left.map(|(id, _)| RaftNode(*id)).collect()
     }
 
-    /// The greatest index that a lost replica is known to have had, where that is beyond what is here.
+    /// The greatest index that a lost replica is known to have had, where it had entries that are not here. It may be one
+    /// that is here, too, with another entry: then what this log has there was never committed, or what is lost was not.
     #[must_use]
     pub fn lost_up_to(&self) -> Option<u64> {
-        let lasts = self.voters.values().filter_map(|fate| match fate {
-            Fate::Lost { last, .. } => *last,
-            Fate::Here | Fate::Sound => None,
+        let beyond = self.voters.values().filter_map(|fate| match fate {
+            Fate::Lost { last, lost_to, .. } => {
+                let last = last.filter(|last| *last > self.last).map(|last| last.index);
+                last.max(lost_to.filter(|index| *index > self.last.index))
+            }
+            Fate::Here | Fate::Sound { .. } => None,
         });
-        lasts.max().filter(|index| *index > self.last.index)
+        beyond.max()
     }
 
     /// Makes what is left all there is; durable on return. The node may start then.
@@ -245,106 +272,10 @@ impl Recovery {
     }
 }
 
-/// The newest replica of a shard that may run on this disk.
-fn newest(ground: &Ground<'_>, shard: ShardId) -> Option<ReplicaKey> {
-    let key = ground.journal.keys().into_iter().rfind(|key| key.shard == shard)?;
-    (key.incarnation >= ground.identity.floor(shard)).then_some(key)
-}
-
-/// Everything that a replica's log says, committed or not: the checkpoint, and each entry behind it.
-async fn replay(
-    ground: &Ground<'_>,
-    key: ReplicaKey,
-) -> Result<(ShardState, RaftMembership), RecoveryError> {
-    let (shard, log) = (key.shard, ground.journal.shard(key));
-    let unreadable = |why: String| RecoveryError::Unreadable { shard, why };
-    let store = ground.store.open_shard(key).await?;
-    let live = load(shard, &store).map_err(|error| unreadable(error.to_string()))?;
-    if let Some(applied) = live.applied {
-        log.covered_by(applied).await?;
-    }
-    if let Some(why) = log.doubt() {
-        return Err(RecoveryError::NotSound { shard, why });
-    }
-    if let Some(hole) = log.holes().first() {
-        let why = format!("damage took entries {} to {} of its log", hole.first, hole.last);
-        return Err(RecoveryError::NotSound { shard, why });
-    }
-    let (mut state, mut membership) = (live.state, live.membership.membership().clone());
-    let mut next = live.applied.map_or(0, |applied| applied.index + 1);
-    let end = log.last().map_or(0, |last| last.index + 1);
-    while next < end {
-        for LogEntry { id, kind, payload } in log.read(next, end, PAGE).await? {
-            if id.index != next {
-                return Err(unreadable(format!("it has a hole at index {next}")));
-            }
-            let at = EntryAt { index: id.index, term: id.term, leader: id.leader };
-            match kind {
-                EntryKind::Command => drop(state.apply_encoded(at, payload)),
-                EntryKind::Blank => drop(state.observe(at)),
-                EntryKind::Membership => {
-                    let newer = decode_membership(&payload);
-                    membership =
-                        newer.map_err(|error: BadMembership| unreadable(error.to_string()))?;
-                    drop(state.observe(at));
-                }
-            }
-            next += 1;
-        }
-    }
-    Ok((state, membership))
+fn not_sound(shard: ShardId, why: &str) -> RecoveryError {
+    RecoveryError::NotSound { shard, why: why.to_owned() }
 }
 
 fn kept(state: &ShardState) -> Vec<Kept> {
     state.partitions().map(|(at, view)| Kept { at, end: view.next_offset }).collect()
-}
-
-/// The topics that the catalog here knows, by id. Without a catalog that can be read topics have no names.
-pub async fn topic_names(ground: &Ground<'_>) -> BTreeMap<TopicId, String> {
-    let Some(key) = newest(ground, ShardId::CATALOG) else {
-        return BTreeMap::new();
-    };
-    let replayed = replay(ground, key).await.ok();
-    let catalog = replayed.as_ref().and_then(|(state, _)| state.catalog());
-    let topics = catalog.into_iter().flat_map(|catalog| catalog.topics());
-    topics.map(|topic| (topic.id, topic.name.clone())).collect()
-}
-
-/// What becomes of a replica on another node.
-async fn ask(
-    network: &Network,
-    shard: ShardId,
-    replica: ReplicaId,
-    gone: &BTreeSet<NodeId>,
-) -> Result<Fate, RecoveryError> {
-    let node = replica.node;
-    let hello = network.hello(node).await;
-    match hello {
-        Err(_) if gone.contains(&node) => {
-            return Ok(Fate::Lost { why: "its node is gone", last: None });
-        }
-        Err(error) => return Err(RecoveryError::Unasked { node, why: error.to_string() }),
-        Ok(_) if gone.contains(&node) => return Err(RecoveryError::NotGone(node)),
-        Ok(answer) if answer.empty => {
-            return Ok(Fate::Lost { why: "its disk is lost", last: None });
-        }
-        Ok(_) => {}
-    }
-    let key = ReplicaKey { shard, incarnation: replica.incarnation };
-    let question = Question { replica: Some(key), ..Question::default() };
-    let told = network.survey(node, &question, Instant::now() + ANSWER_TIME).await;
-    let told = told.map_err(|error| RecoveryError::Unasked { node, why: error.to_string() })?;
-    let why = "it runs a version that does not tell";
-    let fate = told.fate.ok_or_else(|| RecoveryError::Unasked { node, why: why.to_owned() })?;
-    Ok(fate_of(fate))
-}
-
-fn fate_of(ReplicaFate { replaced, doubtful, last_index: last }: ReplicaFate) -> Fate {
-    if replaced {
-        return Fate::Lost { why: "its disk is lost, or it was replaced", last: None };
-    }
-    if doubtful {
-        return Fate::Lost { why: "its vote or the end of its log is in doubt", last };
-    }
-    Fate::Sound
 }
