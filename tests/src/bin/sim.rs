@@ -36,8 +36,8 @@ const UNTIL_TIME_ENDS: u64 = 1_000_000;
 /// Real time that a run may take, and more for each simulated second of a storm.
 const PATIENCE: Duration = Duration::from_secs(300);
 const PATIENCE_PER_SECOND: Duration = Duration::from_secs(10);
-/// Looks at simulated time, one a second of real time, between which it may stand still. A step takes milliseconds; tasks
-/// that never come to rest stop simulated time for ever, and only real time tells.
+/// Looks, one a second of real time, that may find the world in the same step. A step takes milliseconds; tasks that never
+/// come to rest stop simulated time for ever, and only real time tells.
 const MOST_LOOKS_IN_VAIN: u32 = 30;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -229,19 +229,23 @@ fn simulate(
 #[allow(clippy::disallowed_methods, reason = "real time, on a real thread, beside the simulation")]
 fn watch(patience: Duration) {
     std::thread::spawn(move || {
-        let (mut waited, mut seen, mut in_vain) = (Duration::ZERO, 0, 0);
+        let (mut waited, mut seen, mut in_vain) = (Duration::ZERO, None, 0);
         // Its own naps are counted, because a process that is stopped meanwhile has not been slow.
         while waited < patience && in_vain < MOST_LOOKS_IN_VAIN {
             std::thread::sleep(LOOK_AGAIN);
             waited += LOOK_AGAIN;
-            let steps = det::steps();
-            in_vain = if steps == seen { in_vain + 1 } else { 0 };
-            seen = steps;
+            let step = det::step_under_way();
+            in_vain = if step.is_some() && step == seen { in_vain + 1 } else { 0 };
+            seen = step;
         }
-        let about = "a task spins, two wake each other for ever, or a lock is held twice";
-        eprintln!(
-            "after {waited:?} of real time no end, and no step for the last {in_vain} s: {about}"
-        );
+        let why = if in_vain < MOST_LOOKS_IN_VAIN {
+            format!("no end after {waited:?} of real time")
+        } else {
+            let about = "a task spins, two wake each other for ever, or a lock is held twice";
+            format!("simulated time stands still for {in_vain} s of real time: {about}")
+        };
+        println!("broken: {why}");
+        println!("{}", Outcome { broken: Some(why), ..Outcome::default() }.line());
         std::process::exit(4);
     });
 }
