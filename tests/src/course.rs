@@ -32,6 +32,8 @@ const LONGEST_REST_MS: u64 = 2_500;
 pub struct Verdict {
     /// Appends acknowledged: a run without any proves nothing.
     pub acknowledged: usize,
+    /// Records that readers were given, and whoever read everything back.
+    pub read: usize,
     /// Promises broken.
     pub violations: Vec<Violation>,
     /// What happened around the first of them.
@@ -63,8 +65,9 @@ pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Ver
     };
     violations.splice(0..0, cluster.found().iter().cloned());
     let first = violations.first().map(|it| around(&history.stamped(), &it.evidence));
-    let (acknowledged, elapsed) = (history.acknowledged(), cluster.elapsed());
-    Ok(Verdict { acknowledged, violations, around: first.unwrap_or_default(), elapsed })
+    let around = first.unwrap_or_default();
+    let (acknowledged, read) = (history.acknowledged(), history.read());
+    Ok(Verdict { acknowledged, read, violations, around, elapsed: cluster.elapsed() })
 }
 
 /// Everything up to the reading back; tells whether the group, if there is one, came to the end of what it reads.

@@ -13,6 +13,7 @@ use clap::Parser;
 use tracing::Level;
 use waymark_node::mutants;
 use waymark_tests::batch::Batch;
+use waymark_tests::checkout::Checkout;
 use waymark_tests::cluster::Broken;
 use waymark_tests::course::{Verdict, run};
 use waymark_tests::done::Done;
@@ -161,7 +162,7 @@ fn main() -> ExitCode {
 }
 
 fn write_evidence(path: &Path) -> ExitCode {
-    match std::fs::write(path, evidence::of(&Done::open())) {
+    match std::fs::write(path, evidence::of(&Done::open(), &Checkout::now())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}: {error}", path.display());
@@ -192,6 +193,7 @@ fn run_here(arguments: &Arguments, plan: Plan) -> ExitCode {
             first.chain(violated).for_each(|line| println!("{line}"));
             outcome.fingerprint = fingerprint.to_string();
             outcome.acknowledged = verdict.acknowledged as u64;
+            outcome.read = verdict.read as u64;
             outcome.simulated_ms = u64::try_from(verdict.elapsed.as_millis()).unwrap_or(u64::MAX);
             outcome.violations = verdict.violations.iter().map(ToString::to_string).collect();
             u8::from(!verdict.violations.is_empty())
