@@ -220,8 +220,8 @@ impl Cluster {
             if holds() {
                 return Ok(true);
             }
-            det::set_elapsed(self.sim.elapsed());
-            self.sim.step().map_err(|error| Broken(format!("a host ended: {error}")))?;
+            let stepped = det::step(self.sim.elapsed(), || self.sim.step());
+            stepped.map_err(|error| Broken(format!("a host ended: {error}")))?;
             let it = &self.subject;
             let (durable, bound) = (it.wrongly_held_for_durable(), it.beyond_bounds());
             self.view.look(&it.sights(), Wrongs { durable, bound });

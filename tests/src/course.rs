@@ -34,6 +34,8 @@ const LONGEST_REST_MS: u64 = 2_500;
 pub struct Verdict {
     /// Appends acknowledged: a run without any proves nothing.
     pub acknowledged: usize,
+    /// Records that readers were given, and whoever read everything back.
+    pub read: usize,
     /// Promises broken.
     pub violations: Vec<Violation>,
     /// Why it ended early, beside what is broken.
@@ -79,8 +81,10 @@ pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Ver
         broken => broken,
     };
     let first = violations.first().map(|it| around(&history.stamped(), &it.evidence));
-    let (acknowledged, elapsed) = (history.acknowledged(), cluster.elapsed());
-    Ok(Verdict { acknowledged, violations, broken, around: first.unwrap_or_default(), elapsed })
+    let around = first.unwrap_or_default();
+    let (acknowledged, read) = (history.acknowledged(), history.read());
+    let elapsed = cluster.elapsed();
+    Ok(Verdict { acknowledged, read, violations, broken, around, elapsed })
 }
 
 /// Everything up to the reading back; tells whether the group, if there is one, came to the end of what it reads.

@@ -26,6 +26,7 @@ thread_local! {
 }
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
+/// Beginnings and ends of steps: odd while one is being taken.
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
 /// Runs `body` on a fresh thread whose randomness and clock are a function of `seed` alone.
@@ -45,16 +46,21 @@ pub fn run<T: Send + 'static>(seed: u64, body: impl FnOnce() -> T + Send + 'stat
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Moves the clock of this thread; the driver calls it once per step.
-pub fn set_elapsed(elapsed: Duration) {
+/// Moves the clock of this thread and lets the world take one step.
+pub fn step<T>(elapsed: Duration, take: impl FnOnce() -> T) -> T {
     SINCE_START.set(elapsed);
     STEPS.fetch_add(1, Ordering::Relaxed);
+    let taken = take();
+    STEPS.fetch_add(1, Ordering::Relaxed);
+    taken
 }
 
-/// How often the clock was moved: a run in which this stands still has tasks that never come to rest.
+/// The number of the step that is being taken just now, if one is: a run in which it stays the same has tasks that never
+/// come to rest. Between steps, and after the last one, whoever judges may take all the time it needs.
 #[must_use]
-pub fn steps() -> u64 {
-    STEPS.load(Ordering::Relaxed)
+pub fn step_under_way() -> Option<u64> {
+    let steps = STEPS.load(Ordering::Relaxed);
+    (steps % 2 == 1).then_some(steps)
 }
 
 /// Counts panics of this process from now on. A runtime swallows the panic of a spawned task, so a run that only looked
@@ -182,7 +188,7 @@ mod tests {
         let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let (start, later) = run(1, move || {
             let start = seconds();
-            set_elapsed(Duration::from_secs(5));
+            step(Duration::from_secs(5), || ());
             (start, seconds())
         });
         assert_eq!((start, later), (EPOCH_SECONDS, EPOCH_SECONDS + 5));

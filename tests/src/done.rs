@@ -21,6 +21,8 @@ pub struct Done {
     before: BTreeMap<String, Outcome>,
     /// Planted bugs that were found, by their names.
     found: BTreeMap<String, Found>,
+    /// What names the build that they are of.
+    build: String,
     notes: Option<Mutex<File>>,
 }
 
@@ -43,7 +45,15 @@ impl Done {
             let _ = fs::create_dir_all(folder);
         }
         let notes = OpenOptions::new().create(true).append(true).open(path);
-        Self { before, found, notes: notes.ok().map(Mutex::new) }
+        let build = path.file_stem().map(|it| it.to_string_lossy().into_owned());
+        let build = build.unwrap_or_default();
+        Self { before, found, build, notes: notes.ok().map(Mutex::new) }
+    }
+
+    /// What names the build that the notes are of: the checksum of its binary.
+    #[must_use]
+    pub fn build(&self) -> &str {
+        &self.build
     }
 
     /// Every run that was noted, by its arguments; of several the last.
@@ -70,8 +80,8 @@ impl Done {
 
     /// A planted bug was found.
     pub fn note_found(&self, mutant: &Mutant, found: &Found) {
-        let Found { seeds, breaks } = found;
-        self.write(&json!({ "planted": mutant.name, "seeds": seeds, "breaks": breaks }));
+        let Found { seed, seeds } = found;
+        self.write(&json!({ "planted": mutant.name, "seed": seed, "seeds": seeds }));
     }
 
     fn write(&self, line: &Value) {
@@ -89,8 +99,7 @@ fn one(line: &str) -> Option<(String, Outcome)> {
 
 fn one_found(line: &str) -> Option<(String, Found)> {
     let value: Value = serde_json::from_str(line).ok()?;
-    let found =
-        Found { seeds: value["seeds"].as_u64()?, breaks: value["breaks"].as_str()?.to_owned() };
+    let found = Found { seed: value["seed"].as_u64()?, seeds: value["seeds"].as_u64()? };
     Some((value["planted"].as_str()?.to_owned(), found))
 }
 
@@ -117,7 +126,7 @@ mod tests {
         done.note(&held, &outcome);
         done.note(&failed, &broken);
         let bug = &crate::mutants::TABLE[0];
-        let found = Found { seeds: 2, breaks: "G1".to_owned() };
+        let found = Found { seed: 3, seeds: 2 };
         done.note_found(bug, &found);
         let done = Done::at(&path);
         assert_eq!(done.found(bug), Some(&found));

@@ -1,15 +1,18 @@
-//! Writes tests/EVIDENCE.md from the notes of runs: what was run, what struck, what was reached, what was checked, and what is
-//! not drawn and why. Never runs anything, and says nothing that the notes do not say.
+//! Writes tests/EVIDENCE.md from the notes of runs: of which build they are, what was run, what struck, what was reached, what
+//! was checked, and what is not drawn and why. Never runs anything, and says nothing that the notes do not say.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use waymark_node::reached::STATES_AFTER_DAMAGE;
 
+use crate::checkout::Checkout;
 use crate::done::Done;
 use crate::invariants;
 use crate::log_lines;
 use crate::mutants;
 use crate::outcome::Outcome;
+use crate::plan::STORM_SECONDS;
 use crate::profile::Profile;
 use crate::regressions;
 use crate::storm::FaultClass;
@@ -39,11 +42,14 @@ const WEAKNESSES: &str = "\
 
 /// The whole file.
 #[must_use]
-pub fn of(done: &Done) -> String {
-    let runs: Vec<(&str, &Outcome)> = done.all().collect();
-    let mut text = String::from(
+pub fn of(done: &Done, checkout: &Checkout) -> String {
+    let runs: Vec<Plain<'_>> = done.all().filter_map(|(plan, it)| Plain::of(plan, it)).collect();
+    let build = done.build();
+    let mut text = format!(
         "# Evidence\n\nWritten by `cargo run --profile sim -p waymark-tests --bin sim -- --evidence tests/EVIDENCE.md` from the notes of
-runs that one build of the simulation has made. Every run repeats from its seed.\n\n",
+runs that one build of the simulation has made. Every run repeats from its seed.\n
+The build has the checksum `{build}` (CRC-32C of the binary `sim`, which names the file of notes). When this was written, its
+checkout was at {checkout}.\n\n",
     );
     totals(&mut text, &runs);
     counts(&mut text, &runs);
@@ -60,14 +66,17 @@ after a storm although one node stays frozen. (Where disks rotted, it is frozen 
     for (target, says, why) in log_lines::reasons() {
         let _ = writeln!(text, "| {target} | {says} | {why} |");
     }
-    text.push_str("\n## Planted bugs\n\n`sim --mutants` plants each, and fails when one is not found.\n\n| bug | shows in | as | seeds it took |\n|---|---|---|---|\n");
+    text.push_str("\n## Planted bugs\n\n`sim --mutants` plants each, and fails when one is not found. It is found when what is named here broke, and the same
+run without it held.\n\n| bug | shows in | as | by seed | seeds tried |\n|---|---|---|---|---|\n");
     for mutant in mutants::TABLE {
-        let seeds =
-            done.found(mutant).map_or("not looked for".to_owned(), |it| it.seeds.to_string());
-        let mutants::Mutant { name, profile, breaks, .. } = mutant;
-        let _ = writeln!(text, "| {name} | {profile} | {breaks} | {seeds} |");
+        let (seed, seeds) = done.found(mutant).map_or_else(
+            || ("not looked for".to_owned(), "0".to_owned()),
+            |it| (it.seed.to_string(), it.seeds.to_string()),
+        );
+        let mutants::Mutant { name, profile, shows, .. } = mutant;
+        let _ = writeln!(text, "| {name} | {profile} | {shows} | {seed} | {seeds} |");
     }
-    text.push_str("\n## Bugs that these runs have found\n\n| found by | showed as | cause | fix | kept away by |\n|---|---|---|---|---|\n");
+    text.push_str("\n## Bugs that these runs have found\n\nThe scenario of each, with a seed that plays it, is in `tests/regressions.txt`; a test replays them.\n\n| found by | showed as | cause | fix | kept away by |\n|---|---|---|---|---|\n");
     for it in regressions::TABLE {
         let regressions::Regression { found_by, showed_as, cause, fix, kept_by } = it;
         let _ = writeln!(text, "| {found_by} | {showed_as} | {cause} | {fix} | `{kept_by}` |");
@@ -80,25 +89,71 @@ after a storm although one node stays frozen. (Where disks rotted, it is frozen 
     text
 }
 
-fn totals(text: &mut String, runs: &[(&str, &Outcome)]) {
-    text.push_str("## Runs\n\n| profile | runs | failed | simulated minutes | records acknowledged |\n|---|---|---|---|---|\n");
-    for profile in Profile::ALL {
-        let mark = format!("--profile {profile} ");
-        let own: Vec<&Outcome> =
-            runs.iter().filter(|(plan, _)| plan.starts_with(&mark)).map(|(_, it)| *it).collect();
-        if own.is_empty() {
-            continue;
+/// A run as its seed decides it: nothing planted, no fault chosen or left out by hand.
+struct Plain<'a> {
+    profile: &'a str,
+    /// How long its storm lasted, if it was one.
+    storm_seconds: Option<u64>,
+    outcome: &'a Outcome,
+}
+
+impl<'a> Plain<'a> {
+    /// From the arguments of a run.
+    fn of(plan: &'a str, outcome: &'a Outcome) -> Option<Self> {
+        let words: Vec<&str> = plan.split(' ').collect();
+        if words.iter().any(|word| ["--plant", "--only", "--without"].contains(word)) {
+            return None;
         }
-        let failed = own.iter().filter(|it| !it.held()).count();
-        let minutes = own.iter().map(|it| it.simulated_ms).sum::<u64>() / 60_000;
-        let records: u64 = own.iter().map(|it| it.acknowledged).sum();
-        let _ = writeln!(text, "| {profile} | {} | {failed} | {minutes} | {records} |", own.len());
+        let value_of = |option: &str| {
+            let at = words.iter().position(|word| *word == option)?;
+            words.get(at + 1).copied()
+        };
+        let profile = value_of("--profile")?;
+        let seconds = value_of("--seconds").map_or(Ok(STORM_SECONDS), str::parse).ok()?;
+        let storm_seconds = (profile == Profile::Swarm.name()).then_some(seconds);
+        Some(Self { profile, storm_seconds, outcome })
     }
 }
 
-fn counts(text: &mut String, runs: &[(&str, &Outcome)]) {
+/// A row for each story and each length of storms, and one for all.
+fn totals(text: &mut String, runs: &[Plain<'_>]) {
+    text.push_str("## Runs\n\nOnly runs as their seeds decide them: none with a planted bug, or with faults chosen by hand.\n
+| profile | seconds of storm | runs | failed | simulated hours | records acknowledged | records read |\n|---|---|---|---|---|---|---|\n");
+    for profile in Profile::ALL {
+        let own = || runs.iter().filter(|run| run.profile == profile.name());
+        let lengths: BTreeSet<Option<u64>> = own().map(|run| run.storm_seconds).collect();
+        for length in lengths {
+            let storm = length.map_or("a story".to_owned(), |seconds| seconds.to_string());
+            let same = own().filter(|run| run.storm_seconds == length);
+            row(text, (profile.name(), &storm), same);
+        }
+    }
+    row(text, ("all", ""), runs.iter());
+}
+
+fn row<'a>(
+    text: &mut String,
+    (profile, storm): (&str, &str),
+    runs: impl Iterator<Item = &'a Plain<'a>>,
+) {
+    let all: Vec<&Outcome> = runs.map(|run| run.outcome).collect();
+    let sum = |of: fn(&Outcome) -> u64| all.iter().map(|it| of(it)).sum::<u64>();
+    let failed = all.iter().filter(|it| !it.held()).count();
+    let hundredths = sum(|it| it.simulated_ms) / 36_000;
+    let _ = writeln!(
+        text,
+        "| {profile} | {storm} | {} | {failed} | {}.{:02} | {} | {} |",
+        all.len(),
+        hundredths / 100,
+        hundredths % 100,
+        sum(|it| it.acknowledged),
+        sum(|it| it.read)
+    );
+}
+
+fn counts(text: &mut String, runs: &[Plain<'_>]) {
     let of = |name: &str| -> (u64, usize) {
-        let counts = runs.iter().filter_map(|(_, it)| it.counts.get(name));
+        let counts = runs.iter().filter_map(|run| run.outcome.counts.get(name));
         (counts.clone().sum(), counts.count())
     };
     text.push_str("\n## Faults\n\n| fault | | struck | in runs |\n|---|---|---|---|\n");
@@ -125,15 +180,27 @@ mod tests {
         let done = Done::at(&path);
         let held = Outcome {
             acknowledged: 70,
-            simulated_ms: 120_000,
+            read: 210,
+            simulated_ms: 1_800_000,
             counts: [("crash".to_owned(), 3)].into(),
             ..Outcome::default()
         };
         let failed = Outcome { broken: Some("a panic".to_owned()), ..Outcome::default() };
         done.note(&Plan::new(Profile::Swarm, 1), &held);
         done.note(&Plan::new(Profile::Swarm, 2), &failed);
-        let text = of(&Done::at(&path));
-        assert!(text.contains("| swarm | 2 | 1 | 2 | 70 |"), "{text}");
-        assert!(text.contains("| F6 | crash | 3 | 1 |"), "{text}");
+        done.note(&Plan { seconds: 20, ..Plan::new(Profile::Swarm, 1) }, &held);
+        done.note(&Plan { plant: Some("vote-not-synced"), ..Plan::new(Profile::Swarm, 3) }, &held);
+        let only = [FaultClass::Rot].into();
+        done.note(&Plan { only, ..Plan::new(Profile::Swarm, 4) }, &held);
+        done.note(&Plan::new(Profile::Calm, 1), &held);
+        let checkout = Checkout { commit: Some("0a1b".to_owned()), is_changed: true };
+        let text = of(&Done::at(&path), &checkout);
+        assert!(text.contains("| swarm | 60 | 2 | 1 | 0.50 | 70 | 210 |"), "{text}");
+        assert!(text.contains("| swarm | 20 | 1 | 0 | 0.50 | 70 | 210 |"), "{text}");
+        assert!(text.contains("| calm | a story | 1 | 0 | 0.50 | 70 | 210 |"), "{text}");
+        assert!(text.contains("| all |  | 4 | 1 | 1.50 | 210 | 630 |"), "{text}");
+        assert!(text.contains("| F6 | crash | 9 | 3 |"), "{text}");
+        assert!(text.contains("checksum `notes`"), "{text}");
+        assert!(text.contains("commit `0a1b`, with changes that are in no commit"), "{text}");
     }
 }

@@ -122,6 +122,17 @@ impl History {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
+    /// How many records were read so far, at the end as well as under load.
+    #[must_use]
+    pub fn read(&self) -> usize {
+        let count = |(_, event): &(Duration, Event)| match event {
+            Event::Read { .. } => 1,
+            Event::Settled { records, .. } => records.len(),
+            _ => 0,
+        };
+        self.events().iter().map(count).sum()
+    }
+
     /// Offset and value of what was acknowledged last, by partition.
     #[must_use]
     pub fn last_acknowledged(&self) -> BTreeMap<u32, (u64, u64)> {

@@ -11,6 +11,7 @@ pub mod binary;
 pub mod calls;
 mod caretaker;
 pub mod chaos;
+pub mod checkout;
 pub mod cluster;
 mod context;
 pub mod course;

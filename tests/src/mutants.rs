@@ -1,11 +1,14 @@
 //! The planted bugs that whole clusters show: where each shows, as what, and how many seeds it may take. A suite that lets
-//! one of them live would not notice such a bug made by mistake. Bugs that only smaller tests can see are listed there.
+//! one of them live would not notice such a bug made by mistake. A find counts only where the same run without the bug
+//! holds, and only if what broke is what the bug breaks. Bugs that only smaller tests can see are listed there.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::done::Done;
+use crate::outcome::{Outcome, id_of};
 use crate::plan::Plan;
 use crate::process::Simulation;
 use crate::profile::Profile;
@@ -17,10 +20,39 @@ pub struct Mutant {
     pub name: &'static str,
     /// Where it shows.
     pub profile: Profile,
-    /// The promise that it breaks; `G4` stands for G4b and so on, too. `broken`: a node falls over, or nothing is served.
-    pub breaks: &'static str,
+    /// As what.
+    pub shows: Sign,
     /// A seed that is known to show it, tried first.
     pub first_seed: u64,
+}
+
+/// What a bug shows as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// The promise or rule of this id is broken, whatever else is.
+    Breaks(&'static str),
+    /// A node falls over, or something is not served, and what is said of it has these words.
+    Says(&'static str),
+}
+
+impl Sign {
+    /// Whether a run shows it.
+    #[must_use]
+    pub fn is_in(self, outcome: &Outcome) -> bool {
+        match self {
+            Self::Breaks(id) => outcome.violations.iter().any(|it| id_of(it) == id),
+            Self::Says(words) => outcome.broken.as_ref().is_some_and(|it| it.contains(words)),
+        }
+    }
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Breaks(id) => f.pad(id),
+            Self::Says(words) => f.pad(&format!("\"{words}\"")),
+        }
+    }
 }
 
 /// A planted bug must be found within so many seeds.
@@ -30,74 +62,125 @@ const STORM_SECONDS: u64 = 20;
 
 /// Every one of them.
 pub const TABLE: &[Mutant] = &[
-    mutant("ack-before-fsync", Profile::PowerLossAll, "R6", 1),
-    mutant("dup-appends", Profile::Chaos, "G3b", 2),
-    mutant("ack-before-commit", Profile::LeaderPartition, "G1", 1),
-    mutant("producers-forgotten", Profile::PowerLossAll, "broken", 1),
-    mutant("table-row-lost", Profile::PowerLossAll, "broken", 3),
-    mutant("offset-reused", Profile::Calm, "broken", 1),
-    mutant("vote-not-synced", Profile::LeaderPartition, "R6", 1),
-    mutant("end-as-it-is-here", Profile::LeaderPartition, "G1b", 2),
-    mutant("offsets-as-they-are-here", Profile::Chaos, "G4", 3),
-    mutant("commit-of-an-old-generation", Profile::GroupReset, "G4", 1),
-    mutant("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
-    mutant("full-disk-accepted", Profile::DiskFull, "broken", 1),
-    mutant("reopened-before-sync", Profile::Swarm, "R6", 3),
-    mutant("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
-    mutant("reversion-unnoticed", Profile::DiskLies, "broken", 1),
-    mutant("replaced-keeps-its-id", Profile::DiskReplaced, "R5", 1),
-    mutant("ack-of-another-offset", Profile::Calm, "G1", 1),
-    mutant("ack-wrong-tag", Profile::Swarm, "broken", 1),
-    mutant("append-stream-never-ends", Profile::Calm, "broken", 1),
-    mutant("answer-heartbeats-at-the-door", Profile::Swarm, "G5c", 4),
-    mutant("carry-nothing", Profile::Chaos, "broken", 1),
-    mutant("checkpoint-above-applied", Profile::Swarm, "broken", 1),
-    mutant("checkpoint-without-sync", Profile::Swarm, "broken", 2),
-    mutant("commit-dropped", Profile::Calm, "G4", 1),
-    mutant("damage-is-served", Profile::Rot, "broken", 1),
-    mutant("failed-write-is-done", Profile::Swarm, "R6", 6),
-    mutant("offsets-forgotten", Profile::PowerLossAll, "G4", 1),
-    mutant("read-skips-records", Profile::Rot, "G1", 1),
-    mutant("torn-is-damage", Profile::PowerLossAll, "broken", 4),
-    mutant("truncation-forgotten", Profile::LeaderPartition, "broken", 1),
-    mutant("trust-the-tail", Profile::Swarm, "broken", 3),
-    mutant("failed-sync-is-done", Profile::Chaos, "R6", 1),
-    mutant("remembered-batch-lost", Profile::Chaos, "R8", 1),
-    mutant("retention-keeps-nothing", Profile::Swarm, "G2d", 6),
+    breaks("ack-before-fsync", Profile::PowerLossAll, "R6", 1),
+    breaks("dup-appends", Profile::Chaos, "G3b", 2),
+    breaks("ack-before-commit", Profile::LeaderPartition, "G1", 1),
+    says("producers-forgotten", Profile::PowerLossAll, "a replica is behind", 1),
+    breaks("table-row-lost", Profile::PowerLossAll, "G7", 4),
+    says("offset-reused", Profile::Calm, "reading a partition took longer", 1),
+    breaks("vote-not-synced", Profile::LeaderPartition, "R6", 1),
+    breaks("end-as-it-is-here", Profile::LeaderPartition, "G1b", 2),
+    breaks("offsets-as-they-are-here", Profile::Chaos, "G4d", 3),
+    breaks("commit-of-an-old-generation", Profile::GroupReset, "G4b", 1),
+    breaks("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
+    says("full-disk-accepted", Profile::DiskFull, "while a majority of disks is full", 1),
+    breaks("reopened-before-sync", Profile::Swarm, "R6", 3),
+    breaks("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
+    says("reversion-unnoticed", Profile::DiskLies, "and no leader said so", 1),
+    breaks("replaced-keeps-its-id", Profile::DiskReplaced, "R5", 1),
+    breaks("ack-of-another-offset", Profile::Calm, "G1", 1),
+    says("ack-wrong-tag", Profile::Swarm, "take no records", 1),
+    says("append-stream-never-ends", Profile::Calm, "never began to serve", 1),
+    breaks("answer-heartbeats-at-the-door", Profile::Swarm, "G5c", 4),
+    says("carry-nothing", Profile::Chaos, "lacks entries before index", 1),
+    says("checkpoint-above-applied", Profile::Swarm, "a replica is behind", 1),
+    says("checkpoint-without-sync", Profile::Swarm, "reading a partition took longer", 2),
+    breaks("commit-dropped", Profile::Calm, "G4", 1),
+    says("damage-is-served", Profile::Rot, "wrong checksum", 1),
+    breaks("failed-write-is-done", Profile::Swarm, "R6", 6),
+    breaks("offsets-forgotten", Profile::PowerLossAll, "G4d", 1),
+    breaks("read-skips-records", Profile::Rot, "G1", 1),
+    says("torn-is-damage", Profile::PowerLossAll, "the cluster is not formed yet", 4),
+    says("truncation-forgotten", Profile::LeaderPartition, "does not follow", 1),
+    says("trust-the-tail", Profile::Swarm, "take no records", 3),
+    breaks("read-above-watermark", Profile::LeaderPartition, "G2", 1),
+    breaks("expired-member-stays", Profile::GroupMembersLost, "G5d", 1),
+    says("full-disk-ends-the-journal", Profile::DiskFull, "No space left on device", 1),
+    breaks("hole-skipped", Profile::JournalRot, "R5", 1),
+    says("heartbeat-stream-never-ends", Profile::LeaderPartition, "never began to serve", 1),
+    breaks("failed-sync-is-done", Profile::Chaos, "R6", 1),
+    breaks("remembered-batch-lost", Profile::Chaos, "R8", 1),
+    breaks("retention-keeps-nothing", Profile::Swarm, "G2d", 6),
 ];
 
-const fn mutant(
+/// A bug that breaks a promise.
+const fn breaks(
     name: &'static str,
     profile: Profile,
-    breaks: &'static str,
+    promise: &'static str,
     first_seed: u64,
 ) -> Mutant {
-    Mutant { name, profile, breaks, first_seed }
+    Mutant { name, profile, shows: Sign::Breaks(promise), first_seed }
+}
+
+/// A bug that makes something fall over, or wait for ever.
+const fn says(
+    name: &'static str,
+    profile: Profile,
+    words: &'static str,
+    first_seed: u64,
+) -> Mutant {
+    Mutant { name, profile, shows: Sign::Says(words), first_seed }
 }
 
 /// How a bug was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
+    /// The seed that showed it.
+    pub seed: u64,
     /// Seeds that it took.
     pub seeds: u64,
-    /// What it broke.
-    pub breaks: String,
+}
+
+/// Whether a run held, once it is known.
+type Held = Arc<OnceLock<bool>>;
+
+/// The runs without any bug that finds are held against: each is done once.
+struct Controls<'a> {
+    done: &'a Done,
+    held: Mutex<BTreeMap<(&'static str, u64), Held>>,
+}
+
+impl<'a> Controls<'a> {
+    fn new(done: &'a Done) -> Self {
+        Self { done, held: Mutex::default() }
+    }
+
+    /// Whether this run holds without its bug.
+    fn hold(&self, planted: &Plan) -> bool {
+        let plan = Plan { plant: None, ..planted.clone() };
+        let held = {
+            let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry((plan.profile.name(), plan.seed)).or_default())
+        };
+        *held.get_or_init(|| {
+            if self.done.outcome_of(&plan).is_some() {
+                return true;
+            }
+            let outcome = Simulation::new(plan.clone()).run().outcome;
+            self.done.note(&plan, &outcome);
+            if !outcome.held() {
+                println!("fails without any planted bug: {plan}");
+            }
+            outcome.held()
+        })
+    }
 }
 
 impl Mutant {
     /// Runs seeds until the bug shows as what it should.
-    #[must_use]
-    pub fn hunt(&self) -> Option<Found> {
-        (0..FOUND_WITHIN).find_map(|turn| {
-            let seed = self.first_seed + turn;
-            let plant = Some(self.name);
-            let plan = Plan { plant, seconds: STORM_SECONDS, ..Plan::new(self.profile, seed) };
-            let outcome = Simulation::new(plan).run().outcome;
-            let broken = outcome.broken.iter().map(|_| "broken");
-            let ids = outcome.violations.iter().map(|it| crate::outcome::id_of(it));
-            let shows = ids.chain(broken).find(|id| id.starts_with(self.breaks))?.to_owned();
-            Some(Found { seeds: turn + 1, breaks: shows })
-        })
+    fn hunt(&self, controls: &Controls<'_>) -> Option<Found> {
+        let plans = (0..FOUND_WITHIN).map(|turn| Plan {
+            plant: Some(self.name),
+            seconds: STORM_SECONDS,
+            ..Plan::new(self.profile, self.first_seed + turn)
+        });
+        let shows = |plan: &Plan| {
+            let outcome = Simulation::new(plan.clone()).run().outcome;
+            self.shows.is_in(&outcome) && controls.hold(plan)
+        };
+        let shown = plans.zip(1..).find(|(plan, _)| shows(plan));
+        shown.map(|(plan, seeds)| Found { seed: plan.seed, seeds })
     }
 }
 
@@ -105,13 +188,14 @@ impl Mutant {
 #[must_use]
 pub fn hunt_all(jobs: usize) -> bool {
     let done = Done::open();
+    let controls = Controls::new(&done);
     let (next, living) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    println!("planted bug                        profile                  breaks   found");
+    println!("{:<34} {:<24} {:<44} found", "planted bug", "profile", "shows as");
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 while let Some(mutant) = TABLE.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let found = mutant.hunt();
+                    let found = mutant.hunt(&controls);
                     println!("{}", line(mutant, found.as_ref()));
                     match found {
                         Some(found) => done.note_found(mutant, &found),
@@ -134,8 +218,50 @@ pub fn hunt_all(jobs: usize) -> bool {
 fn line(mutant: &Mutant, found: Option<&Found>) -> String {
     let told = found.map_or_else(
         || format!("not within {FOUND_WITHIN} seeds"),
-        |found| format!("as {} after {} seeds", found.breaks, found.seeds),
+        |found| format!("by seed {}, the {} that was tried", found.seed, nth(found.seeds)),
     );
-    let Mutant { name, profile, breaks, .. } = mutant;
-    format!("{name:<34} {:<24} {breaks:<8} {told}", profile.name())
+    let Mutant { name, profile, shows, .. } = mutant;
+    format!("{name:<34} {:<24} {shows:<44} {told}", profile.name())
+}
+
+fn nth(number: u64) -> String {
+    let ending = match number {
+        1 => "st",
+        2 => "nd",
+        3 => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bug_is_not_found_by_what_another_one_breaks() {
+        let violations = vec!["G1b: partition 0 was told to end at 3".to_owned()];
+        let broken = Outcome { violations, ..Outcome::default() };
+        assert!(Sign::Breaks("G1b").is_in(&broken));
+        assert!(!Sign::Breaks("G1").is_in(&broken));
+        assert!(!Sign::Says("").is_in(&broken));
+        let fell = Outcome { broken: Some("a host ended: no room".to_owned()), ..broken };
+        assert!(Sign::Says("no room").is_in(&fell));
+        assert!(!Sign::Says("damaged").is_in(&fell));
+    }
+
+    #[test]
+    fn every_row_says_exactly_what_it_expects() {
+        let ids: Vec<&str> = crate::invariants::TABLE
+            .iter()
+            .map(|it| it.id)
+            .chain(crate::view::RULES.iter().map(|(id, _)| *id))
+            .collect();
+        for mutant in TABLE {
+            match mutant.shows {
+                Sign::Breaks(id) => assert!(ids.contains(&id), "{mutant:?}"),
+                Sign::Says(words) => assert!(words.len() > 10, "{mutant:?}"),
+            }
+        }
+    }
 }

@@ -14,6 +14,8 @@ pub struct Outcome {
     pub fingerprint: String,
     /// Appends acknowledged.
     pub acknowledged: u64,
+    /// Records that readers were given.
+    pub read: u64,
     /// How long the run lasted in its own time, milliseconds.
     pub simulated_ms: u64,
     /// Promises broken, id first.
@@ -58,6 +60,7 @@ impl Outcome {
         json!({
             "fingerprint": self.fingerprint,
             "acknowledged": self.acknowledged,
+            "read": self.read,
             "simulated_ms": self.simulated_ms,
             "violations": self.violations,
             "broken": self.broken,
@@ -74,6 +77,7 @@ impl Outcome {
         Some(Self {
             fingerprint: value["fingerprint"].as_str()?.to_owned(),
             acknowledged: value["acknowledged"].as_u64()?,
+            read: value["read"].as_u64()?,
             simulated_ms: value["simulated_ms"].as_u64()?,
             violations: words(&value["violations"])?,
             broken: value["broken"].as_str().map(str::to_owned),
@@ -97,6 +101,7 @@ mod tests {
         let outcome = Outcome {
             fingerprint: "0011 of 2 events".to_owned(),
             acknowledged: 7,
+            read: 21,
             simulated_ms: 61_000,
             violations: vec!["G1: value 3 is gone".to_owned()],
             broken: Some("a host ended".to_owned()),

@@ -1,6 +1,10 @@
 //! Bugs of the product that simulations and chaos runs have found, so that nobody has to find them twice. Owns the list; each
-//! names the test that would find it again. Schedules change with the harness, so a seed tells where it came from, and the
-//! test is what keeps it away.
+//! names the test that would find it again, and has a line in `tests/regressions.txt`: a seed that plays its scenario, and the
+//! scenario as a sentence. Schedules change with the harness, so the seed shows what it was about, and the test is what
+//! keeps it away.
+
+use crate::plan::Plan;
+use crate::profile::Profile;
 
 /// A bug that was found, and is no more.
 #[derive(Debug)]
@@ -84,7 +88,65 @@ pub const TABLE: &[Regression] = &[
         fix: "each answer of a follower is held against what it acknowledged before",
         kept_by: "reversion-unnoticed",
     },
+    Regression {
+        found_by: "storms in which reads of disks fail",
+        showed_as: "a node stopped whose disk could not be read for a moment while its replicas were opening",
+        cause: "the first error of a read ended the replica, and the node with it",
+        fix: "opening is tried again for 30 s",
+        kept_by: "open-without-patience",
+    },
+    Regression {
+        found_by: "storms in which reads of disks fail",
+        showed_as: "replicas ended, leaders among them, whose log could not be read for a moment",
+        cause: "a read was tried three times within 60 ms, and an error that reaches openraft ends its replica",
+        fix: "it is tried for 5 s",
+        kept_by: "log-read-gives-up",
+    },
+    Regression {
+        found_by: "storms in which reads of disks fail",
+        showed_as: "consumers ended at a read that their node's disk had refused once",
+        cause: "it was answered with INTERNAL, which nobody asks again after",
+        fix: "it is answered with RANGE_DAMAGED, and asked again",
+        kept_by: "unread-is-a-bug",
+    },
 ];
+
+/// The file of seeds.
+const SCENARIOS: &str = include_str!("../regressions.txt");
+/// Instead of a profile: what only real processes show.
+const PROCESSES: &str = "processes";
+
+/// A line of the file of seeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scenario {
+    /// What plays it; `None`: no simulation can.
+    pub plan: Option<Plan>,
+    /// As [`Regression::kept_by`].
+    pub kept_by: &'static str,
+    /// What happens, and what is promised of it.
+    pub sentence: &'static str,
+}
+
+/// Every scenario.
+///
+/// # Errors
+/// The line that is not written as the head of the file says.
+pub fn scenarios() -> Result<Vec<Scenario>, String> {
+    let lines = SCENARIOS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| scenario(line).ok_or_else(|| line.to_owned())).collect()
+}
+
+fn scenario(line: &'static str) -> Option<Scenario> {
+    let (run, sentence) = line.split_once(" # ")?;
+    let words: Vec<&'static str> = run.split_whitespace().collect();
+    let [profile, seed, seconds, kept_by] = words.try_into().ok()?;
+    let (seed, seconds) = (seed.parse().ok()?, seconds.parse().ok()?);
+    let plan = match profile {
+        PROCESSES => None,
+        story => Some(Plan { seconds, ..Plan::new(story.parse::<Profile>().ok()?, seed) }),
+    };
+    Some(Scenario { plan, kept_by, sentence })
+}
 
 #[cfg(test)]
 mod tests {
@@ -101,6 +163,19 @@ mod tests {
             } else if path.extension().is_some_and(|it| it == "rs") {
                 all.push_str(&fs::read_to_string(path).unwrap());
             }
+        }
+    }
+
+    #[test]
+    fn every_bug_has_a_scenario_that_is_a_sentence_and_every_scenario_a_bug() {
+        let all = scenarios().unwrap();
+        for it in TABLE {
+            assert!(all.iter().any(|scenario| scenario.kept_by == it.kept_by), "{it:?}");
+        }
+        for it in all {
+            assert!(TABLE.iter().any(|bug| bug.kept_by == it.kept_by), "{it:?}");
+            let begins = it.sentence.starts_with(|first: char| first.is_ascii_uppercase());
+            assert!(begins && it.sentence.ends_with('.'), "{it:?}");
         }
     }
 

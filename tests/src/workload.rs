@@ -3,8 +3,8 @@
 //! nothing breaks here.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -31,43 +31,62 @@ const KEYS: u64 = 16;
 /// The making of the partitions that everything else uses.
 pub(crate) struct Preparation {
     ready: Arc<AtomicBool>,
+    trouble: Trouble,
+}
+
+/// What was last asked in vain, for whoever waits too long.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trouble(Arc<Mutex<String>>);
+
+impl Trouble {
+    fn note(&self, error: &io::Error) {
+        tracing::debug!(%error, "asked in vain");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+    }
+
+    fn told(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Preparation {
     pub(crate) fn start(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> Self {
         let mut client = subject.client(cluster.draw(0, u64::MAX));
-        let ready = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&ready);
+        let (ready, trouble) = (Arc::new(AtomicBool::new(false)), Trouble::default());
+        let (told, seen) = (Arc::clone(&ready), trouble.clone());
         cluster.client(async move {
-            prepare(&mut client).await;
+            prepare(&mut client, &seen).await;
             told.store(true, Ordering::SeqCst);
         });
-        Self { ready }
+        Self { ready, trouble }
     }
 
     pub(crate) fn finish(&self, cluster: &mut Cluster) -> Result<(), Broken> {
         match cluster.run_until(SETTLE, || self.ready.load(Ordering::SeqCst))? {
             true => Ok(()),
-            false => Err(Broken("the cluster never began to serve".to_owned())),
+            false => {
+                Err(Broken(format!("the cluster never began to serve: {}", self.trouble.told())))
+            }
         }
     }
 }
 
 /// Makes the partitions, as long as it takes.
-pub(crate) async fn prepare(client: &mut Box<dyn LogClient>) {
-    until_ok(client, async |client| client.prepare().await).await;
+pub(crate) async fn prepare(client: &mut Box<dyn LogClient>, trouble: &Trouble) {
+    until_ok(client, trouble, async |client| client.prepare().await).await;
 }
 
 /// Asks until there is an answer.
 async fn until_ok<T>(
     client: &mut Box<dyn LogClient>,
+    trouble: &Trouble,
     ask: impl AsyncFn(&mut Box<dyn LogClient>) -> io::Result<T>,
 ) -> T {
     loop {
         match ask(client).await {
             Ok(answer) => return answer,
             Err(error) => {
-                tracing::debug!(%error, "asked in vain");
+                trouble.note(&error);
                 sleep(ASK_AGAIN).await;
             }
         }
@@ -313,30 +332,33 @@ pub(crate) fn settle(
 ) -> Result<(), Broken> {
     let client = subject.client(cluster.draw(0, u64::MAX));
     let partitions = subject.partitions();
-    let done = Arc::new(AtomicU32::new(0));
+    let (done, trouble) = (Arc::new(AtomicU32::new(0)), Trouble::default());
+    let told = (Arc::clone(&done), trouble.clone());
     let each = (partitions, subject.replicas());
-    cluster.client(read_back(client, each, history.clone(), Arc::clone(&done)));
+    cluster.client(read_back(client, each, history.clone(), told));
     match cluster.run_until(SETTLE, || done.load(Ordering::SeqCst) == partitions)? {
         true => Ok(()),
         false => Err(Broken(format!(
-            "{SETTLE:?} after the last fault, partition {} cannot be read on all replicas",
-            done.load(Ordering::SeqCst)
+            "{SETTLE:?} after the last fault, partition {} cannot be read on all replicas: {}",
+            done.load(Ordering::SeqCst),
+            trouble.told()
         ))),
     }
 }
 
-/// Reads every partition back and compares its replicas, so many of each; `done` are so many.
+/// Reads every partition back and compares its replicas, so many of each; `done` are so many, and that is in the way of the
+/// next.
 pub(crate) async fn read_back(
     mut client: Box<dyn LogClient>,
     (partitions, copies): (u32, u32),
     seen: History,
-    done: Arc<AtomicU32>,
+    (done, trouble): (Arc<AtomicU32>, Trouble),
 ) {
     for partition in 0..partitions {
         let ask = async |client: &mut Box<dyn LogClient>| client.read_all(partition).await;
-        let records = until_ok(&mut client, ask).await;
+        let records = until_ok(&mut client, &trouble, ask).await;
         let ask = async |client: &mut Box<dyn LogClient>| client.log_start(partition).await;
-        let offset = until_ok(&mut client, ask).await;
+        let offset = until_ok(&mut client, &trouble, ask).await;
         let stored = records.iter().filter(|(at, _)| *at >= offset);
         let end = records.last().map_or(offset, |(offset, _)| offset + 1);
         let kept = stored.map(|(_, value)| client.stored_at_most(*value)).sum();
@@ -345,12 +367,12 @@ pub(crate) async fn read_back(
         if let Some(gone) = offset.checked_sub(1) {
             let ask =
                 async |client: &mut Box<dyn LogClient>| client.read_gone(partition, gone).await;
-            let records = until_ok(&mut client, ask).await;
+            let records = until_ok(&mut client, &trouble, ask).await;
             seen.note(Event::ReadGone { partition, records });
         }
         audit(&mut client, &seen, partition).await;
         let ask = async |client: &mut Box<dyn LogClient>| client.digests(partition, end).await;
-        let replicas = until_ok(&mut client, ask).await;
+        let replicas = until_ok(&mut client, &trouble, ask).await;
         seen.note(Event::Compared { partition, replicas, of: copies });
         done.fetch_add(1, Ordering::SeqCst);
     }

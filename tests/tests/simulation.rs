@@ -10,6 +10,7 @@ use waymark_tests::outcome::Outcome;
 use waymark_tests::plan::Plan;
 use waymark_tests::process::Simulation;
 use waymark_tests::profile::Profile;
+use waymark_tests::regressions::scenarios;
 
 /// The seed of each story.
 const SEED: u64 = 1;
@@ -150,6 +151,17 @@ fn a_running_group_goes_on_where_an_operator_puts_it() {
 #[test]
 fn a_groups_promises_hold_through_anything() {
     promises_hold_through(Profile::GroupChaos);
+}
+
+#[test]
+fn the_scenarios_of_bugs_that_were_found_hold() {
+    let all = scenarios().expect("every line is a scenario").into_iter();
+    let plans: Vec<Plan> = all.filter_map(|it| it.plan).collect();
+    std::thread::scope(|scope| {
+        for some in plans.chunks(plans.len().div_ceil(JOBS)) {
+            scope.spawn(move || some.iter().for_each(|plan| drop(held(plan.clone()))));
+        }
+    });
 }
 
 #[test]

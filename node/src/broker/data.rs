@@ -159,12 +159,8 @@ impl Broker {
             return Err(out_of_range(marks.log_start, marks.high_watermark));
         }
         if at.offset == marks.high_watermark {
-            if mutants::planted!("read-above-watermark")
-                && let Some(early) = self.uncommitted(shard.id(), at, marks)
-            {
-                return Ok(early);
-            }
-            return Ok(Batches { next_offset: at.offset, marks, ..Batches::default() });
+            let nothing = Batches { next_offset: at.offset, marks, ..Batches::default() };
+            return Ok(self.with_uncommitted((shard.id(), at.at), nothing));
         }
         match shard.store().read(at.at, at.offset, marks.high_watermark, at.max_bytes).await {
             Ok(read) => {
@@ -172,7 +168,8 @@ impl Broker {
                 if mutants::planted!("read-skips-records") && next_offset < marks.high_watermark {
                     next_offset += 1;
                 }
-                Ok(Batches { bytes: read.bytes, next_offset, marks })
+                let read = Batches { bytes: read.bytes, next_offset, marks };
+                Ok(self.with_uncommitted((shard.id(), at.at), read))
             }
             Err(error @ (StoreError::OutOfRange { .. } | StoreError::NoPartition(_))) => {
                 // Retention may have overtaken the read, or the topic may be gone.
@@ -220,13 +217,24 @@ impl Broker {
         }
     }
 
-    /// A planted bug's read: the batch that waits to be appended at the end.
-    fn uncommitted(&self, shard: ShardId, at: &ReadAt, marks: Marks) -> Option<Batches> {
-        let batch = self.core.uncommitted(shard, at.at)?;
-        let count = BatchHeader::read(&batch)?.record_count;
-        let mut bytes = stamp(&batch, at.offset, marks.leader_epoch).to_vec();
-        bytes.extend_from_slice(batch.get(bytes.len()..)?);
-        Some(Batches { bytes: bytes.into(), next_offset: at.offset + i64::from(count), marks })
+    /// A read as it is, unless a bug is planted: then what waits to be appended is shown behind the last record.
+    fn with_uncommitted(
+        &self,
+        (shard, at): (ShardId, TopicPartition),
+        mut read: Batches,
+    ) -> Batches {
+        let ends = read.next_offset == read.marks.high_watermark;
+        if !ends || !mutants::planted!("read-above-watermark") {
+            return read;
+        }
+        let waits = self.core.uncommitted(shard, at);
+        let counted = waits.and_then(|it| Some((BatchHeader::read(&it)?.record_count, it)));
+        if let Some((count, batch)) = counted {
+            let stamp = stamp(&batch, read.next_offset, read.marks.leader_epoch);
+            read.bytes = [&read.bytes, &stamp[..], &batch[stamp.len()..]].concat().into();
+            read.next_offset += i64::from(count);
+        }
+        read
     }
 }
 

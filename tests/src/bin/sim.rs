@@ -13,6 +13,7 @@ use clap::Parser;
 use tracing::Level;
 use waymark_node::mutants;
 use waymark_tests::batch::Batch;
+use waymark_tests::checkout::Checkout;
 use waymark_tests::cluster::Broken;
 use waymark_tests::course::{Verdict, run};
 use waymark_tests::done::Done;
@@ -37,8 +38,8 @@ const UNTIL_TIME_ENDS: u64 = 1_000_000;
 /// Real time that a run may take, and more for each simulated second of a storm.
 const PATIENCE: Duration = Duration::from_secs(300);
 const PATIENCE_PER_SECOND: Duration = Duration::from_secs(10);
-/// Looks at simulated time, one a second of real time, between which it may stand still. A step takes milliseconds; tasks
-/// that never come to rest stop simulated time for ever, and only real time tells.
+/// Looks, one a second of real time, that may find the world in the same step. A step takes milliseconds; tasks that never
+/// come to rest stop simulated time for ever, and only real time tells.
 const MOST_LOOKS_IN_VAIN: u32 = 30;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -162,7 +163,7 @@ fn main() -> ExitCode {
 }
 
 fn write_evidence(path: &Path) -> ExitCode {
-    match std::fs::write(path, evidence::of(&Done::open())) {
+    match std::fs::write(path, evidence::of(&Done::open(), &Checkout::now())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}: {error}", path.display());
@@ -193,6 +194,7 @@ fn run_here(arguments: &Arguments, plan: Plan) -> ExitCode {
             first.chain(violated).for_each(|line| println!("{line}"));
             outcome.fingerprint = fingerprint.to_string();
             outcome.acknowledged = verdict.acknowledged as u64;
+            outcome.read = verdict.read as u64;
             outcome.simulated_ms = u64::try_from(verdict.elapsed.as_millis()).unwrap_or(u64::MAX);
             if let Some(broken) = &verdict.broken {
                 println!("broken: {broken}");
@@ -234,19 +236,23 @@ fn simulate(
 #[allow(clippy::disallowed_methods, reason = "real time, on a real thread, beside the simulation")]
 fn watch(patience: Duration) {
     std::thread::spawn(move || {
-        let (mut waited, mut seen, mut in_vain) = (Duration::ZERO, 0, 0);
+        let (mut waited, mut seen, mut in_vain) = (Duration::ZERO, None, 0);
         // Its own naps are counted, because a process that is stopped meanwhile has not been slow.
         while waited < patience && in_vain < MOST_LOOKS_IN_VAIN {
             std::thread::sleep(LOOK_AGAIN);
             waited += LOOK_AGAIN;
-            let steps = det::steps();
-            in_vain = if steps == seen { in_vain + 1 } else { 0 };
-            seen = steps;
+            let step = det::step_under_way();
+            in_vain = if step.is_some() && step == seen { in_vain + 1 } else { 0 };
+            seen = step;
         }
-        let about = "a task spins, two wake each other for ever, or a lock is held twice";
-        eprintln!(
-            "after {waited:?} of real time no end, and no step for the last {in_vain} s: {about}"
-        );
+        let why = if in_vain < MOST_LOOKS_IN_VAIN {
+            format!("no end after {waited:?} of real time")
+        } else {
+            let about = "a task spins, two wake each other for ever, or a lock is held twice";
+            format!("simulated time stands still for {in_vain} s of real time: {about}")
+        };
+        println!("broken: {why}");
+        println!("{}", Outcome { broken: Some(why), ..Outcome::default() }.line());
         std::process::exit(4);
     });
 }

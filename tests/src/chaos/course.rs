@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -20,7 +19,7 @@ use crate::history::History;
 use crate::oracle::judge;
 use crate::subject::{Clients, Hosts};
 use crate::waymark::real::RealClients;
-use crate::workload::{Load, Pace, prepare, read_back};
+use crate::workload::{Load, Pace, Trouble, prepare, read_back};
 
 /// Between two harms, milliseconds; sometimes the next one comes before the last one is over in its effects.
 const CALM_MS: (u64, u64) = (200, 5_000);
@@ -74,7 +73,7 @@ pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Resul
     let clients: Arc<dyn Clients> = Arc::new(RealClients { bootstrap: site.bootstrap() });
     site.nodes().try_for_each(|node| site.start(node))?;
     let mut operator = clients.client(random.random());
-    in_time("the cluster is not born", prepare(&mut operator)).await?;
+    in_time("the cluster is not born", prepare(&mut operator, &Trouble::default())).await?;
     let history = History::real();
     let mut tasks = Tasks(SmallRng::seed_from_u64(random.random()));
     let load = Load::start(&mut tasks, &clients, &history, Pace::BUSY);
@@ -89,8 +88,8 @@ pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Resul
     })
     .await?;
     let each = (clients.partitions(), clients.replicas());
-    let (reader, seen) = (clients.client(random.random()), history.clone());
-    let reading = read_back(reader, each, seen, Arc::new(AtomicU32::new(0)));
+    let progress = (Arc::default(), Trouble::default());
+    let reading = read_back(clients.client(random.random()), each, history.clone(), progress);
     in_time("not every partition can be read on all replicas", reading).await?;
     who_ended(site)?;
     Ok(ended(&history, &harms))
