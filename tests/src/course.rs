@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::caretaker;
 use crate::cluster::{Broken, Cluster};
 use crate::context::around;
+use crate::doubtful_journals;
 use crate::full_disks;
 use crate::group::Tale;
 use crate::history::History;
@@ -15,7 +16,7 @@ use crate::lost_disks;
 use crate::lying_disks;
 use crate::oracle::{Violation, judge};
 use crate::plan::Plan;
-use crate::profile::{NODES, Profile};
+use crate::profile::Profile;
 use crate::readers::Names;
 use crate::storm::{CALM_WITHIN, FaultClass, Storm};
 use crate::subject::{Clients, Subject};
@@ -45,7 +46,7 @@ pub struct Verdict {
 /// # Errors
 /// When a node fell over, or the cluster did not serve again after the faults.
 pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Verdict, Broken> {
-    let mut cluster = Cluster::start(Arc::clone(subject), NODES, plan.seed);
+    let mut cluster = Cluster::start(Arc::clone(subject), plan.nodes(), plan.seed);
     let history = History::default();
     let mut violations = match play(plan, &mut cluster, subject, (&history, tally)) {
         Ok(reached) => {
@@ -98,6 +99,9 @@ fn play(
     if profile == Profile::DiskLies {
         lying_disks::tell(cluster, subject, (history, tally))?;
     }
+    if profile == Profile::JournalDoubt {
+        doubtful_journals::tell(cluster, subject, (history, tally))?;
+    }
     if profile == Profile::Swarm {
         if plan.has_group() {
             tale = Some(Tale::begin(cluster, subject, history)?);
@@ -141,7 +145,7 @@ fn storm(
         until_level(cluster, subject)?;
     }
     let frozen = storm.freeze(cluster);
-    let when = format!("after the storm, with node {frozen:?} frozen");
+    let when = format!("after the storm, with nodes {frozen:?} frozen");
     served_again(cluster, subject, history, &when)?;
     storm.pass(cluster);
     caretaker.store(true, Ordering::SeqCst);

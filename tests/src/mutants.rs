@@ -61,6 +61,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("torn-is-damage", Profile::PowerLossAll, "broken", 4),
     mutant("truncation-forgotten", Profile::LeaderPartition, "broken", 1),
     mutant("trust-the-tail", Profile::Swarm, "broken", 3),
+    mutant("doubtful-votes", Profile::JournalDoubt, "R5", 3),
 ];
 
 const fn mutant(

@@ -228,7 +228,7 @@ impl LogClient for WaymarkClient {
         let admin = self.client().await.map_err(failed)?.admin();
         // The smallest segments that there are, so that a run of seconds rolls some.
         let topic = NewTopic::new(TOPIC).config("segment.bytes", SEGMENT_BYTES);
-        let topic = topic.partitions(number(PARTITIONS)).replication_factor(3);
+        let topic = topic.partitions(number(PARTITIONS));
         match admin.create_topic(topic).await {
             Ok(_) => {}
             Err(error) if error.is(FailureCode::TopicExists) => {}
@@ -341,7 +341,7 @@ impl LogClient for WaymarkClient {
     async fn create_topic(&mut self, topic: u32, partitions: u32) -> io::Result<()> {
         let admin = self.client().await.map_err(failed)?.admin();
         let topic = NewTopic::new(side_topic(topic)).partitions(number(partitions));
-        admin.create_topic(topic.replication_factor(3)).await.map(drop).map_err(failed)
+        admin.create_topic(topic).await.map(drop).map_err(failed)
     }
 
     async fn grow_topic(&mut self, topic: u32, partitions: u32) -> io::Result<()> {
