@@ -60,7 +60,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("read-skips-records", Profile::Rot, "G1", 1),
     mutant("torn-is-damage", Profile::PowerLossAll, "broken", 4),
     mutant("truncation-forgotten", Profile::LeaderPartition, "broken", 1),
-    mutant("trust-the-tail", Profile::Swarm, "broken", 3),
+    mutant("trust-the-tail", Profile::Swarm, "broken", 21),
     mutant("doubtful-votes", Profile::JournalDoubt, "R5", 3),
 ];
 
