@@ -25,7 +25,7 @@ pub const STATES: &[&str] = &[
     "replica-replaced",
 ];
 
-/// Those that only damage to a journal leads to, or a disk that lied: no storm has to meet them.
+/// Those that only damage to a journal leads to, or a disk that lied: no storm has to meet them, stories do.
 pub const STATES_AFTER_DAMAGE: &[&str] = &["entries-fetched", "replica-doubtful", "log-reverted"];
 
 /// Tells that a state was reached.

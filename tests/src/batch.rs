@@ -1,7 +1,7 @@
 //! Many simulations, each in a process of its own. Owns the order, the progress, the summary, and going on after an
 //! interruption; every failure is made smaller and printed with the command that repeats it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,7 @@ struct Sum {
     acknowledged: u64,
     simulated_ms: u64,
     storms: usize,
+    profiles: BTreeSet<&'static str>,
     counts: BTreeMap<String, u64>,
     failures: Vec<(Plan, String)>,
 }
@@ -91,6 +92,7 @@ impl Sum {
         self.acknowledged += outcome.acknowledged;
         self.simulated_ms += outcome.simulated_ms;
         self.storms += usize::from(plan.profile == Profile::Swarm);
+        self.profiles.insert(plan.profile.name());
         for (name, count) in &outcome.counts {
             *self.counts.entry(name.clone()).or_default() += count;
         }
@@ -147,11 +149,18 @@ impl Sum {
             let run = |plan: &Plan| Simulation::new(plan.clone()).run().outcome;
             println!("smallest that shows {signature}: {}", shrink(&plan, &signature, run));
         }
-        let missing = table::never(&self.counts);
-        let tells = self.storms >= ENOUGH && !missing.is_empty();
-        if tells {
-            println!("never happened in {} storms: {}", self.storms, missing.join(", "));
+        self.failed == 0 && self.has_tested()
+    }
+
+    /// Whether everything happened that so many runs of these profiles lead to.
+    fn has_tested(&self) -> bool {
+        let storms = (self.storms >= ENOUGH).then(|| table::never(&self.counts));
+        let told = Profile::ALL.iter().all(|it| self.profiles.contains(it.name()));
+        let stories = told.then(|| table::never_in_stories(&self.counts));
+        let missing: Vec<&str> = storms.into_iter().chain(stories).flatten().collect();
+        if !missing.is_empty() {
+            println!("never happened in {} runs: {}", self.done, missing.join(", "));
         }
-        self.failed == 0 && !tells
+        missing.is_empty()
     }
 }

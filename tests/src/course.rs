@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::caretaker;
 use crate::cluster::{Broken, Cluster};
 use crate::context::around;
+use crate::doubtful_journals;
 use crate::full_disks;
 use crate::group::Tale;
 use crate::history::History;
@@ -16,7 +17,7 @@ use crate::lost_disks;
 use crate::lying_disks;
 use crate::oracle::{Violation, judge};
 use crate::plan::Plan;
-use crate::profile::{NODES, Profile};
+use crate::profile::Profile;
 use crate::readers::{Names, Tasted, taste};
 use crate::states::compare_all;
 use crate::storm::{CALM_WITHIN, FaultClass, Storm};
@@ -51,7 +52,7 @@ pub struct Verdict {
 /// # Errors
 /// When a node fell over, or the cluster did not serve again after the faults.
 pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Verdict, Broken> {
-    let mut cluster = Cluster::start(Arc::clone(subject), NODES, plan.seed);
+    let mut cluster = Cluster::start(Arc::clone(subject), plan.nodes(), plan.seed);
     let history = History::default();
     let played = play(plan, &mut cluster, subject, (&history, tally));
     let (mut violations, mut broken) = (Vec::new(), None);
@@ -118,6 +119,9 @@ fn play(
     if profile == Profile::DiskLies {
         lying_disks::tell(cluster, subject, (history, tally))?;
     }
+    if profile == Profile::JournalDoubt {
+        doubtful_journals::tell(cluster, subject, (history, tally))?;
+    }
     if profile == Profile::Swarm {
         if plan.has_group() {
             tale = Some(Tale::begin(cluster, subject, history)?);
@@ -161,7 +165,7 @@ fn storm(
         until_level(cluster, subject)?;
     }
     let frozen = storm.freeze(cluster);
-    let when = format!("after the storm, with node {frozen:?} frozen");
+    let when = format!("after the storm, with nodes {frozen:?} frozen");
     served_again(cluster, subject, history, &when)?;
     storm.pass(cluster);
     caretaker.store(true, Ordering::SeqCst);

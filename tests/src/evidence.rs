@@ -4,8 +4,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use waymark_node::reached::STATES_AFTER_DAMAGE;
-
 use crate::checkout::Checkout;
 use crate::done::Done;
 use crate::invariants;
@@ -61,7 +59,7 @@ checkout was at {checkout}.\n\n",
     }
     text.push_str("\nBeside these: no node panics, no node ends that need not, no error and no warning is logged without a reason
 (`tests/src/log_lines.rs`), no client waits without a deadline, and every partition takes and gives records within ten seconds
-after a storm although one node stays frozen. (Where disks rotted, it is frozen once all replicas have what their leaders have.)\n");
+after a storm although a minority stays frozen. (Where disks rotted, it is frozen once all replicas have what their leaders have.)\n");
     text.push_str("\n## Log lines that may appear\n\n| target | says | because |\n|---|---|---|\n");
     for (target, says, why) in log_lines::reasons() {
         let _ = writeln!(text, "| {target} | {says} | {why} |");
@@ -162,7 +160,7 @@ fn counts(text: &mut String, runs: &[Plain<'_>]) {
         let _ = writeln!(text, "| {} | {class} | {struck} | {in_runs} |", class.id());
     }
     text.push_str("\n## States reached\n\n| state | times | in runs |\n|---|---|---|\n");
-    for state in table::states().chain(STATES_AFTER_DAMAGE.iter().copied()) {
+    for state in table::states().chain(table::states_of_stories()) {
         let (times, in_runs) = of(state);
         let _ = writeln!(text, "| {state} | {times} | {in_runs} |");
     }

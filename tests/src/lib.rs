@@ -18,6 +18,7 @@ pub mod course;
 pub mod det;
 pub mod disk;
 pub mod done;
+mod doubtful_journals;
 pub mod evidence;
 mod faults;
 mod full_disks;

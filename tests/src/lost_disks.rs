@@ -29,7 +29,7 @@ pub(crate) fn tell(
     for turn in 0..u64::from(LOSSES) {
         until_whole(cluster, subject)?;
         let node = u32::try_from((first + turn) % nodes + 1).unwrap_or(1);
-        lose(cluster, history, node)?;
+        lose(cluster, history, node, |cluster| cluster.lose_disk(node))?;
     }
     until_whole(cluster, subject)
 }
@@ -41,7 +41,14 @@ pub(crate) fn until_whole(cluster: &mut Cluster, subject: &Arc<dyn Subject>) -> 
     Err(Broken(format!("after {SETTLE:?} there are still replicas that do not vote or lag behind")))
 }
 
-fn lose(cluster: &mut Cluster, history: &History, node: u32) -> Result<(), Broken> {
+/// A node loses power, and then something of its disk, while another one lags behind it, and comes back where that one alone
+/// answers; later the third does.
+pub(crate) fn lose(
+    cluster: &mut Cluster,
+    history: &History,
+    node: u32,
+    harm: impl FnOnce(&mut Cluster),
+) -> Result<(), Broken> {
     history.note(GroupEvent::NodeFault);
     let mut others: Vec<u32> = cluster.nodes().filter(|other| *other != node).collect();
     if cluster.draw(0, 2) == 1 {
@@ -53,9 +60,9 @@ fn lose(cluster: &mut Cluster, history: &History, node: u32) -> Result<(), Broke
     cluster.cut_from_peers(behind);
     let before = history.acknowledged();
     cluster.run_until(SETTLE, || history.acknowledged() >= before + MISSED)?;
-    tracing::info!(node, behind, ahead, "a disk is lost");
+    tracing::info!(node, behind, ahead, "a disk is harmed");
     cluster.power_loss(&[node]);
-    cluster.lose_disk(node);
+    harm(cluster);
     cluster.cut_from_peers(ahead);
     cluster.heal(behind);
     cluster.restart(&[node]);

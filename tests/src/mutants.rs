@@ -92,7 +92,7 @@ pub const TABLE: &[Mutant] = &[
     breaks("read-skips-records", Profile::Rot, "G1", 1),
     says("torn-is-damage", Profile::PowerLossAll, "the cluster is not formed yet", 4),
     says("truncation-forgotten", Profile::LeaderPartition, "does not follow", 1),
-    says("trust-the-tail", Profile::Swarm, "take no records", 3),
+    says("trust-the-tail", Profile::Swarm, "take no records", 21),
     breaks("read-above-watermark", Profile::LeaderPartition, "G2", 1),
     breaks("expired-member-stays", Profile::GroupMembersLost, "G5d", 1),
     says("full-disk-ends-the-journal", Profile::DiskFull, "No space left on device", 1),
@@ -101,6 +101,7 @@ pub const TABLE: &[Mutant] = &[
     breaks("failed-sync-is-done", Profile::Chaos, "R6", 1),
     breaks("remembered-batch-lost", Profile::Chaos, "R8", 1),
     breaks("retention-keeps-nothing", Profile::Swarm, "G2d", 6),
+    breaks("doubtful-votes", Profile::JournalDoubt, "R5", 3),
 ];
 
 /// A bug that breaks a promise.

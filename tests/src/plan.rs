@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
 use crate::profile::Profile;
 use crate::storm::FaultClass;
 
@@ -11,6 +14,15 @@ pub const STORM_SECONDS: u64 = 60;
 
 /// Of so many seeds of a storm one has a group: its members cost as much as all other clients.
 const ONE_GROUP_IN: u64 = 4;
+
+/// Nodes of a story, and of most storms.
+const FEW: u32 = 3;
+/// Of so many seeds of a storm, how many have five nodes, and how many four.
+const SEEDS: u32 = 24;
+const OF_FIVE: u32 = 4;
+const OF_FOUR: u32 = 1;
+/// How large a cluster is, is drawn apart from what happens to it.
+const SIZE: u64 = 0x6e6f_6465_73;
 
 /// What a run is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +70,20 @@ impl Plan {
         self.profile == Profile::Swarm && self.seed.is_multiple_of(ONE_GROUP_IN)
     }
 
+    /// Nodes of the cluster. Majorities of more than three are made differently: a minority is more than one node, and cuts
+    /// have shapes that three nodes do not know.
+    #[must_use]
+    pub fn nodes(&self) -> u32 {
+        if self.profile != Profile::Swarm {
+            return FEW;
+        }
+        match SmallRng::seed_from_u64(self.seed ^ SIZE).random_range(0..SEEDS) {
+            drawn if drawn < OF_FIVE => 5,
+            drawn if drawn < OF_FIVE + OF_FOUR => 4,
+            _ => FEW,
+        }
+    }
+
     /// The arguments of the binary `sim` that run it.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
@@ -84,5 +110,23 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let arguments = self.arguments().join(" ");
         write!(f, "cargo run --profile sim -p waymark-tests --bin sim -- {arguments}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_storms_have_more_nodes_and_what_is_left_out_of_one_leaves_them() {
+        let of = |seed| Plan::new(Profile::Swarm, seed);
+        let with = |nodes| (1..1_001).filter(|seed| of(*seed).nodes() == nodes).count();
+        let (three, four, five) = (with(3), with(4), with(5));
+        assert_eq!(three + four + five, 1_000);
+        assert!((120..220).contains(&five) && four > 10, "{five} of five, {four} of four");
+        for plan in (1..101).map(of) {
+            let without = plan.classes().into_iter().take(1).collect();
+            assert_eq!(plan.nodes(), Plan { without, seconds: 1, ..plan.clone() }.nodes());
+        }
     }
 }

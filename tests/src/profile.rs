@@ -12,9 +12,6 @@ use crate::group::Story;
 use crate::history::History;
 use crate::subject::Subject;
 
-/// Nodes of every simulated cluster.
-pub const NODES: u32 = 3;
-
 /// A story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
@@ -50,13 +47,15 @@ pub enum Profile {
     DiskReplaced,
     /// A disk lies about syncs and loses what it lied about, which all others have; then the next node's does.
     DiskLies,
+    /// The vote or the end of the log of a node's replicas is in doubt after damage to its journal; then of the next node's.
+    JournalDoubt,
     /// Faults of several classes at once, drawn by the seed, for as long as the plan says.
     Swarm,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
@@ -73,6 +72,7 @@ impl Profile {
         Self::Rot,
         Self::DiskReplaced,
         Self::DiskLies,
+        Self::JournalDoubt,
         Self::Swarm,
     ];
 
@@ -96,6 +96,7 @@ impl Profile {
             Self::Rot => "rot",
             Self::DiskReplaced => "disk-replaced",
             Self::DiskLies => "disk-lies",
+            Self::JournalDoubt => "journal-doubt",
             Self::Swarm => "swarm",
         }
     }
@@ -113,6 +114,7 @@ impl Profile {
             | Self::JournalRot
             | Self::DiskReplaced
             | Self::DiskLies
+            | Self::JournalDoubt
             | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
@@ -131,6 +133,7 @@ impl Profile {
             | Self::Swarm
             | Self::DiskReplaced
             | Self::DiskLies
+            | Self::JournalDoubt
             | Self::GroupPlanned
             | Self::GroupCoordinatorCut
             | Self::GroupCoordinatorCrash

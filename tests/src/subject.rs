@@ -252,6 +252,15 @@ pub enum Rot {
     Checkpoint,
 }
 
+/// What time has done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// Bits of it flipped.
+    Flipped,
+    /// It lost its end.
+    Cut,
+}
+
 /// What a workload is done with.
 pub trait Clients: Send + Sync + Debug + 'static {
     /// Partitions that it may use: 0 to this, exclusive.
@@ -300,13 +309,21 @@ pub trait Subject: Clients {
     fn expose_lies(&self, node: u32) -> bool;
     /// A node that is off has an empty disk from now on: what was on the other one is lost.
     fn lose_disk(&self, node: u32);
-    /// Every node runs, and all replicas vote and have what their leaders have, or nearly; seen from above.
+    /// Every node runs, and all replicas run, vote and have what their leaders have, or nearly; seen from above.
     fn is_whole(&self) -> bool;
     /// As [`Self::is_whole`], without the nearly.
     fn is_level(&self) -> bool;
+    /// How many nodes may be away at most, whichever, without costing any partition its majority.
+    fn spare(&self) -> usize;
     /// Flips bits in the journals of nodes that are down: where something durable follows, which another node has, and so that
     /// no vote and no end of a log is in doubt. Returns how many were hit.
     fn rot_journals(&self, nodes: &[u32], seed: u64) -> usize;
+    /// Damages the journal of a node that is down so that the vote, or the end of the log, of some of its replicas is in doubt,
+    /// and nothing of another's is lost for good: what is damaged is followed by something durable. `None`: there is no place
+    /// for that.
+    fn doubt_journal(&self, node: u32, seed: u64) -> Option<Harm>;
+    /// The shards of which a node says that its replica is in doubt, so that it must not run under its id.
+    fn in_doubt(&self, node: u32) -> Vec<ShardId>;
     /// How a node's disk behaves from now on. A node whose disk has failed in its life may end without breaking the run.
     fn set_disk(&self, node: u32, condition: DiskCondition);
     /// Whether a node's disk has failed since the node was started.
@@ -320,8 +337,8 @@ pub trait Subject: Clients {
     /// Calls to and from a node are lost, late or repeated, with this chance of a hundred; 0: all is well again.
     fn set_calls(&self, node: u32, percent: u8);
     /// Something at rest on a node's disk rots: bits flip, or a file loses its end. Never the journal, and never what may rot
-    /// on another node too: two sound copies of everything are left. `false`: there was nothing that may.
-    fn rot(&self, node: u32, what: Rot, seed: u64) -> bool;
+    /// on another node too: two sound copies of everything are left. `None`: there was nothing that may.
+    fn rot(&self, node: u32, what: Rot, seed: u64) -> Option<Harm>;
     /// Damage that nodes know of and have not repaired.
     fn open_damage(&self) -> usize;
     /// A node's wall clock jumps by so many milliseconds.

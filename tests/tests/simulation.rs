@@ -95,6 +95,11 @@ fn promises_hold_when_disks_are_lost_one_after_the_other() {
 }
 
 #[test]
+fn replicas_in_doubt_do_not_vote_and_are_replaced_and_nothing_is_lost() {
+    promises_hold_through(Profile::JournalDoubt);
+}
+
+#[test]
 fn leaders_say_so_when_a_disk_has_lost_what_it_acknowledged_and_nothing_is_lost() {
     promises_hold_through(Profile::DiskLies);
 }

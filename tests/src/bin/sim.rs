@@ -20,7 +20,7 @@ use waymark_tests::done::Done;
 use waymark_tests::log_lines::Unexpected;
 use waymark_tests::outcome::Outcome;
 use waymark_tests::plan::{Plan, STORM_SECONDS};
-use waymark_tests::profile::{NODES, Profile};
+use waymark_tests::profile::Profile;
 use waymark_tests::storm::FaultClass;
 use waymark_tests::subject::Subject;
 use waymark_tests::tally::Tally;
@@ -215,10 +215,10 @@ fn simulate(
 ) -> Result<(Verdict, Fingerprint), Broken> {
     let hash = TraceHash::new(level, trace.as_deref(), tally, Unexpected::of(plan));
     let hash = hash.map_err(|error| Broken(format!("the trace cannot be written: {error}")))?;
-    let nodes = Waymark::new(NODES, plan.seed);
+    let nodes = Waymark::new(plan.nodes(), plan.seed);
     let calls_fail = plan.classes().contains(&FaultClass::CallFaults);
     let nodes = if calls_fail { nodes.with_faulty_calls() } else { nodes };
-    let keeps_logs = plan.profile == Profile::JournalRot;
+    let keeps_logs = matches!(plan.profile, Profile::JournalRot | Profile::JournalDoubt);
     let nodes = if keeps_logs { nodes.keeping_logs() } else { nodes };
     let subject: Arc<dyn Subject> = Arc::new(nodes);
     let verdict = tracing::subscriber::with_default(hash.clone(), || run(plan, &subject, tally));

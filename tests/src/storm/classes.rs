@@ -57,8 +57,8 @@ pub enum FaultClass {
     DiskLost,
     /// A disk says that it has synced and has not, and then its machine loses power, if all others have what it lies about.
     LyingDisk,
-    /// Records at rest rot on a disk, of a node that runs or is down. Not what a restart begins with: with another node
-    /// frozen, the only one left may be behind what this one's journal begins with.
+    /// What is at rest on a disk rots, of a node that runs or is down: records, what a restart begins with, and of one node at a
+    /// time the journal. What it took is there again before a minority is frozen.
     Rot,
 }
 

@@ -19,7 +19,7 @@ use crate::disk::Point;
 use crate::group_history::GroupEvent;
 use crate::history::{Event, History};
 use crate::links::{Cause, Wrong};
-use crate::subject::{DiskCondition, End, Rot, Subject};
+use crate::subject::{DiskCondition, End, Subject};
 use crate::tally::Tally;
 
 /// How far a wall clock jumps, milliseconds: an hour.
@@ -79,8 +79,8 @@ pub(super) struct World {
     pub(super) tally: Tally,
     /// Whose disk was lost last, or lost what it had promised to hold.
     pub(super) lost: Option<u32>,
-    /// The frozen node, and whether it is down.
-    frozen: Option<(u32, Option<Cause>)>,
+    /// The frozen nodes, and whether each is down.
+    frozen: Vec<(u32, Option<Cause>)>,
 }
 
 impl World {
@@ -100,7 +100,7 @@ impl World {
             flood: Flood::begin(cluster, subject, history),
             tally: tally.clone(),
             lost: None,
-            frozen: None,
+            frozen: Vec::new(),
         }
     }
 
@@ -162,9 +162,7 @@ impl World {
             FaultClass::Overload => self.flood.swell().then_some(Deed::Done),
             FaultClass::DiskLost => self.lose_disk(node, cluster),
             FaultClass::LyingDisk => self.deceive(node, cluster),
-            FaultClass::Rot => {
-                self.subject.rot(node, Rot::Records, random.random()).then_some(Deed::Done)
-            }
+            FaultClass::Rot => self.rot(node, cluster, random),
             // Of disks and of links: done above.
             _ => None,
         }
@@ -303,39 +301,44 @@ impl World {
         }
     }
 
-    /// One node stays down, or cut off, or behind a disk that hardly moves.
-    pub(super) fn freeze(&mut self, cluster: &mut Cluster) -> Option<u32> {
-        let last = cluster.nodes().count() as u64;
-        let drawn = u32::try_from(cluster.draw(1, last + 1)).ok()?;
-        // One that is not replaced yet and one that is frozen would be two of three.
-        let lost = self.lost.filter(|_| !self.subject.is_whole());
-        let node = lost.unwrap_or(drawn);
-        let cause = match cluster.draw(0, 3) {
-            0 => {
-                self.take_down(&[node], cluster, true);
-                None
-            }
-            1 => {
-                let cause = cluster.new_cause();
-                cluster.break_off(node, Wrong::Lost, cause);
-                Some(cause)
-            }
-            _ => {
-                let cause = cluster.new_cause();
-                cluster.break_off(node, Wrong::Held, cause);
-                Some(cause)
-            }
-        };
-        self.frozen = Some((node, cause));
-        Some(node)
+    /// A minority of the replicas of everything stays down, or cut off, or behind links that hold all back: one node, or up
+    /// to as many as partitions can spare. Returns which.
+    pub(super) fn freeze(&mut self, cluster: &mut Cluster) -> Vec<u32> {
+        let (nodes, spare) = (cluster.nodes().count() as u64, self.subject.spare() as u64);
+        let drawn = cluster.draw(1, nodes + 1);
+        let count = if spare > 1 { cluster.draw(1, spare + 1) } else { spare };
+        // One that is not replaced yet and a whole minority that is frozen would be a majority.
+        let lost = self.lost.filter(|_| !self.subject.is_whole()).map(u64::from);
+        let first = lost.unwrap_or(drawn);
+        for turn in 0..count {
+            let node = u32::try_from((first + turn - 1) % nodes + 1).unwrap_or(1);
+            let cause = self.freeze_one(node, cluster);
+            self.frozen.push((node, cause));
+        }
+        self.frozen.iter().map(|(node, _)| *node).collect()
     }
 
-    /// The frozen one is well again.
+    fn freeze_one(&mut self, node: u32, cluster: &mut Cluster) -> Option<Cause> {
+        let wrong = match cluster.draw(0, 3) {
+            0 => {
+                self.take_down(&[node], cluster, true);
+                return None;
+            }
+            1 => Wrong::Lost,
+            _ => Wrong::Held,
+        };
+        let cause = cluster.new_cause();
+        cluster.break_off(node, wrong, cause);
+        Some(cause)
+    }
+
+    /// The frozen ones are well again.
     pub(super) fn thaw(&mut self, cluster: &mut Cluster) {
-        match self.frozen.take() {
-            Some((node, None)) => self.bring_up(node, cluster),
-            Some((_, Some(cause))) => cluster.mend(cause),
-            None => {}
+        for (node, cause) in std::mem::take(&mut self.frozen) {
+            match cause {
+                None => self.bring_up(node, cluster),
+                Some(cause) => cluster.mend(cause),
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod deeds;
 mod disks;
 mod errands;
 mod flood;
+mod rots;
 mod wires;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use rand::{Rng, SeedableRng};
 pub use classes::FaultClass;
 pub(crate) use disks::LIES_LOST;
 pub(crate) use errands::LOG_LIMIT_SET;
+pub(crate) use rots::{JOURNAL_CUT, JOURNAL_DOUBTED, ROTS};
 
 use self::deeds::{Deed, World};
 use crate::cluster::{Broken, Cluster};
@@ -32,10 +34,14 @@ use crate::tally::Tally;
 const DRAWN: f64 = 0.35;
 /// Between two faults of a class on average, milliseconds: from a class that rages to one that hardly strikes.
 const PAUSES_MS: [u64; 4] = [700, 2_000, 6_000, 15_000];
+/// Most storms are over so many nodes.
+const FEW: usize = 3;
 /// What a class does is drawn apart from whether it strikes.
 const ACTING: u64 = 1 << 63;
 /// A node that ended by itself comes back within this, milliseconds.
 const BACK_WITHIN_MS: u64 = 4_000;
+/// As in a batch's table: a storm over more than three nodes.
+pub(crate) const MANY_NODES: &str = "more-than-three-nodes";
 /// After the storm, while a minority is still frozen, everything must be served again within this.
 pub(crate) const CALM_WITHIN: Duration = Duration::from_secs(10);
 
@@ -112,6 +118,9 @@ impl Storm {
         let (weather, now) = (plan.weather().into_iter(), cluster.elapsed());
         let actors = weather.map(|drawn| Actor::new(plan.seed, drawn, now)).collect();
         let world = World::new(cluster, subject, (history, tally));
+        if cluster.nodes().count() > FEW {
+            tally.count(MANY_NODES);
+        }
         let random = SmallRng::seed_from_u64(plan.seed ^ ACTING);
         Self { actors, active: Vec::new(), world, tally: tally.clone(), random }
     }
@@ -181,8 +190,8 @@ impl Storm {
         self.world.renew_those_in_doubt(cluster);
     }
 
-    /// A minority of the nodes is frozen in what it has come to, or cut off if it is well. Returns which one.
-    pub(crate) fn freeze(&mut self, cluster: &mut Cluster) -> Option<u32> {
+    /// A minority of the nodes is frozen in what it has come to, or cut off if it is well. Returns which.
+    pub(crate) fn freeze(&mut self, cluster: &mut Cluster) -> Vec<u32> {
         self.world.freeze(cluster)
     }
 

@@ -12,6 +12,9 @@ use crate::cluster::Cluster;
 use crate::links::Wrong;
 use crate::subject::host;
 
+/// How a cluster can be parted: where there are three nodes, and where there are more.
+const SHAPES_OF_THREE: u32 = 4;
+const SHAPES: u32 = 6;
 /// How slow a slow link is, milliseconds.
 const SLOW_LINK_MS: (u64, u64) = (30, 400);
 /// How far the timers of a node jump that stood still, milliseconds: beyond the time that its links were held.
@@ -45,7 +48,8 @@ pub(super) fn on_links(
 
 fn partition(node: u32, cluster: &mut Cluster, random: &mut SmallRng) -> Deed {
     let others: Vec<u32> = cluster.nodes().filter(|other| *other != node).collect();
-    let shape = random.random_range(0..4);
+    let shapes = if others.len() < 3 { SHAPES_OF_THREE } else { SHAPES };
+    let shape = random.random_range(0..shapes);
     let other = others[random.random_range(0..others.len())];
     let cause = cluster.new_cause();
     match shape {
@@ -55,11 +59,29 @@ fn partition(node: u32, cluster: &mut Cluster, random: &mut SmallRng) -> Deed {
         1 => others.iter().for_each(|it| cluster.break_link(node, *it, Wrong::Lost, cause)),
         // One link: both ends still reach a majority.
         2 => cluster.break_link(node, other, Wrong::Lost, cause),
-        // Halves: this one and another against the rest. Of three, the rest is one.
-        _ => {
+        // Halves: this one and another against the rest. Of three, the rest is one; of five, it is the majority.
+        3 => {
             for third in others.iter().filter(|it| **it != other) {
                 cluster.break_link(node, *third, Wrong::Lost, cause);
                 cluster.break_link(other, *third, Wrong::Lost, cause);
+            }
+        }
+        // A bridge: the others are two halves, and only this one reaches both.
+        4 => {
+            let (one, rest) = others.split_at(others.len() / 2);
+            for (here, there) in one.iter().flat_map(|here| rest.iter().map(move |it| (here, it))) {
+                cluster.break_link(*here, *there, Wrong::Lost, cause);
+            }
+        }
+        // A ring: each reaches its two neighbours. Of five, those are a majority, and each has another one.
+        _ => {
+            let last = others.len();
+            for (place, here) in others.iter().enumerate() {
+                let far = others.iter().skip(place + 2);
+                far.for_each(|it| cluster.break_link(*here, *it, Wrong::Lost, cause));
+                if place > 0 && place + 1 < last {
+                    cluster.break_link(node, *here, Wrong::Lost, cause);
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use waymark_client::{
     ProducerConfig, ProducerRecord, RecordReceipt, StartAt, TopicPartition,
 };
 
-use super::{CLIENT_PORT, PARTITIONS, REPLICAS, TOPIC};
+use super::{CLIENT_PORT, PARTITIONS, TOPIC};
 use crate::net::{SimClock, SimDial};
 use crate::subject::{Appended, FIRST_LARGE_PRODUCER, LogClient, Read, SEGMENT_BYTES, host};
 
@@ -229,7 +229,7 @@ impl LogClient for WaymarkClient {
         let admin = self.client().await.map_err(failed)?.admin();
         // The smallest segments that there are, so that a run of seconds rolls some.
         let topic = NewTopic::new(TOPIC).config("segment.bytes", SEGMENT_BYTES.to_string());
-        let topic = topic.partitions(number(PARTITIONS)).replication_factor(number(REPLICAS));
+        let topic = topic.partitions(number(PARTITIONS));
         match admin.create_topic(topic).await {
             Ok(_) => {}
             Err(error) if error.is(FailureCode::TopicExists) => {}
@@ -342,7 +342,7 @@ impl LogClient for WaymarkClient {
     async fn create_topic(&mut self, topic: u32, partitions: u32) -> io::Result<()> {
         let admin = self.client().await.map_err(failed)?.admin();
         let topic = NewTopic::new(side_topic(topic)).partitions(number(partitions));
-        admin.create_topic(topic.replication_factor(3)).await.map(drop).map_err(failed)
+        admin.create_topic(topic).await.map(drop).map_err(failed)
     }
 
     async fn grow_topic(&mut self, topic: u32, partitions: u32) -> io::Result<()> {

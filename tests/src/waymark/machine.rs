@@ -24,9 +24,10 @@ use crate::net::SimClock;
 use crate::subject::{DiskCondition, Sight};
 
 /// What waits for the journal at most, bytes: what this node takes in (`broker.pending_bytes`), what each other one may send
-/// before it hears that it is on disk (`network.node_window_bytes`), and beyond that one request of each shard
-/// (`consensus.append_bytes`, and an entry). In five nodes, which are the most.
-const MOST_FOR_JOURNAL: usize = (5 << 20) + 16 * (96 << 10);
+/// before it hears that it is on disk (`network.node_window_bytes`) …
+const MOST_OF_EACH_NODE: usize = 1 << 20;
+/// … and beyond that one request of each shard (`consensus.append_bytes`, and an entry).
+const MOST_OF_ALL_SHARDS: usize = 16 * (96 << 10);
 /// What waits for segments at most, bytes: as many as let appliers stand still (`store.pending_bytes`), and what each replica's
 /// has in hand just then.
 const MOST_FOR_SEGMENTS: usize = (1 << 20) + (256 << 10);
@@ -50,6 +51,8 @@ const CLOCK_ERROR_MS: i64 = 60_000;
 /// One machine: its disk, and the node on it while it lives.
 #[derive(Debug)]
 pub(super) struct Machine {
+    /// Machines of the cluster.
+    nodes: usize,
     pub(super) disk: SimDisk,
     sync_latency: Range<Duration>,
     pub(super) clock: SimClock,
@@ -74,7 +77,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(random: &mut SmallRng) -> Self {
+    pub(super) fn new(nodes: usize, random: &mut SmallRng) -> Self {
         let disk = SimDisk::new(random.random());
         let slowest = Duration::from_micros(random.random_range(1_000..25_000));
         let sync_latency = Duration::from_micros(200)..slowest;
@@ -83,6 +86,7 @@ impl Machine {
         let (skip, replicas) = (watch::channel(Duration::ZERO).0, Mutex::default());
         let lives = AtomicU32::new(0);
         let machine = Self {
+            nodes,
             disk,
             sync_latency,
             clock,
@@ -232,7 +236,7 @@ impl Machine {
     pub(super) fn beyond_bounds(&self) -> Option<String> {
         let waiting = self.replicas().as_ref().map(Consensus::waiting_bytes)?;
         let queues = [
-            ("journal", waiting.journal, MOST_FOR_JOURNAL),
+            ("journal", waiting.journal, self.nodes * MOST_OF_EACH_NODE + MOST_OF_ALL_SHARDS),
             ("segments", waiting.segments, MOST_FOR_SEGMENTS),
         ];
         if let Some((whose, bytes, most)) = queues.iter().find(|(_, bytes, most)| bytes > most) {

@@ -23,7 +23,7 @@ use waymark_node::consensus::Consensus;
 use waymark_node::env::{Env, Random};
 use waymark_node::node::{Doors, NodeError};
 use waymark_node::storage::tables::MemoryTables;
-use waymark_proto::ids::{PartitionId, TopicPartition};
+use waymark_proto::ids::{PartitionId, ShardId, TopicPartition};
 
 use self::client::WaymarkClient;
 use self::machine::Machine;
@@ -34,7 +34,7 @@ use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
 use crate::net::relay::CallFaults;
 use crate::net::{SimDial, incoming};
 use crate::subject::{
-    Clients, DiskCondition, End, Life, LogClient, Rot, Seat, Sight, Subject, host,
+    Clients, DiskCondition, End, Harm, Life, LogClient, Rot, Seat, Sight, Subject, host,
 };
 
 /// Where a node listens on its simulated host.
@@ -68,7 +68,8 @@ impl Waymark {
     #[must_use]
     pub fn new(nodes: u32, seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
-        let machines = (0..nodes).map(|_| Arc::new(Machine::new(&mut random))).collect();
+        let count = nodes as usize;
+        let machines = (0..nodes).map(|_| Arc::new(Machine::new(count, &mut random))).collect();
         Self { seed, keeps_logs: false, machines, calls: None }
     }
 
@@ -96,8 +97,7 @@ impl Waymark {
     }
 
     fn new_client(&self, seed: u64) -> WaymarkClient {
-        let nodes = u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes");
-        WaymarkClient::new(1..=nodes, seed, self.dial(CLIENTS))
+        WaymarkClient::new(1..=self.nodes(), seed, self.dial(CLIENTS))
     }
 
     /// Every node runs, and every replica has all that its leader has but so many entries.
@@ -105,6 +105,14 @@ impl Waymark {
         let running = self.machines.iter().map(|machine| machine.replicas().clone());
         let nodes = running.collect::<Option<Vec<Consensus>>>();
         nodes.is_some_and(|nodes| whole::is_whole(&nodes, entries))
+    }
+
+    fn nodes(&self) -> u32 {
+        u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes")
+    }
+
+    fn disks(&self) -> Vec<SimDisk> {
+        self.machines.iter().map(|it| it.disk.clone()).collect()
     }
 
     fn machine(&self, node: u32) -> &Arc<Machine> {
@@ -118,7 +126,7 @@ impl Clients for Waymark {
     }
 
     fn replicas(&self) -> u32 {
-        REPLICAS
+        settings::replication(self.nodes(), self.seed)
     }
 
     fn client(&self, seed: u64) -> Box<dyn LogClient> {
@@ -235,13 +243,17 @@ impl Subject for Waymark {
     }
 
     fn rot_journals(&self, nodes: &[u32], seed: u64) -> usize {
-        let disks: Vec<SimDisk> = self.machines.iter().map(|it| it.disk.clone()).collect();
         let victims: Vec<usize> = nodes.iter().map(|node| *node as usize - 1).collect();
-        journal_rot::rot_journals(&disks, &victims, seed)
+        journal_rot::rot_journals(&self.disks(), &victims, seed)
     }
 
     fn lose_disk(&self, node: u32) {
         self.machine(node).disk.replace();
+    }
+
+    fn spare(&self) -> usize {
+        // Of the replicas of a partition, whichever nodes these are on; the catalog has one more on each node.
+        (settings::replication(self.nodes(), self.seed) as usize - 1) / 2
     }
 
     fn is_whole(&self) -> bool {
@@ -280,9 +292,18 @@ impl Subject for Waymark {
         }
     }
 
-    fn rot(&self, node: u32, what: Rot, seed: u64) -> bool {
-        let nodes = u32::try_from(self.machines.len()).expect("a cluster has a handful of nodes");
-        segment_rot::rot(&self.machine(node).disk, (node, nodes), what, seed)
+    fn doubt_journal(&self, node: u32, seed: u64) -> Option<Harm> {
+        journal_rot::put_in_doubt(&self.disks(), node as usize - 1, seed)
+    }
+
+    fn in_doubt(&self, node: u32) -> Vec<ShardId> {
+        let replicas = self.machine(node).replicas().clone();
+        let troubles = replicas.map(|it| it.troubles()).unwrap_or_default();
+        troubles.into_iter().filter(|it| it.never_runs).map(|it| it.shard).collect()
+    }
+
+    fn rot(&self, node: u32, what: Rot, seed: u64) -> Option<Harm> {
+        segment_rot::rot(&self.machine(node).disk, (node, self.nodes()), what, seed)
     }
 
     fn open_damage(&self) -> usize {

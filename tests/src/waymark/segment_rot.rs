@@ -5,13 +5,13 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::disk::SimDisk;
-use crate::subject::Rot;
+use crate::subject::{Harm, Rot};
 
 /// Bytes among which bits flip.
 const WIDEST: u64 = 3_000;
 
-/// Rots one file of this node; `false`: it has none that may.
-pub(super) fn rot(disk: &SimDisk, (node, nodes): (u32, u32), what: Rot, seed: u64) -> bool {
+/// Rots one file of this node; `None`: it has none that may.
+pub(super) fn rot(disk: &SimDisk, (node, nodes): (u32, u32), what: Rot, seed: u64) -> Option<Harm> {
     let mut random = SmallRng::seed_from_u64(seed);
     let wanted = |path: &str| match what {
         Rot::Records => path.ends_with(".log"),
@@ -22,20 +22,21 @@ pub(super) fn rot(disk: &SimDisk, (node, nodes): (u32, u32), what: Rot, seed: u6
         files.filter(|(path, len)| *len > 0 && wanted(path) && falls_on(path, nodes) == node);
     let mine: Vec<(String, u64)> = mine.collect();
     if mine.is_empty() {
-        return false;
+        return None;
     }
     let (path, len) = &mine[random.random_range(0..mine.len())];
     let from = random.random_range(0..*len);
     if random.random_bool(0.25) {
         tracing::info!(node, path, from, "a file loses its end");
         disk.truncate(path, from);
+        Some(Harm::Cut)
     } else {
         let bits = random.random_range(1..=8);
         let to = (from + random.random_range(1..WIDEST)).min(*len);
         tracing::info!(node, path, from, to, bits, "bits flip");
         disk.rot(path, from..to, bits);
+        Some(Harm::Flipped)
     }
-    true
 }
 
 /// The one node on which a file may rot. Replicas of a shard have the same files in folders of their own.

@@ -14,6 +14,17 @@ use crate::subject::{Seat, host};
 /// More journal than a run writes, KiB.
 const KEPT_KIB: u32 = 16 << 10;
 
+/// Every node has a replica of everything where there are no more.
+const FEW: u32 = 3;
+/// Of so many clusters of five nodes, one has five replicas of everything.
+const ALL_REPLICAS_IN: u64 = 3;
+
+/// Replicas of each partition: an odd number, so that each one more than one that may be away.
+pub(super) fn replication(nodes: u32, seed: u64) -> u32 {
+    let all = nodes > FEW && nodes % 2 == 1 && (seed / 2).is_multiple_of(ALL_REPLICAS_IN);
+    if all { nodes } else { FEW.min(nodes) }
+}
+
 /// The settings of one node; those that must agree in the cluster follow from the run's seed alone.
 pub(super) fn of(seat: &Seat, seed: u64, keeps_logs: bool) -> Config {
     let mut random = SmallRng::seed_from_u64(seed);
@@ -21,10 +32,12 @@ pub(super) fn of(seat: &Seat, seed: u64, keeps_logs: bool) -> Config {
     let drawn_kib = random.random_range(0..256);
     let kept_kib = if keeps_logs { KEPT_KIB } else { drawn_kib };
     let write_ms = random.random_range(5..100);
-    let shards = random.random_range(1..=2);
+    let drawn_shards = random.random_range(1..=2);
+    // More nodes have more shards anyway, and each costs time in every step.
+    let shards = if seat.nodes > FEW { 1 } else { drawn_shards };
     let entries = random.random_range(1..=8);
     let scrub_ms = random.random_range(200..2_000);
-    let node = seat.node;
+    let (node, replication) = (seat.node, replication(seat.nodes, seed));
     let mut text = format!(
         r#"
 [node]
@@ -68,6 +81,7 @@ pending_bytes = "1 MiB"
 retention_interval = "500 ms"
 [cluster]
 shards_per_node = {shards}
+replication = {replication}
 "#
     );
     for node in 1..=seat.nodes {
@@ -87,9 +101,10 @@ mod tests {
 
     #[test]
     fn every_seed_gives_legal_settings_that_all_nodes_agree_on() {
-        for seed in 0..64 {
-            let of = |node| of(&Seat { node, nodes: 3, seed: node.into() }, seed, seed % 2 == 1);
+        for (seed, nodes) in (0..64).flat_map(|seed| [3, 4, 5].map(|nodes| (seed, nodes))) {
+            let of = |node| of(&Seat { node, nodes, seed: node.into() }, seed, seed % 2 == 1);
             assert_eq!(of(1).consensus, of(3).consensus);
+            assert_eq!(of(1).cluster.replication, of(3).cluster.replication);
         }
     }
 }

@@ -12,16 +12,23 @@ pub(super) fn is_whole(nodes: &[Consensus], close: u64) -> bool {
         return false;
     };
     let mut leaders: BTreeMap<ShardId, ReplicaNumbers> = BTreeMap::new();
-    for numbers in nodes.iter().flat_map(Consensus::replica_numbers).filter(|it| it.leads) {
+    // One that waits for what its disk lost does not run, and its leader knows only what it had.
+    let mut running: BTreeMap<ShardId, usize> = BTreeMap::new();
+    for numbers in nodes.iter().flat_map(Consensus::replica_numbers) {
+        *running.entry(numbers.shard).or_default() += 1;
+        if !numbers.leads {
+            continue;
+        }
         // An older leader may not know yet that it is none.
         if leaders.get(&numbers.shard).is_none_or(|known| known.term < numbers.term) {
             leaders.insert(numbers.shard, numbers);
         }
     }
     let is_level = |(shard, replicas): &(ShardId, usize)| {
-        leaders.get(shard).is_some_and(|it| {
-            it.lags.len() + 1 == *replicas && it.lags.iter().all(|(_, lag)| *lag <= close)
-        })
+        running.get(shard) == Some(replicas)
+            && leaders.get(shard).is_some_and(|it| {
+                it.lags.len() + 1 == *replicas && it.lags.iter().all(|(_, lag)| *lag <= close)
+            })
     };
     shards.iter().flatten().all(is_level)
 }
