@@ -51,7 +51,7 @@ pub(crate) fn of(plan: &Plan) -> BTreeSet<Peril> {
         Profile::LeaderPartition => &[Cut],
         Profile::PowerLossAll | Profile::Birth => &[Down],
         Profile::Chaos => &[Down, Cut, DiskFails, DiskSlow],
-        Profile::JournalRot => &[Down, JournalRots],
+        Profile::JournalRot | Profile::JournalDoubt => &[Down, JournalRots],
         Profile::GroupPlanned => &[Members],
         Profile::GroupCoordinatorCut => &[Members, Cut],
         Profile::GroupCoordinatorCrash => &[Members, Down],
@@ -65,37 +65,37 @@ pub(crate) fn of(plan: &Plan) -> BTreeSet<Peril> {
         Profile::Swarm => &[Down, Cut, Moves],
     };
     let members = plan.has_group().then_some(Members);
-    let drawn = plan.classes().into_iter().filter_map(of_class);
+    let drawn = plan.classes().into_iter().flat_map(of_class).copied();
     of_story.iter().copied().chain(members).chain(drawn).collect()
 }
 
-fn of_class(class: FaultClass) -> Option<Peril> {
-    Some(match class {
+fn of_class(class: FaultClass) -> &'static [Peril] {
+    match class {
         FaultClass::Partition
         | FaultClass::OneWay
         | FaultClass::Hold
         | FaultClass::SlowLink
         | FaultClass::CallFaults
-        | FaultClass::Pause => Peril::Cut,
+        | FaultClass::Pause => &[Peril::Cut],
         FaultClass::Crash
         | FaultClass::PowerLoss
         | FaultClass::PowerLossMany
         | FaultClass::CrashLoop
-        | FaultClass::CrashPoint => Peril::Down,
+        | FaultClass::CrashPoint => &[Peril::Down],
         FaultClass::WritesFail
         | FaultClass::SyncsFail
         | FaultClass::SomeWritesFail
-        | FaultClass::ShortWrites => Peril::DiskFails,
-        FaultClass::ReadsFail => Peril::ReadsFail,
-        FaultClass::SlowDisk | FaultClass::DiskStall => Peril::DiskSlow,
-        FaultClass::DiskFull => Peril::DiskFull,
-        FaultClass::DiskLost => Peril::DiskLost,
-        FaultClass::LyingDisk => Peril::DiskLies,
-        FaultClass::Rot => Peril::RecordsRot,
-        FaultClass::Retention => Peril::Retention,
-        FaultClass::LeaderTransfer => Peril::Moves,
-        FaultClass::ClockJump | FaultClass::Overload => return None,
-    })
+        | FaultClass::ShortWrites => &[Peril::DiskFails],
+        FaultClass::ReadsFail => &[Peril::ReadsFail],
+        FaultClass::SlowDisk | FaultClass::DiskStall => &[Peril::DiskSlow],
+        FaultClass::DiskFull => &[Peril::DiskFull],
+        FaultClass::DiskLost => &[Peril::DiskLost],
+        FaultClass::LyingDisk => &[Peril::DiskLies],
+        FaultClass::Rot => &[Peril::RecordsRot, Peril::CheckpointRots, Peril::JournalRots],
+        FaultClass::Retention => &[Peril::Retention],
+        FaultClass::LeaderTransfer => &[Peril::Moves],
+        FaultClass::ClockJump | FaultClass::Overload => &[],
+    }
 }
 
 #[cfg(test)]

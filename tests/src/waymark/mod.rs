@@ -46,7 +46,7 @@ const CLIENTS: &str = "client";
 const TOPIC: &str = "load";
 /// More than there are shards, so that some share one.
 const PARTITIONS: u32 = 5;
-/// Of each partition.
+/// Of each partition, where real processes run it.
 const REPLICAS: u32 = 3;
 /// Entries on the way while records flow.
 const CLOSE: u64 = 64;
