@@ -2,8 +2,6 @@
 //! seconds rolls segments, recycles the journal, checkpoints, and leaves followers behind it. Never a setting that the
 //! product does not have.
 
-use std::fmt::Write as _;
-
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use waymark_node::config::Config;
@@ -84,15 +82,15 @@ shards_per_node = {shards}
 replication = {replication}
 "#
     );
-    for node in 1..=seat.nodes {
-        let name = host(node);
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "[[cluster.nodes]]\nid = {node}\nclient = \"{name}:{CLIENT_PORT}\"\npeer = \"{name}:{PEER_PORT}\"\n"
-        );
-    }
+    text.extend((1..=seat.nodes).map(address));
     Config::parse(&text, []).expect("the settings above are legal")
+}
+
+fn address(node: u32) -> String {
+    let name = host(node);
+    format!(
+        "[[cluster.nodes]]\nid = {node}\nclient = \"{name}:{CLIENT_PORT}\"\npeer = \"{name}:{PEER_PORT}\"\n"
+    )
 }
 
 #[cfg(test)]

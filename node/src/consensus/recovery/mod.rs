@@ -190,7 +190,7 @@ impl Recovery {
             };
             match fate {
                 Ok(fate) => drop(voters.insert(replica, fate)),
-                Err(error) => unasked = Some(error),
+                Err(error) => drop(unasked.get_or_insert(error)),
             }
         }
         let recovery = Self { shard, last, voters, kept: kept(&state), here, log };
