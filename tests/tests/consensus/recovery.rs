@@ -189,8 +189,14 @@ fn a_shard_is_recovered_where_the_newest_of_its_sound_replicas_is() {
     let _sound = mutants::seclude();
     let mut cluster = Cluster::running(5, options());
     cluster.kill(1);
-    // Every node has a replica of the catalog. Whatever becomes of this, it is an entry that node 1 lacks.
-    drop(cluster.commit(ShardId::CATALOG, 0, 1));
+    // Every node has a replica of the catalog.
+    cluster.wait("node 2 has an entry that node 1 lacks", |cluster| {
+        let time = Duration::from_secs(1);
+        let committed = cluster.commit_within(ShardId::CATALOG, 0, 1, time);
+        let applied = cluster.nodes[&2].consensus.shard(ShardId::CATALOG);
+        let applied = applied.and_then(|shard| shard.applied_index());
+        committed.is_ok_and(|committed| applied >= Some(committed.at.index))
+    });
     for node in 2..=5 {
         cluster.kill(node);
     }
