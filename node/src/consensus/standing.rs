@@ -38,12 +38,14 @@ async fn await_catalog(member: &Member, index: u64, deadline: Instant) {
 }
 
 /// Whether a replica of this node may run, whether it does or not. Of one with damage that its start has not looked at yet
-/// nothing is said: a checkpoint may cover what was lost.
+/// nothing is said: a checkpoint may cover what was lost. None covers a log of which the journal has nothing left.
 fn fate(member: &Member, key: ReplicaKey) -> Option<ReplicaFate> {
-    let log = member.parts.journal.shard(key);
+    let journal = &member.parts.journal;
+    let log = journal.shard(key);
     let replaced = key.incarnation < member.floor(key.shard);
-    let doubtful = member.is_doubtful(key);
-    let is_judged = replaced || doubtful || log.doubt().is_none();
+    let in_doubt = log.doubt().is_some();
+    let doubtful = member.is_doubtful(key) || (in_doubt && !journal.keys().contains(&key));
+    let is_judged = replaced || doubtful || !in_doubt;
     let fate = ReplicaFate { replaced, doubtful, last: log.last(), lost_to: log.lost_end() };
     is_judged.then_some(fate)
 }

@@ -18,6 +18,7 @@ use crate::journal_damage::put_in_doubt;
 
 const SHARD: ShardId = ShardId(1);
 const KEYS: i32 = 40;
+const TRIES: usize = 8;
 
 /// What an operator does on a node that is down; with `accept`, all that may be recovered is.
 fn recover(
@@ -63,7 +64,32 @@ fn recover(
 }
 
 fn of_shard(looked: &[Result<Recovery, RecoveryError>]) -> &Recovery {
-    looked.iter().flatten().find(|it| it.shard == SHARD).expect("it may be recovered")
+    let of_shard = looked.iter().flatten().find(|it| it.shard == SHARD);
+    of_shard.unwrap_or_else(|| panic!("it may not be recovered: {looked:?}"))
+}
+
+/// A cluster of which nodes 2 and 3 run again, after damage that leaves their replicas of the shard in doubt. Where the last
+/// flush happens to tell how the shard's log ends, damage before it does not; then with another cluster.
+fn with_two_in_doubt(before: impl Fn(&mut Cluster)) -> Cluster {
+    for _ in 0..TRIES {
+        let mut cluster = full();
+        before(&mut cluster);
+        for node in [2, 3] {
+            cluster.kill(node);
+            put_in_doubt(&cluster, node);
+        }
+        for node in [2, 3] {
+            cluster.start(node).unwrap();
+        }
+        let is_doubtful = |node| {
+            let doubtful = cluster.nodes[&node].journal.doubtful();
+            doubtful.iter().any(|(key, _)| key.shard == SHARD)
+        };
+        if is_doubtful(2) && is_doubtful(3) {
+            return cluster;
+        }
+    }
+    panic!("the last flush has told how the shard's log ends, {TRIES} times");
 }
 
 /// A cluster in which every node has every key.
@@ -93,15 +119,7 @@ fn takes_commits(cluster: &Cluster) -> bool {
 fn a_shard_whose_other_replicas_are_both_in_doubt_goes_on_with_the_sound_one_once_somebody_says_so()
 {
     let _sound = mutants::seclude();
-    let mut cluster = full();
-    for node in [2, 3] {
-        cluster.kill(node);
-        put_in_doubt(&cluster, node);
-    }
-    for node in [2, 3] {
-        cluster.start(node).unwrap();
-        assert!(!cluster.nodes[&node].journal.doubtful().is_empty());
-    }
+    let mut cluster = with_two_in_doubt(|_| ());
     cluster.block_on(async { tokio::time::sleep(Duration::from_secs(2)).await });
     assert!(!takes_commits(&cluster), "a shard without a majority takes commits");
     cluster.kill(1);
@@ -152,18 +170,12 @@ fn nodes_that_are_gone_are_left_behind_when_somebody_says_so_and_come_back_empty
 #[test]
 fn what_only_the_lost_replicas_had_is_told_before_it_is_given_up() {
     let _sound = mutants::seclude();
-    let mut cluster = full();
-    cluster.kill(1);
-    for key in KEYS..2 * KEYS {
-        cluster.commit(SHARD, key, 1).unwrap();
-    }
-    for node in [2, 3] {
-        cluster.kill(node);
-        put_in_doubt(&cluster, node);
-    }
-    for node in [2, 3] {
-        cluster.start(node).unwrap();
-    }
+    let cluster = with_two_in_doubt(|cluster| {
+        cluster.kill(1);
+        for key in KEYS..2 * KEYS {
+            cluster.commit(SHARD, key, 1).unwrap();
+        }
+    });
     let answers = |it: &Result<Recovery, RecoveryError>| matches!(it, Err(RecoveryError::NotGone(node)) if *node == NodeId(3));
     assert!(recover(&cluster, 1, &[3], true).iter().all(answers), "a node that answers is gone");
     let looked = recover(&cluster, 1, &[], false);
@@ -177,8 +189,14 @@ fn a_shard_is_recovered_where_the_newest_of_its_sound_replicas_is() {
     let _sound = mutants::seclude();
     let mut cluster = Cluster::running(5, options());
     cluster.kill(1);
-    // Every node has a replica of the catalog. Whatever becomes of this, it is an entry that node 1 lacks.
-    drop(cluster.commit(ShardId::CATALOG, 0, 1));
+    // Every node has a replica of the catalog.
+    cluster.wait("node 2 has an entry that node 1 lacks", |cluster| {
+        let time = Duration::from_secs(1);
+        let committed = cluster.commit_within(ShardId::CATALOG, 0, 1, time);
+        let applied = cluster.nodes[&2].consensus.shard(ShardId::CATALOG);
+        let applied = applied.and_then(|shard| shard.applied_index());
+        committed.is_ok_and(|committed| applied >= Some(committed.at.index))
+    });
     for node in 2..=5 {
         cluster.kill(node);
     }
