@@ -19,11 +19,12 @@ use crate::oracle::{Violation, judge};
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::readers::{Names, Tasted, taste};
+use crate::reading_back::settle;
 use crate::states::compare_all;
 use crate::storm::{CALM_WITHIN, FaultClass, Storm};
 use crate::subject::{Clients, Subject};
 use crate::tally::Tally;
-use crate::workload::{Load, Pace, Preparation, SETTLE, settle};
+use crate::workload::{Load, Pace, Preparation, SETTLE};
 
 /// All damage is known once everything was read, and repaired this much later.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(60);

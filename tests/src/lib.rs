@@ -40,6 +40,7 @@ pub mod plan;
 pub mod process;
 pub mod profile;
 mod readers;
+mod reading_back;
 pub mod regressions;
 pub mod shrink;
 mod states;

@@ -84,7 +84,7 @@ pub const TABLE: &[Mutant] = &[
     breaks("answer-heartbeats-at-the-door", Profile::Swarm, "G5c", 4),
     says("carry-nothing", Profile::Chaos, "lacks entries before index", 1),
     says("checkpoint-above-applied", Profile::Swarm, "a replica is behind", 1),
-    says("checkpoint-without-sync", Profile::Swarm, "reading a partition took longer", 2),
+    says("checkpoint-without-sync", Profile::PowerLossAll, "reading a partition took longer", 1),
     breaks("commit-dropped", Profile::Calm, "G4", 1),
     says("damage-is-served", Profile::Rot, "wrong checksum", 1),
     breaks("failed-write-is-done", Profile::Swarm, "R6", 6),

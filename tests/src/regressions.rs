@@ -109,6 +109,21 @@ pub const TABLE: &[Regression] = &[
         fix: "it is answered with RANGE_DAMAGED, and asked again",
         kept_by: "unread-is-a-bug",
     },
+    Regression {
+        found_by: "a storm, seed 322",
+        showed_as: "R7: what waited for a journal outgrew its bound",
+        cause: "each shard's stream to a node had a bound of its own, and a node whose disk stood still was sent all of them",
+        fix: "all streams to a node share `network.node_window_bytes`",
+        kept_by: "node-window-ignored",
+    },
+    Regression {
+        found_by: "a storm, seed 398",
+        showed_as: "R5: an entry that a leader was told of as durable was gone after a power loss",
+        cause: "a follower that had committed as far as a snapshot goes answered its install at once, although its log up to \
+                there was not on disk yet",
+        fix: "the answer waits until what the journal holds is on disk",
+        kept_by: "install-before-disk",
+    },
 ];
 
 /// The file of seeds.

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Broken, Cluster};
 use crate::history::{Event, History};
-use crate::readers::{Jumper, Names, Onlooker, audit, follow};
+use crate::readers::{Jumper, Names, Onlooker, follow};
 use crate::subject::{Appended, Clients, Hosts, LogClient, Subject};
 
 /// Most records of a burst: more than a producer may have on the way, so that some wait.
@@ -44,7 +44,7 @@ impl Trouble {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
     }
 
-    fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -77,7 +77,7 @@ pub(crate) async fn prepare(client: &mut Box<dyn LogClient>, trouble: &Trouble) 
 }
 
 /// Asks until there is an answer.
-async fn until_ok<T>(
+pub(crate) async fn until_ok<T>(
     client: &mut Box<dyn LogClient>,
     trouble: &Trouble,
     ask: impl AsyncFn(&mut Box<dyn LogClient>) -> io::Result<T>,
@@ -322,60 +322,6 @@ fn partition_of(key: &[u8], partitions: u32) -> u32 {
     }
     hash = (hash ^ (hash >> 13)).wrapping_mul(MIX);
     ((hash ^ (hash >> 15)) & 0x7fff_ffff) % partitions
-}
-
-/// After all faults: reads every partition back and compares its replicas, as long as it takes, up to [`SETTLE`].
-pub(crate) fn settle(
-    cluster: &mut Cluster,
-    subject: &Arc<dyn Subject>,
-    history: &History,
-) -> Result<(), Broken> {
-    let client = subject.client(cluster.draw(0, u64::MAX));
-    let partitions = subject.partitions();
-    let (done, trouble) = (Arc::new(AtomicU32::new(0)), Trouble::default());
-    let told = (Arc::clone(&done), trouble.clone());
-    let each = (partitions, subject.replicas());
-    cluster.client(read_back(client, each, history.clone(), told));
-    match cluster.run_until(SETTLE, || done.load(Ordering::SeqCst) == partitions)? {
-        true => Ok(()),
-        false => Err(Broken(format!(
-            "{SETTLE:?} after the last fault, partition {} cannot be read on all replicas: {}",
-            done.load(Ordering::SeqCst),
-            trouble.told()
-        ))),
-    }
-}
-
-/// Reads every partition back and compares its replicas, so many of each; `done` are so many, and that is in the way of the
-/// next.
-pub(crate) async fn read_back(
-    mut client: Box<dyn LogClient>,
-    (partitions, copies): (u32, u32),
-    seen: History,
-    (done, trouble): (Arc<AtomicU32>, Trouble),
-) {
-    for partition in 0..partitions {
-        let ask = async |client: &mut Box<dyn LogClient>| client.read_all(partition).await;
-        let records = until_ok(&mut client, &trouble, ask).await;
-        let ask = async |client: &mut Box<dyn LogClient>| client.log_start(partition).await;
-        let offset = until_ok(&mut client, &trouble, ask).await;
-        let stored = records.iter().filter(|(at, _)| *at >= offset);
-        let end = records.last().map_or(offset, |(offset, _)| offset + 1);
-        let kept = stored.map(|(_, value)| client.stored_at_most(*value)).sum();
-        seen.note(Event::Settled { partition, records });
-        seen.note(Event::LogStart { partition, offset, kept });
-        if let Some(gone) = offset.checked_sub(1) {
-            let ask =
-                async |client: &mut Box<dyn LogClient>| client.read_gone(partition, gone).await;
-            let records = until_ok(&mut client, &trouble, ask).await;
-            seen.note(Event::ReadGone { partition, records });
-        }
-        audit(&mut client, &seen, partition).await;
-        let ask = async |client: &mut Box<dyn LogClient>| client.digests(partition, end).await;
-        let replicas = until_ok(&mut client, &trouble, ask).await;
-        seen.note(Event::Compared { partition, replicas, of: copies });
-        done.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 #[cfg(test)]

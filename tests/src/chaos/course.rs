@@ -17,9 +17,10 @@ use super::site::{Make, Site};
 use crate::context::around;
 use crate::history::History;
 use crate::oracle::judge;
+use crate::reading_back::read_back;
 use crate::subject::{Clients, Hosts};
 use crate::waymark::real::RealClients;
-use crate::workload::{Load, Pace, Trouble, prepare, read_back};
+use crate::workload::{Load, Pace, Trouble, prepare};
 
 /// Between two harms, milliseconds; sometimes the next one comes before the last one is over in its effects.
 const CALM_MS: (u64, u64) = (200, 5_000);

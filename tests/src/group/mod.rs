@@ -14,6 +14,7 @@ use crate::cluster::{Broken, Cluster};
 use crate::faults::Fault;
 use crate::group_history::GroupEvent;
 use crate::history::{Event, History};
+use crate::reading_back::note_log_starts;
 use crate::subject::Subject;
 use crate::workload::SETTLE;
 
@@ -101,6 +102,7 @@ impl Tale {
         }
         let ends: BTreeMap<u32, u64> = self.history.snapshot().iter().filter_map(end).collect();
         let reached = cluster.run_until(SETTLE, || self.crowd.has_reached(&ends))?;
+        note_log_starts(cluster, &self.subject, &self.history)?;
         self.crowd.disperse(cluster)?;
         self.office.close_the_books(cluster)?;
         Ok(reached)

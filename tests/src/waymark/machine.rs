@@ -26,8 +26,8 @@ use crate::subject::{DiskCondition, Sight};
 /// What waits for the journal at most, bytes: what this node takes in (`broker.pending_bytes`), what each other one may send
 /// before it hears that it is on disk (`network.node_window_bytes`) …
 const MOST_OF_EACH_NODE: usize = 1 << 20;
-/// … and beyond that one request of each shard (`consensus.append_bytes`, and an entry).
-const MOST_OF_ALL_SHARDS: usize = 16 * (96 << 10);
+/// … and beyond that one request of each of seven shards, as large as the largest batch of a flood.
+const MOST_OF_ALL_SHARDS: usize = 7 * (256 << 10);
 /// What waits for segments at most, bytes: as many as let appliers stand still (`store.pending_bytes`), and what each replica's
 /// has in hand just then.
 const MOST_FOR_SEGMENTS: usize = (1 << 20) + (256 << 10);

@@ -1,5 +1,6 @@
 //! G5c: whatever happens to members and nodes, every record is finished by some member, in the end. After a reset: every
-//! record from its target on, after it.
+//! record from its target on, after it. Except for what retention took before the group came to it: where a log may begin is
+//! what G2d judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,7 @@ use crate::history::Event;
 pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
     let mut finished: BTreeMap<u32, (u64, BTreeSet<u64>)> = BTreeMap::new();
     let mut members = false;
+    let starts = last_log_starts(events);
     for (_, event) in of_group(events) {
         match event {
             GroupEvent::Finished { partition, offset } => {
@@ -26,6 +28,7 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
     let mut evidence = Vec::new();
     for (partition, records) in settled(events).into_iter().filter(|_| members) {
         let (from, done) = finished.remove(&partition).unwrap_or_default();
+        let from = from.max(starts.get(&partition).copied().unwrap_or(0));
         let missed: Vec<&u64> =
             records.range(from..).map(|(offset, _)| offset).filter(|o| !done.contains(o)).collect();
         if let (Some(first), Some(last)) = (missed.first(), missed.last()) {
@@ -36,6 +39,14 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
         }
     }
     evidence
+}
+
+fn last_log_starts(events: &[Event]) -> BTreeMap<u32, u64> {
+    let begins = |event: &Event| match event {
+        Event::LogStart { partition, offset, .. } => Some((*partition, *offset)),
+        _ => None,
+    };
+    events.iter().filter_map(begins).collect()
 }
 
 #[cfg(test)]
@@ -55,6 +66,18 @@ mod tests {
         assert_eq!(check(&history(&[0, 1, 1, 2])).len(), 0);
         assert_eq!(check(&history(&[0, 2])).len(), 1);
         assert_eq!(check(&history(&[])).len(), 1);
+    }
+
+    #[test]
+    fn a_record_that_retention_took_first_may_be_missed() {
+        let begins = |offset| Event::LogStart { partition: 0, offset, kept: 0 };
+        let judged = |offset| {
+            let mut events = history(&[2]);
+            events.extend([begins(0), begins(offset)]);
+            check(&events).len()
+        };
+        assert_eq!(judged(2), 0);
+        assert_eq!(judged(1), 1, "one that is still there");
     }
 
     #[test]
