@@ -114,19 +114,19 @@ impl Inode {
     pub(super) fn miss(&mut self, change: &Change, generation: u64) {
         let range = match change {
             Change::Write(offset, data) => *offset..offset + data.len() as u64,
-            // A file that did not become longer is short of it anyway.
-            Change::SetLen(len) => *len..self.durable.len,
+            Change::SetLen(len) => *len.min(&self.durable.len)..*len.max(&self.durable.len),
         };
         self.missing.note(range, generation);
     }
 
-    /// Whether its first bytes, so many, are on the disk as they were written.
+    /// Whether its first bytes, so many, are on the disk as they were written. What an earlier life failed to bring there is
+    /// in view all the same, and a file may be shorter on the disk for it.
     pub(super) fn has_durable(&self, bytes: u64, generation: u64) -> bool {
         let is_behind = |change: &Change| match change {
             Change::Write(offset, _) => *offset >= bytes,
-            Change::SetLen(len) => *len >= bytes,
+            Change::SetLen(len) => *len.min(&self.durable.len) >= bytes,
         };
-        self.durable.len >= bytes
+        self.view.len >= bytes
             && !self.missing.is_below(bytes, generation)
             && self.dirty.iter().all(is_behind)
     }

@@ -100,11 +100,18 @@ impl SimDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The handle of the next life.
+    /// Another handle, which works as long as the power stays on.
     #[must_use]
     pub fn attach(&self) -> Self {
         let generation = self.lock().generation;
         Self { state: Arc::clone(&self.state), generation }
+    }
+
+    /// The handle of the next life: what the one before held open does not work any more, also where it ended by itself.
+    #[must_use]
+    pub fn attach_anew(&self) -> Self {
+        self.lock().generation += 1;
+        self.attach()
     }
 
     /// A disk of its own with the same content, to try something on: healthy, and as quick as it can be.
@@ -482,6 +489,20 @@ mod tests {
         file.write_at(8, vec![Bytes::from_static(b"told")]).await.unwrap();
         file.sync().await.unwrap();
         assert!(disk.has_durable("f", 12));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_life_goes_by_what_the_one_before_left_in_view_also_where_it_failed_to_grow() {
+        let (disk, file) = prepared(Faults { sync_errors: 1.0, ..Faults::default() }).await;
+        file.set_len(16_384).await.unwrap();
+        assert!(!disk.has_durable("f", 16_384));
+        file.sync().await.unwrap_err();
+        assert!(!disk.has_durable("f", 16_384) && disk.has_durable("f", 8192));
+        let next = disk.attach_anew();
+        assert!(next.has_durable("f", 16_384) && !next.has_durable("f", 16_385));
+        file.sync().await.unwrap_err();
+        disk.crash(Crash::LoseAll);
+        assert_eq!(disk.files(), [("f".to_owned(), 8192)], "and the disk goes by what it has");
     }
 
     #[tokio::test(start_paused = true)]

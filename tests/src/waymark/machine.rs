@@ -176,7 +176,7 @@ impl Machine {
         if self.disk.sprung().is_some() {
             self.disk.set_trap(None);
         }
-        self.disk.attach()
+        self.disk.attach_anew()
     }
 
     /// Lets the timers of the life that runs jump when they are told to.
