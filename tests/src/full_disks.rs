@@ -40,7 +40,7 @@ pub(crate) fn tell(
     cluster.run_for(NOTICED)?;
     let (records, commits) = (history.acknowledged(), commits(history));
     cluster.run_for(LASTS)?;
-    judge(history, records, commits)?;
+    judge_full(history, (records, commits)).map_err(Broken)?;
     empty(cluster, &majority);
     served_again(cluster, subject, history, "with room on all disks again")
 }
@@ -55,24 +55,24 @@ fn empty(cluster: &mut Cluster, nodes: &[u32]) {
     nodes.iter().for_each(|node| cluster.set_disk(*node, DiskCondition::Healthy));
 }
 
-fn commits(history: &History) -> usize {
+/// Commits of offsets that were answered so far.
+pub(crate) fn commits(history: &History) -> usize {
     let all = spans(&history.snapshot());
     let commits = all.iter().filter(|it| matches!(it.what, Call::Commit { .. }));
     commits.filter(|it| it.answer() == Some(Answer::Done)).count()
 }
 
 /// No record since, and some offsets.
-fn judge(history: &History, records: usize, before: usize) -> Result<(), Broken> {
+pub(crate) fn judge_full(
+    history: &History,
+    (records, before): (usize, usize),
+) -> Result<(), String> {
     let taken = history.acknowledged() - records;
     if taken > 0 {
-        return Err(Broken(format!(
-            "{taken} records were taken while a majority of disks is full"
-        )));
+        return Err(format!("{taken} records were taken while a majority of disks is full"));
     }
     if commits(history) == before {
-        return Err(Broken(
-            "no offset can be committed while a majority of disks is full".to_owned(),
-        ));
+        return Err("no offset can be committed while a majority of disks is full".to_owned());
     }
     Ok(())
 }

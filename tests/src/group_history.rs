@@ -70,10 +70,39 @@ pub struct Fact {
     pub after: Option<u64>,
     /// Somebody asked for it: no commit of a member.
     pub asked: bool,
+    /// When, by the coordinator's clock, Unix ms: the first and the last of the commits that it stands for.
+    pub time_ms: (i64, i64),
+}
+
+/// Where an offset stood at a time, by the facts of its ledger; `None`: nothing was committed, or they do not tell exactly.
+#[must_use]
+pub fn stood_at(facts: &[Fact], at_ms: i64) -> Option<u64> {
+    let later = facts.partition_point(|fact| fact.time_ms.1 <= at_ms);
+    let is_amidst = facts.get(later).is_some_and(|next| next.time_ms.0 <= at_ms);
+    let last = facts.get(later.checked_sub(1)?)?;
+    last.after.filter(|_| !is_amidst)
 }
 
 /// The generation that gave a partition.
 #[must_use]
 pub fn generation_of(fence: u64) -> u64 {
     fence & u64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_stood_where_the_last_fact_before_left_it_unless_that_was_folded_away() {
+        let fact = |after, first, last| Fact {
+            before: None,
+            after: Some(after),
+            asked: false,
+            time_ms: (first, last),
+        };
+        let facts = [fact(3, 10, 10), fact(7, 20, 30)];
+        let stood = [9, 10, 19, 20, 29, 30, 31].map(|at| stood_at(&facts, at));
+        assert_eq!(stood, [None, Some(3), Some(3), None, None, Some(7), Some(7)]);
+    }
 }

@@ -22,7 +22,7 @@ const SEEDS: u32 = 24;
 const OF_FIVE: u32 = 4;
 const OF_FOUR: u32 = 1;
 /// How large a cluster is, is drawn apart from what happens to it.
-const SIZE: u64 = 0x6e6f_6465_73;
+const SIZE: u64 = 0x006e_6f64_6573;
 
 /// What a run is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,9 +12,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Ended;
-use super::harm::Harm;
+use super::harm::{Done, Harm};
 use super::site::{Make, Site};
+use super::toll::{Before, Toll};
 use crate::context::around;
+use crate::full_disks::{commits, judge_full};
 use crate::history::History;
 use crate::oracle::judge;
 use crate::reading_back::read_back;
@@ -33,6 +35,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const LAST_WORDS: usize = 12;
 /// Comparing all replicas is tried so often at least, before it is given up.
 const TRIES: u32 = 3;
+/// A node looks at its disk every second, and tells its leaders with heartbeats.
+const NOTICED: Duration = Duration::from_secs(3);
+/// No record is taken for so long while a majority of disks is full.
+const REFUSED: Duration = Duration::from_secs(3);
 /// The largest legal `request.timeout.ms`.
 const LONGEST_CALL: Duration = Duration::from_secs(300);
 
@@ -52,7 +58,7 @@ checkpoint_interval = "1 s"
 
 /// What nodes of such a run are like.
 pub(super) fn make() -> Make {
-    Make { has_small_disk: true, settings: SETTINGS.to_owned() }
+    Make { small_disks: 2, settings: SETTINGS.to_owned() }
 }
 
 /// Clients are tasks of this one thread.
@@ -78,7 +84,7 @@ pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Resul
     let history = History::real();
     let mut tasks = Tasks(SmallRng::seed_from_u64(random.random()));
     let load = Load::start(&mut tasks, &clients, &history, Pace::BUSY);
-    let harms = harm_for(site, time, &mut random).await?;
+    let (harms, toll) = harm_for(site, (time, &history), &mut random).await?;
     println!("all harm is over");
     sleep(Duration::from_secs(2)).await;
     load.end();
@@ -93,15 +99,17 @@ pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Resul
     let reading = read_back(clients.client(random.random()), each, history.clone(), progress);
     in_time("not every partition can be read on all replicas", reading).await?;
     who_ended(site)?;
-    Ok(ended(&history, &harms))
+    toll.judge()?;
+    Ok(ended(&history, &harms, &toll))
 }
 
-fn ended(history: &History, harms: &BTreeMap<&'static str, u32>) -> Ended {
+fn ended(history: &History, harms: &BTreeMap<&'static str, u32>, toll: &Toll) -> Ended {
     let (violations, events) = (judge(&history.snapshot()), history.stamped());
     let harms: Vec<String> = harms.iter().map(|(harm, times)| format!("{harm} {times}")).collect();
     let (acknowledged, broken) = (history.acknowledged(), violations.len());
     let mut summary = vec![
         format!("done: {}", harms.join(", ")),
+        toll.to_string(),
         format!("{acknowledged} records acknowledged, {broken} promises broken"),
     ];
     summary.extend(violations.iter().map(|it| format!("violated {it}")));
@@ -112,12 +120,12 @@ fn ended(history: &History, harms: &BTreeMap<&'static str, u32>) -> Ended {
 /// Does one harm after the other for so long; each is undone before the next one.
 async fn harm_for(
     site: &mut Site,
-    time: Duration,
+    (time, history): (Duration, &History),
     random: &mut SmallRng,
-) -> io::Result<BTreeMap<&'static str, u32>> {
+) -> io::Result<(BTreeMap<&'static str, u32>, Toll)> {
     let begun = Instant::now();
     let possible: Vec<Harm> = Harm::ALL.into_iter().filter(|it| it.can_be_done(site)).collect();
-    let mut harms = BTreeMap::new();
+    let (mut harms, mut toll) = (BTreeMap::new(), Toll::default());
     // Every one of them once, in an order of the seed's, then any.
     let mut first = possible.clone();
     while begun.elapsed() < time {
@@ -127,17 +135,40 @@ async fn harm_for(
             left => first.swap_remove(random.random_range(0..left)),
         };
         who_ended(site)?;
+        let before = Before::look(site).await;
         let done = harm.strike(site, random).await?;
         *harms.entry(harm.name()).or_default() += 1;
         println!("{:>6.1} s  {done}", begun.elapsed().as_secs_f64());
+        if harm == Harm::FullMajority {
+            refuses_records(site, history).await?;
+            println!("{:>6.1} s  no record is taken, offsets are", begun.elapsed().as_secs_f64());
+        }
         sleep(harm.lasts(random)).await;
         done.undo(site)?;
         if harm.takes_a_copy() {
             until_whole(site, PATIENCE).await?;
             println!("{:>6.1} s  everything is whole again", begun.elapsed().as_secs_f64());
         }
+        if let Done::Rotten(rotten) = &done {
+            toll.take(site, &before, rotten).await;
+        }
     }
-    Ok(harms)
+    Ok((harms, toll))
+}
+
+/// While two of three disks have no room for records, none is taken, offsets are committed, and an operator is told which
+/// disks they are.
+async fn refuses_records(site: &Site, history: &History) -> io::Result<()> {
+    sleep(NOTICED).await;
+    let before = (history.acknowledged(), commits(history));
+    sleep(REFUSED).await;
+    judge_full(history, before).map_err(io::Error::other)?;
+    match ask(site, &["cluster", "health"]).await? {
+        Err(told) if told.contains("disk") => Ok(()),
+        told => {
+            Err(io::Error::other(format!("two disks are full, and an operator is told {told:?}")))
+        }
+    }
 }
 
 /// Waits until an operator would say that nothing is wrong: every node and replica is there, and no byte differs.

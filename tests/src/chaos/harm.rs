@@ -1,6 +1,7 @@
 //! What is done to real nodes, one harm after the other, and how each is undone. Owns the list; when, to whom and for how
 //! long follows from the seed, what comes of it does not: real processes run as they like.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use super::site::Site;
 /// A node that cannot read who it is says so within this time.
 const REFUSES_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// What a full majority has left, bytes: too little for records, enough for the rest, by the settings of these runs.
+const LEFT_OF_A_MAJORITY: u64 = 144 << 20;
 
 /// A kind of harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub(super) enum Harm {
     SlowLink,
     /// A node's file system has no byte left.
     FullDisk,
+    /// The file systems of two nodes have no room for records.
+    FullMajority,
     /// Bits flip in segments and checkpoints of a node that runs, and in its journal and its tables while it is down.
     Rot,
     /// Bits flip in segments of two nodes that run, never in the same half of a file.
@@ -54,12 +59,16 @@ pub(super) enum Done {
     Frozen(u32),
     Lost(Vec<(Place, Place)>),
     Slow(u32),
-    Full(u32),
-    Rotten(Vec<u32>),
+    Full(Vec<u32>),
+    Rotten(Rotten),
 }
 
+/// In how many files of each kind bits flipped, by node.
+#[derive(Debug, Default)]
+pub(super) struct Rotten(pub(super) BTreeMap<u32, BTreeMap<Kind, usize>>);
+
 impl Harm {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Kill,
         Self::KillMajority,
         Self::KillAll,
@@ -69,6 +78,7 @@ impl Harm {
         Self::CutLink,
         Self::SlowLink,
         Self::FullDisk,
+        Self::FullMajority,
         Self::Rot,
         Self::RotTwo,
         Self::LostDisk,
@@ -85,6 +95,7 @@ impl Harm {
             Self::CutLink => "cut-link",
             Self::SlowLink => "slow-link",
             Self::FullDisk => "full-disk",
+            Self::FullMajority => "full-majority",
             Self::Rot => "rot",
             Self::RotTwo => "rot-two",
             Self::LostDisk => "lost-disk",
@@ -95,7 +106,7 @@ impl Harm {
     pub(super) fn can_be_done(self, site: &Site) -> bool {
         match self {
             Self::Cut | Self::Mute | Self::CutLink | Self::SlowLink => site.network.is_some(),
-            Self::FullDisk => site.small_disk.is_some(),
+            Self::FullDisk | Self::FullMajority => site.small_disks.len() >= 2,
             _ => true,
         }
     }
@@ -108,6 +119,8 @@ impl Harm {
             Self::Freeze | Self::Cut | Self::Mute | Self::CutLink => (300, 8_000),
             Self::SlowLink => (2_000, 8_000),
             Self::FullDisk => (3_000, 8_000),
+            // Long enough by what is looked at meanwhile.
+            Self::FullMajority => (0, 1_000),
         };
         Duration::from_millis(random.random_range(shortest..=longest))
     }
@@ -141,30 +154,38 @@ impl Harm {
                 Ok(Done::Slow(node))
             }
             Self::FullDisk => {
-                let node = site.small_disk.unwrap_or(node);
-                site.machine(node).fill()?;
-                Ok(Done::Full(node))
+                let node = site.small_disks[random.random_range(0..site.small_disks.len())];
+                fill(site, vec![node], 0)
             }
+            Self::FullMajority => fill(site, site.small_disks.clone(), LEFT_OF_A_MAJORITY),
             Self::Rot => {
-                rot(site, node, (&[Kind::Segments, Kind::Checkpoints], Part::All), random)?;
+                let mut rotten = Rotten::default();
+                rotten.rot(
+                    site,
+                    node,
+                    (&[Kind::Segments, Kind::Checkpoints], Part::All),
+                    random,
+                )?;
                 site.machine(node).kill()?;
-                rot(site, node, (&[Kind::Journal, Kind::Tables], Part::All), random)?;
+                rotten.rot(site, node, (&[Kind::Journal, Kind::Tables], Part::All), random)?;
                 site.start(node)?;
-                Ok(Done::Rotten(vec![node]))
+                Ok(Done::Rotten(rotten))
             }
             Self::RotTwo => {
-                rot(site, node, (&[Kind::Segments], Part::FirstHalf), random)?;
-                rot(site, other, (&[Kind::Segments], Part::SecondHalf), random)?;
-                Ok(Done::Rotten(vec![node, other]))
+                let mut rotten = Rotten::default();
+                rotten.rot(site, node, (&[Kind::Segments], Part::FirstHalf), random)?;
+                rotten.rot(site, other, (&[Kind::Segments], Part::SecondHalf), random)?;
+                Ok(Done::Rotten(rotten))
             }
             Self::LostDisk => {
                 site.machine(node).kill()?;
-                rot(site, node, (&[Kind::Identity], Part::All), random)?;
+                let mut rotten = Rotten::default();
+                rotten.rot(site, node, (&[Kind::Identity], Part::All), random)?;
                 site.start(node)?;
                 refuses(site, node, "is damaged").await?;
                 site.machine(node).lose_data()?;
                 site.start(node)?;
-                Ok(Done::Rotten(vec![node]))
+                Ok(Done::Rotten(rotten))
             }
         }
     }
@@ -172,15 +193,15 @@ impl Harm {
 
 impl Done {
     /// Undoes it.
-    pub(super) fn undo(self, site: &mut Site) -> io::Result<()> {
+    pub(super) fn undo(&self, site: &mut Site) -> io::Result<()> {
         match self {
-            Self::Dead(nodes) => nodes.into_iter().try_for_each(|node| site.start(node)),
-            Self::Frozen(node) => site.machine(node).thaw(),
+            Self::Dead(nodes) => nodes.iter().try_for_each(|node| site.start(*node)),
+            Self::Frozen(node) => site.machine(*node).thaw(),
             Self::Lost(ways) => {
-                ways.into_iter().try_for_each(|(from, to)| site.network()?.mend(from, to))
+                ways.iter().try_for_each(|(from, to)| site.network()?.mend(*from, *to))
             }
-            Self::Slow(node) => site.network()?.restore_speed(node),
-            Self::Full(node) => site.machine(node).make_room(),
+            Self::Slow(node) => site.network()?.restore_speed(*node),
+            Self::Full(nodes) => nodes.iter().try_for_each(|node| site.machine(*node).make_room()),
             Self::Rotten(_) => Ok(()),
         }
     }
@@ -193,9 +214,38 @@ impl fmt::Display for Done {
             Self::Frozen(node) => write!(f, "node {node} stands still"),
             Self::Lost(ways) => write!(f, "lost: {ways:?}"),
             Self::Slow(node) => write!(f, "node {node} is sent everything late"),
-            Self::Full(node) => write!(f, "the disk of node {node} is full"),
-            Self::Rotten(nodes) => write!(f, "bits flipped on nodes {nodes:?}"),
+            Self::Full(nodes) => write!(f, "the disks of nodes {nodes:?} are full"),
+            Self::Rotten(rotten) => write!(f, "bits flipped in {rotten}"),
         }
+    }
+}
+
+impl Rotten {
+    fn rot(
+        &mut self,
+        site: &mut Site,
+        node: u32,
+        (kinds, part): (&[Kind], Part),
+        random: &mut SmallRng,
+    ) -> io::Result<()> {
+        let data = site.machine(node).data();
+        for kind in kinds {
+            let hurt = rot::rot(&data, *kind, part, random)?;
+            *self.0.entry(node).or_default().entry(*kind).or_default() += hurt;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Rotten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        for (node, kinds) in &self.0 {
+            write!(f, "{comma}node {node}:")?;
+            kinds.iter().try_for_each(|(kind, files)| write!(f, " {files} {}", kind.name()))?;
+            comma = ", ";
+        }
+        Ok(())
     }
 }
 
@@ -204,14 +254,9 @@ fn another(site: &Site, node: u32, random: &mut SmallRng) -> u32 {
     others[random.random_range(0..others.len())]
 }
 
-fn rot(
-    site: &mut Site,
-    node: u32,
-    (kinds, part): (&[Kind], Part),
-    random: &mut SmallRng,
-) -> io::Result<()> {
-    let data = site.machine(node).data();
-    kinds.iter().try_for_each(|kind| rot::rot(&data, *kind, part, random).map(drop))
+fn fill(site: &mut Site, nodes: Vec<u32>, free: u64) -> io::Result<Done> {
+    nodes.iter().try_for_each(|node| site.machine(*node).fill(free))?;
+    Ok(Done::Full(nodes))
 }
 
 /// A node ends by itself and says why.

@@ -108,18 +108,21 @@ impl Machine {
         Ok(status.map(|status| status.to_string()))
     }
 
-    /// Takes every free byte of its file system.
+    /// Takes every free byte of its file system but so many.
     ///
     /// # Errors
     /// When the disk says anything else than that it is full.
-    pub(super) fn fill(&self) -> io::Result<()> {
+    pub(super) fn fill(&self, free: u64) -> io::Result<()> {
         use io::Write as _;
         let mut filler = File::create(self.filler())?;
         let chunk = vec![0x5a; CHUNK];
         loop {
             match filler.write_all(&chunk) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    let taken = filler.metadata()?.len();
+                    return filler.set_len(taken.saturating_sub(free));
+                }
                 Err(error) => return Err(error),
             }
         }

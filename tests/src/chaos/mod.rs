@@ -7,6 +7,7 @@
 //! | `ground` | what this machine lets a run do |
 //! | `network`, `machine`, `site` | links, processes and disks of the cluster |
 //! | `harm`, `rot` | what is done to them |
+//! | `toll`, `metrics` | whether nodes noticed that they were hurt |
 //! | `course` | the order of things |
 //! | `away` | another story: a node that was away catches up, through interruptions |
 
@@ -15,9 +16,11 @@ mod course;
 mod ground;
 mod harm;
 mod machine;
+mod metrics;
 mod network;
 mod rot;
 mod site;
+mod toll;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};

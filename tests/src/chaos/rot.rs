@@ -15,7 +15,7 @@ const MOST: usize = 3;
 const BLOCK: usize = 4096;
 
 /// A kind of file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Segments,
     Checkpoints,
@@ -33,6 +33,17 @@ pub(super) enum Part {
 }
 
 impl Kind {
+    /// Several files of it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Segments => "segments",
+            Self::Checkpoints => "checkpoints",
+            Self::Journal => "journal files",
+            Self::Tables => "tables",
+            Self::Identity => "identities",
+        }
+    }
+
     fn is_of(self, file: &Path) -> bool {
         let path = file.to_string_lossy();
         match self {

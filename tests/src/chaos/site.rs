@@ -12,7 +12,7 @@ use std::process::Command;
 use super::machine::Machine;
 use super::network::Network;
 
-/// Room of the small file system: for a journal, a checkpoint and segments of a run.
+/// Room of a small file system: for a journal, a checkpoint and segments of a run.
 const SMALL_DISK_MIB: u32 = 768;
 
 /// Where a node serves clients, peers, and whoever watches it.
@@ -26,8 +26,8 @@ struct Addresses {
 /// What the nodes of a run are like.
 #[derive(Debug, Clone)]
 pub(super) struct Make {
-    /// One node's disk is small and its own, where that can be made.
-    pub(super) has_small_disk: bool,
+    /// So many nodes have a disk that is small and their own, where that can be made.
+    pub(super) small_disks: u32,
     /// Sections of the configuration, the same for all nodes.
     pub(super) settings: String,
 }
@@ -40,8 +40,8 @@ pub(super) struct Site {
     addresses: Vec<Addresses>,
     /// Links of the run's own, where they could be made.
     pub(super) network: Option<Network>,
-    /// The node whose disk is small and its own, where that could be made.
-    pub(super) small_disk: Option<u32>,
+    /// The nodes whose disks are small and their own: none where those cannot be made.
+    pub(super) small_disks: Vec<u32>,
 }
 
 impl Site {
@@ -53,10 +53,11 @@ impl Site {
         is_own_ground: bool,
     ) -> io::Result<Self> {
         let network = is_own_ground.then(|| Network::make(nodes)).transpose()?;
-        let small_disk = (is_own_ground && make.has_small_disk).then_some(nodes);
+        let small = if is_own_ground { make.small_disks } else { 0 };
+        let small_disks: Vec<u32> = (1..=nodes).rev().take(small as usize).collect();
         let mut machines = Vec::new();
         for node in 1..=nodes {
-            let own_disk = (small_disk == Some(node)).then_some(SMALL_DISK_MIB);
+            let own_disk = small_disks.contains(&node).then_some(SMALL_DISK_MIB);
             machines.push(Machine::new(folder.join(format!("node-{node}")), own_disk)?);
         }
         let addresses = match &network {
@@ -64,7 +65,7 @@ impl Site {
             None => on_loopback(nodes)?,
         };
         let program = program.to_owned();
-        let site = Self { program, machines, addresses, network, small_disk };
+        let site = Self { program, machines, addresses, network, small_disks };
         for node in site.nodes() {
             let text = site.configuration(node, &make.settings);
             fs::write(site.machines[node as usize - 1].config(), text)?;

@@ -178,6 +178,11 @@ impl Tale {
             self.reset(cluster)?;
             cluster.run_for(Duration::from_millis(150))?;
             self.office.read_ledger(cluster)?;
+            if cluster.draw(0, 2) == 0 {
+                self.office.undo(cluster)?;
+                cluster.run_for(Duration::from_millis(150))?;
+                self.office.read_ledger(cluster)?;
+            }
         }
         Ok(())
     }
@@ -193,7 +198,7 @@ impl Tale {
         if targets.is_empty() {
             return Ok(());
         }
-        self.office.reset(cluster, targets)
+        self.office.reset(cluster, &targets)
     }
 
     fn chaos(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {

@@ -125,4 +125,10 @@ pub trait GroupOperator: Send + Debug {
     /// # Errors
     /// As [`Self::describe`].
     async fn reset(&mut self, targets: &[(u32, u64)]) -> io::Result<u32>;
+    /// Puts committed offsets of the running group back to where they stood at a time of the ledger's, which should be these;
+    /// returns the generation in which they moved.
+    ///
+    /// # Errors
+    /// As [`Self::describe`].
+    async fn undo(&mut self, at_ms: i64, targets: &[(u32, u64)]) -> io::Result<u32>;
 }

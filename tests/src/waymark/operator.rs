@@ -7,7 +7,7 @@ use std::io;
 use async_trait::async_trait;
 use waymark_client::{
     Admin, ExpelCause, GroupEventKind, GroupReset, GroupState, OffsetChange, OffsetChangeKind,
-    ResetScope, ResetTo, TopicPartition,
+    OffsetMoves, ResetScope, ResetTo, TopicPartition,
 };
 
 use super::TOPIC;
@@ -47,7 +47,17 @@ fn fact(change: &OffsetChange) -> Fact {
         before: change.before.map(unsigned),
         after: change.after.map(unsigned),
         asked: !by_member,
+        time_ms: (change.first_time_ms, change.time_ms),
     }
+}
+
+/// In which the offsets moved; each of them, or it is an error.
+fn generation_of(moves: &OffsetMoves) -> io::Result<u32> {
+    for moved in &moves.moves {
+        moved.outcome.clone().map_err(failed)?;
+    }
+    let given = moves.generation.ok_or_else(|| failed("a reset without a generation"))?;
+    Ok(generation(given))
 }
 
 #[async_trait]
@@ -97,10 +107,14 @@ impl GroupOperator for Operator {
             reset.and(ResetScope::Partition(at), ResetTo::Offset(to))
         });
         let moves = self.admin().await?.reset_group_offsets(GROUP, &reset).await.map_err(failed)?;
-        for moved in &moves.moves {
-            moved.outcome.clone().map_err(failed)?;
-        }
-        let given = moves.generation.ok_or_else(|| failed("a reset without a generation"))?;
-        Ok(generation(given))
+        generation_of(&moves)
+    }
+
+    async fn undo(&mut self, at_ms: i64, targets: &[(u32, u64)]) -> io::Result<u32> {
+        let at: Vec<TopicPartition> =
+            targets.iter().map(|(at, _)| TopicPartition::new(TOPIC, number(*at))).collect();
+        let undone = self.admin().await?.undo_group_offsets(GROUP, at_ms, &at, (false, "")).await;
+        let moves = undone.map_err(failed)?;
+        generation_of(&moves)
     }
 }

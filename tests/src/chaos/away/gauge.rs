@@ -5,18 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::super::metrics::{page, value};
 use super::super::rot::{Kind, files};
 use super::super::site::Site;
 
-/// A node that is down or stands still gives no page.
-const PAGE_WITHIN: Duration = Duration::from_millis(300);
 const PULLED: &str = "waymark_segments_pulled_bytes_total";
 const GIVEN: &str = "waymark_segments_given_bytes_total";
 
@@ -34,11 +29,7 @@ impl Moved {
 
     /// As a page of metrics says.
     fn on(page: &str) -> Option<Self> {
-        let value = |name: &str| {
-            let mut lines = page.lines().filter_map(|line| line.strip_prefix(name));
-            lines.find_map(|rest| rest.trim().parse().ok())
-        };
-        Some(Self { pulled: value(PULLED)?, given: value(GIVEN)? })
+        Some(Self { pulled: value(page, PULLED)?, given: value(page, GIVEN)? })
     }
 }
 
@@ -81,17 +72,6 @@ pub(super) fn held(data: &Path) -> io::Result<(u64, usize)> {
     // One that has just gone counts nothing.
     let bytes = segments.iter().filter_map(|file| fs::metadata(file).ok()).map(|it| it.len());
     Ok((bytes.sum(), segments.len()))
-}
-
-async fn page(address: &str) -> io::Result<String> {
-    let asked = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await.map(|_| page)
-    };
-    timeout(PAGE_WITHIN, asked).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub(super) fn make(bytes: u64) -> Make {
     let settings = format!(
         "[consensus]\ncheckpoint_interval = \"1 s\"\nkept_bytes = {kept}\n[network]\npull_rate = {rate}\n"
     );
-    Make { has_small_disk: false, settings }
+    Make { small_disks: 0, settings }
 }
 
 /// Refuses a disk that the story would fill.

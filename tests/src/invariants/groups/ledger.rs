@@ -33,7 +33,8 @@ mod tests {
     use super::*;
 
     fn check_facts(facts: &[(Option<u64>, u64, bool)]) -> usize {
-        let fact = |&(before, after, asked)| Fact { before, after: Some(after), asked };
+        let fact =
+            |&(before, after, asked)| Fact { before, after: Some(after), asked, time_ms: (0, 0) };
         let facts = facts.iter().map(fact).collect();
         check(&[GroupEvent::Ledger { partition: 0, facts, whole: true }.into()]).len()
     }
@@ -48,7 +49,7 @@ mod tests {
     fn a_fact_that_is_missing_is_found() {
         assert_eq!(check_facts(&[(None, 5, false), (Some(7), 9, false)]), 1);
         assert_eq!(check_facts(&[(Some(5), 7, false)]), 1);
-        let fact = Fact { before: Some(5), after: Some(7), asked: false };
+        let fact = Fact { before: Some(5), after: Some(7), asked: false, time_ms: (0, 0) };
         let cut = GroupEvent::Ledger { partition: 0, facts: vec![fact], whole: false };
         assert_eq!(check(&[cut.into()]).len(), 0, "what was before it is not known any more");
     }
