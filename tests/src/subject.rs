@@ -311,6 +311,8 @@ pub trait Subject: Clients {
     fn lose_disk(&self, node: u32);
     /// Every node runs, and all replicas run, vote and have what their leaders have, or nearly; seen from above.
     fn is_whole(&self) -> bool;
+    /// A file of records, or one that a restart begins with, has rotted, and nothing has taken its place yet.
+    fn has_rot(&self) -> bool;
     /// As [`Self::is_whole`], without the nearly.
     fn is_level(&self) -> bool;
     /// How many nodes may be away at most, whichever, without costing any partition its majority.

@@ -93,6 +93,8 @@ pub(super) struct Inode {
     pub(super) drained: usize,
     /// What was written and never came to the disk.
     pub(super) missing: Missing,
+    /// It has rotted.
+    pub(super) rotten: bool,
 }
 
 impl Inode {

@@ -19,6 +19,7 @@ impl SimDisk {
             let (offset, bit) =
                 (state.rng.random_range(range.clone()), state.rng.random_range(0..8));
             let inode = state.inodes.get_mut(&number).expect("names point to inodes");
+            inode.rotten = true;
             let byte = inode.durable.read(offset, 1).first().copied().unwrap_or(0) ^ (1 << bit);
             inode.durable.write(offset, &[byte]);
             inode.view.write(offset, &[byte]);
@@ -33,11 +34,24 @@ impl SimDisk {
         let mut state = self.lock();
         let number = state.names.get(path).and_then(Node::inode).expect("a file to truncate");
         let inode = state.inodes.get_mut(&number).expect("names point to inodes");
+        inode.rotten = true;
         let before = inode.view.len;
         inode.durable.set_len(len.min(inode.durable.len));
         inode.view.set_len(len.min(before));
         let lost = before - inode.view.len;
         state.used = state.used.saturating_sub(lost);
+    }
+
+    /// Files that have rotted, and in whose place there is no other one.
+    #[must_use]
+    pub fn rotten(&self) -> Vec<String> {
+        let state = self.lock();
+        let is_rotten = |node: &Node| {
+            let inode = node.inode().and_then(|number| state.inodes.get(&number));
+            inode.is_some_and(|inode| inode.rotten)
+        };
+        let rotten = state.names.iter().filter(|(_, node)| is_rotten(node));
+        rotten.map(|(path, _)| path.clone()).collect()
     }
 
     /// Files whose name is durable, with how much of each is, sorted.

@@ -28,9 +28,23 @@ impl World {
         Some(Deed::Disk { node, condition })
     }
 
+    /// Whether a node may lose what it has: all have everything, or nearly, on disks that are well and on which nothing has
+    /// rotted that is not repaired. Two copies of three would be gone, or a shard could not go on from what is left of them.
+    pub(super) fn may_lose(&self) -> bool {
+        self.down.is_empty()
+            && self.disks.is_empty()
+            && self.subject.is_whole()
+            && !self.subject.has_rot()
+    }
+
+    /// Whether a node lost what it had, and does not have it back.
+    pub(super) fn misses_a_copy(&self) -> bool {
+        self.lost.is_some() && !self.subject.is_whole()
+    }
+
     /// What one disk alone has may go with it, so every other replica must have it, on a disk that tells the truth.
     pub(super) fn lose_disk(&mut self, node: u32, cluster: &mut Cluster) -> Option<Deed> {
-        if !self.down.is_empty() || !self.disks.is_empty() || !self.subject.is_whole() {
+        if !self.may_lose() {
             return None;
         }
         self.take_down(&[node], cluster, true);
@@ -41,8 +55,7 @@ impl World {
 
     /// A disk begins to lie, while every other tells the truth and has everything.
     pub(super) fn deceive(&mut self, node: u32, cluster: &mut Cluster) -> Option<Deed> {
-        let is_quiet = self.down.is_empty() && self.disks.is_empty() && self.subject.is_whole();
-        is_quiet.then(|| self.spoil(node, cluster, DiskCondition::Lies))??;
+        self.may_lose().then(|| self.spoil(node, cluster, DiskCondition::Lies))??;
         Some(Deed::Lies { node, looks: LOOKS })
     }
 
@@ -52,7 +65,8 @@ impl World {
         (node, looks): (u32, u32),
         cluster: &mut Cluster,
     ) -> Option<(Duration, Deed)> {
-        let loses = self.down.is_empty() && self.subject.expose_lies(node);
+        let is_quiet = self.down.is_empty() && !self.subject.has_rot();
+        let loses = is_quiet && self.subject.expose_lies(node);
         if !loses && looks > 0 {
             return Some((LOOK_AGAIN, Deed::Lies { node, looks: looks - 1 }));
         }

@@ -17,13 +17,16 @@ pub(crate) const JOURNAL_DOUBTED: &str = "doubt-of-journal";
 pub(crate) const JOURNAL_CUT: &str = "cut-of-journal";
 
 impl World {
-    /// Something at rest on a node's disk rots.
+    /// Something at rest on a node's disk rots, unless another one has lost its copy.
     pub(super) fn rot(
         &mut self,
         node: u32,
         cluster: &mut Cluster,
         random: &mut SmallRng,
     ) -> Option<Deed> {
+        if self.misses_a_copy() {
+            return None;
+        }
         let seed = random.random();
         match random.random_range(0..4) {
             0 | 1 => self.rot_file(node, Rot::Records, seed),
@@ -47,7 +50,7 @@ impl World {
     /// well: so all of them have everything, or nearly, on disks that tell the truth. Without power, because what follows the
     /// damage must stay: with the end of a journal gone nobody could tell the damage from a write that was cut off.
     fn rot_journal(&mut self, node: u32, cluster: &mut Cluster) -> Option<Deed> {
-        if !self.down.is_empty() || !self.disks.is_empty() || !self.subject.is_whole() {
+        if !self.may_lose() {
             return None;
         }
         self.take_down(&[node], cluster, true);

@@ -260,6 +260,10 @@ impl Subject for Waymark {
         self.is_within(CLOSE)
     }
 
+    fn has_rot(&self) -> bool {
+        self.machines.iter().any(|it| segment_rot::has_rot(&it.disk))
+    }
+
     fn is_level(&self) -> bool {
         self.is_within(0)
     }

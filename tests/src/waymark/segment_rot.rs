@@ -39,6 +39,11 @@ pub(super) fn rot(disk: &SimDisk, (node, nodes): (u32, u32), what: Rot, seed: u6
     }
 }
 
+/// Whether something of what may rot has rotted, and is still there.
+pub(super) fn has_rot(disk: &SimDisk) -> bool {
+    disk.rotten().iter().any(|path| path.ends_with(".log") || path.ends_with("/checkpoint"))
+}
+
 /// The one node on which a file may rot. Replicas of a shard have the same files in folders of their own.
 fn falls_on(path: &str, nodes: u32) -> u32 {
     let shard = path.split('/').nth(1).and_then(|it| it.split('-').next()).unwrap_or_default();
