@@ -29,6 +29,9 @@ const NOT_DRAWN: &str = "\
 
 /// What is not as good as it should be, and what the simulation does not judge.
 const WEAKNESSES: &str = "\
+- A replica whose checkpoint has rotted waits for a peer's, and does not vote meanwhile. With the disk of a second replica
+  lost just then, the shard stands still although the third has everything: an operator decides, with `waymark recover`.
+  Storms let nothing rot while a copy is missing, and no disk be lost while something has rotted.
 - While a replica pulls what it lacks it acknowledges nothing new. With another node down, its shard waits that long: no
   promise is broken, and no partition of it is served.
 - A follower below its last sound mark gets no entries before all up to it were fetched, and its retention waits with it.
