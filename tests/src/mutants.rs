@@ -13,6 +13,8 @@ use crate::plan::Plan;
 use crate::process::Simulation;
 use crate::profile::Profile;
 
+use self::Sign::{Breaks, BreaksOrPanics, Says};
+
 /// A bug that is planted by name.
 #[derive(Debug)]
 pub struct Mutant {
@@ -69,76 +71,60 @@ const STORM_SECONDS: u64 = 20;
 
 /// Every one of them.
 pub const TABLE: &[Mutant] = &[
-    breaks("ack-before-fsync", Profile::PowerLossAll, "R6", 1),
-    breaks("dup-appends", Profile::Chaos, "G3b", 2),
-    breaks("ack-before-commit", Profile::LeaderPartition, "G1", 1),
-    says("producers-forgotten", Profile::PowerLossAll, "a replica is behind", 1),
-    breaks("table-row-lost", Profile::PowerLossAll, "G7", 4),
-    says("offset-reused", Profile::Calm, "reading a partition took longer", 1),
-    breaks("vote-not-synced", Profile::LeaderPartition, "R6", 1),
-    breaks("end-as-it-is-here", Profile::LeaderPartition, "G1b", 2),
-    breaks("offsets-as-they-are-here", Profile::Chaos, "G4d", 3),
-    breaks("commit-of-an-old-generation", Profile::GroupReset, "G4b", 1),
-    breaks("handoff-in-two-entries", Profile::GroupPlanned, "G5b", 1),
-    says("full-disk-accepted", Profile::DiskFull, "while a majority of disks is full", 1),
-    breaks("reopened-before-sync", Profile::Swarm, "R6", 3),
-    breaks("ledger-loses-a-fact", Profile::GroupReset, "G4b", 1),
-    says("reversion-unnoticed", Profile::DiskLies, "and no leader said so", 1),
-    breaks("replaced-keeps-its-id", Profile::DiskReplaced, "R5", 1),
-    breaks("ack-of-another-offset", Profile::Calm, "G1", 1),
-    says("ack-wrong-tag", Profile::Swarm, "take no records", 1),
-    says("append-stream-never-ends", Profile::Calm, "never began to serve", 1),
-    breaks("answer-heartbeats-at-the-door", Profile::Swarm, "G5c", 4),
-    says("carry-nothing", Profile::Chaos, "lacks entries before index", 1),
-    breaks_or_panics("checkpoint-above-applied", Profile::Swarm, "R8", 1),
-    says("checkpoint-without-sync", Profile::PowerLossAll, "reading a partition took longer", 1),
-    breaks("commit-dropped", Profile::Calm, "G4", 1),
-    says("damage-is-served", Profile::Rot, "wrong checksum", 1),
-    breaks("failed-write-is-done", Profile::Swarm, "R6", 6),
-    breaks("offsets-forgotten", Profile::PowerLossAll, "G4d", 1),
-    breaks("read-skips-records", Profile::Rot, "G1", 1),
-    says("torn-is-damage", Profile::PowerLossAll, "the cluster is not formed yet", 4),
-    says("truncation-forgotten", Profile::LeaderPartition, "does not follow", 1),
-    says("trust-the-tail", Profile::Swarm, "take no records", 21),
-    breaks("read-above-watermark", Profile::LeaderPartition, "G2", 1),
-    breaks("expired-member-stays", Profile::GroupMembersLost, "G5d", 1),
-    says("full-disk-ends-the-journal", Profile::DiskFull, "No space left on device", 1),
-    breaks("hole-skipped", Profile::JournalRot, "R5", 1),
-    says("heartbeat-stream-never-ends", Profile::LeaderPartition, "never began to serve", 1),
-    breaks("failed-sync-is-done", Profile::Chaos, "R6", 1),
-    breaks("remembered-batch-lost", Profile::Chaos, "R8", 1),
-    breaks("retention-keeps-nothing", Profile::Swarm, "G2d", 6),
-    breaks("doubtful-votes", Profile::JournalDoubt, "R5", 3),
+    mutant("ack-before-fsync", Profile::PowerLossAll, Breaks("R6"), 1),
+    mutant("dup-appends", Profile::Chaos, Breaks("G3b"), 2),
+    mutant("ack-before-commit", Profile::LeaderPartition, Breaks("G1"), 1),
+    mutant("producers-forgotten", Profile::PowerLossAll, Says("a replica is behind"), 1),
+    mutant("table-row-lost", Profile::PowerLossAll, Breaks("G7"), 4),
+    mutant("offset-reused", Profile::Calm, Says("reading a partition took longer"), 1),
+    mutant("vote-not-synced", Profile::LeaderPartition, Breaks("R6"), 1),
+    mutant("end-as-it-is-here", Profile::LeaderPartition, Breaks("G1b"), 2),
+    mutant("offsets-as-they-are-here", Profile::Chaos, Breaks("G4d"), 3),
+    mutant("commit-of-an-old-generation", Profile::GroupReset, Breaks("G4b"), 1),
+    mutant("handoff-in-two-entries", Profile::GroupPlanned, Breaks("G5b"), 1),
+    mutant("full-disk-accepted", Profile::DiskFull, Says("while a majority of disks is full"), 1),
+    mutant("reopened-before-sync", Profile::Swarm, Breaks("R6"), 3),
+    mutant("ledger-loses-a-fact", Profile::GroupReset, Breaks("G4b"), 1),
+    mutant("reversion-unnoticed", Profile::DiskLies, Says("and no leader said so"), 1),
+    mutant("replaced-keeps-its-id", Profile::DiskReplaced, Breaks("R5"), 1),
+    mutant("ack-of-another-offset", Profile::Calm, Breaks("G1"), 1),
+    mutant("ack-wrong-tag", Profile::Swarm, Says("take no records"), 1),
+    mutant("append-stream-never-ends", Profile::Calm, Says("never began to serve"), 1),
+    mutant("answer-heartbeats-at-the-door", Profile::Swarm, Breaks("G5c"), 4),
+    mutant("carry-nothing", Profile::Chaos, Says("lacks entries before index"), 1),
+    mutant("checkpoint-above-applied", Profile::Swarm, BreaksOrPanics("R8"), 1),
+    mutant(
+        "checkpoint-without-sync",
+        Profile::PowerLossAll,
+        Says("reading a partition took longer"),
+        1,
+    ),
+    mutant("commit-dropped", Profile::Calm, Breaks("G4"), 1),
+    mutant("damage-is-served", Profile::Rot, Says("wrong checksum"), 1),
+    mutant("failed-write-is-done", Profile::Swarm, Breaks("R6"), 6),
+    mutant("offsets-forgotten", Profile::PowerLossAll, Breaks("G4d"), 1),
+    mutant("read-skips-records", Profile::Rot, Breaks("G1"), 1),
+    mutant("torn-is-damage", Profile::PowerLossAll, Says("the cluster is not formed yet"), 4),
+    mutant("truncation-forgotten", Profile::LeaderPartition, Says("does not follow"), 1),
+    mutant("trust-the-tail", Profile::Swarm, Says("take no records"), 21),
+    mutant("read-above-watermark", Profile::LeaderPartition, Breaks("G2"), 1),
+    mutant("expired-member-stays", Profile::GroupMembersLost, Breaks("G5d"), 1),
+    mutant("full-disk-ends-the-journal", Profile::DiskFull, Says("No space left on device"), 1),
+    mutant("hole-skipped", Profile::JournalRot, Breaks("R5"), 1),
+    mutant(
+        "heartbeat-stream-never-ends",
+        Profile::LeaderPartition,
+        Says("never began to serve"),
+        1,
+    ),
+    mutant("failed-sync-is-done", Profile::Chaos, Breaks("R6"), 1),
+    mutant("remembered-batch-lost", Profile::Chaos, Breaks("R8"), 1),
+    mutant("retention-keeps-nothing", Profile::Swarm, Breaks("G2d"), 6),
+    mutant("doubtful-votes", Profile::JournalDoubt, Breaks("R5"), 3),
 ];
 
-/// A bug that breaks a promise.
-const fn breaks(
-    name: &'static str,
-    profile: Profile,
-    promise: &'static str,
-    first_seed: u64,
-) -> Mutant {
-    Mutant { name, profile, shows: Sign::Breaks(promise), first_seed }
-}
-
-/// A bug that breaks a promise, and on which openraft may panic before.
-const fn breaks_or_panics(
-    name: &'static str,
-    profile: Profile,
-    promise: &'static str,
-    first_seed: u64,
-) -> Mutant {
-    Mutant { name, profile, shows: Sign::BreaksOrPanics(promise), first_seed }
-}
-
-/// A bug that makes something fall over, or wait for ever.
-const fn says(
-    name: &'static str,
-    profile: Profile,
-    words: &'static str,
-    first_seed: u64,
-) -> Mutant {
-    Mutant { name, profile, shows: Sign::Says(words), first_seed }
+const fn mutant(name: &'static str, profile: Profile, shows: Sign, first_seed: u64) -> Mutant {
+    Mutant { name, profile, shows, first_seed }
 }
 
 /// How a bug was found.
@@ -260,15 +246,13 @@ mod tests {
     fn a_bug_is_not_found_by_what_another_one_breaks() {
         let violations = vec!["G1b: partition 0 was told to end at 3".to_owned()];
         let broken = Outcome { violations, ..Outcome::default() };
-        assert!(Sign::Breaks("G1b").is_in(&broken));
-        assert!(!Sign::Breaks("G1").is_in(&broken));
-        assert!(!Sign::Says("").is_in(&broken));
+        assert!(Breaks("G1b").is_in(&broken));
+        assert!(!Breaks("G1").is_in(&broken));
+        assert!(!Says("").is_in(&broken));
         let fell = Outcome { broken: Some("a host ended: no room".to_owned()), ..broken };
-        assert!(Sign::Says("no room").is_in(&fell));
-        assert!(!Sign::Says("damaged").is_in(&fell));
-        assert!(
-            !Sign::BreaksOrPanics("G2").is_in(&fell) && Sign::BreaksOrPanics("G1b").is_in(&fell)
-        );
+        assert!(Says("no room").is_in(&fell));
+        assert!(!Says("damaged").is_in(&fell));
+        assert!(!BreaksOrPanics("G2").is_in(&fell) && BreaksOrPanics("G1b").is_in(&fell));
     }
 
     #[test]
@@ -280,10 +264,10 @@ mod tests {
             .collect();
         for mutant in TABLE {
             match mutant.shows {
-                Sign::Breaks(id) | Sign::BreaksOrPanics(id) => {
+                Breaks(id) | BreaksOrPanics(id) => {
                     assert!(ids.contains(&id), "{mutant:?}");
                 }
-                Sign::Says(words) => assert!(words.len() > 10, "{mutant:?}"),
+                Says(words) => assert!(words.len() > 10, "{mutant:?}"),
             }
         }
     }

@@ -99,22 +99,23 @@ pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Resul
     let reading = read_back(clients.client(random.random()), each, history.clone(), progress);
     in_time("not every partition can be read on all replicas", reading).await?;
     who_ended(site)?;
-    toll.judge()?;
     Ok(ended(&history, &harms, &toll))
 }
 
 fn ended(history: &History, harms: &BTreeMap<&'static str, u32>, toll: &Toll) -> Ended {
     let (violations, events) = (judge(&history.snapshot()), history.stamped());
     let harms: Vec<String> = harms.iter().map(|(harm, times)| format!("{harm} {times}")).collect();
-    let (acknowledged, broken) = (history.acknowledged(), violations.len());
+    let (acknowledged, unseen) = (history.acknowledged(), toll.unseen_damage());
+    let broken = violations.len() + usize::from(unseen.is_some());
     let mut summary = vec![
         format!("done: {}", harms.join(", ")),
         toll.to_string(),
         format!("{acknowledged} records acknowledged, {broken} promises broken"),
     ];
     summary.extend(violations.iter().map(|it| format!("violated {it}")));
+    summary.extend(unseen.iter().map(|it| format!("violated G6: {it}")));
     summary.extend(violations.first().into_iter().flat_map(|it| around(&events, &it.evidence)));
-    Ended { summary, is_broken: !violations.is_empty(), events }
+    Ended { summary, is_broken: !violations.is_empty() || unseen.is_some(), events }
 }
 
 /// Does one harm after the other for so long; each is undone before the next one.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 
 use super::harm::Rotten;
 use super::metrics::{page, value};
@@ -68,18 +67,11 @@ impl Toll {
         }
     }
 
-    /// A run in which bits of segments flipped, and nobody ever found any of them.
-    ///
-    /// # Errors
-    /// Then. Of single strikes it may be: what was hurt may be written again from the journal, or given up, before anyone reads
-    /// it.
-    pub(super) fn judge(&self) -> io::Result<()> {
-        match (self.strikes, self.unseen) {
-            (1.., unseen) if unseen == self.strikes => {
-                Err(io::Error::other(format!("no node found any damage: {self}")))
-            }
-            _ => Ok(()),
-        }
+    /// Bits of segments flipped, and nobody ever found any of them. Of single strikes that may be: what was hurt may be written
+    /// again from the journal, or given up, before anyone reads it.
+    pub(super) fn unseen_damage(&self) -> Option<String> {
+        let all = self.strikes > 0 && self.unseen == self.strikes;
+        all.then(|| format!("no node found any damage: {self}"))
     }
 }
 
@@ -106,14 +98,14 @@ mod tests {
     #[test]
     fn damage_to_segments_that_nobody_ever_found_is_told() {
         let mut toll = Toll::default();
-        toll.judge().unwrap();
+        assert_eq!(toll.unseen_damage(), None);
         toll.note(&rotten(Kind::Checkpoints), 0);
-        toll.judge().unwrap();
+        assert_eq!(toll.unseen_damage(), None);
         toll.note(&rotten(Kind::Segments), 0);
-        let told = toll.judge().unwrap_err().to_string();
+        let told = toll.unseen_damage().unwrap();
         assert!(told.contains("2 segments, 2 checkpoints, 0 damaged places"), "{told}");
         toll.note(&rotten(Kind::Segments), 3);
-        toll.judge().unwrap();
+        assert_eq!(toll.unseen_damage(), None);
         assert!(
             toll.to_string().ends_with("3 damaged places found; after 1 of 2 strikes at segments")
         );

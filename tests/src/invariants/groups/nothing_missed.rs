@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::settled;
+use super::super::{log_starts, settled};
 use super::of_group;
 use crate::group_history::GroupEvent;
 use crate::history::Event;
@@ -12,7 +12,7 @@ use crate::history::Event;
 pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
     let mut finished: BTreeMap<u32, (u64, BTreeSet<u64>)> = BTreeMap::new();
     let mut members = false;
-    let starts = last_log_starts(events);
+    let starts = log_starts(events);
     for (_, event) in of_group(events) {
         match event {
             GroupEvent::Finished { partition, offset } => {
@@ -41,14 +41,6 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
     evidence
 }
 
-fn last_log_starts(events: &[Event]) -> BTreeMap<u32, u64> {
-    let begins = |event: &Event| match event {
-        Event::LogStart { partition, offset, .. } => Some((*partition, *offset)),
-        _ => None,
-    };
-    events.iter().filter_map(begins).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,7 +65,7 @@ mod tests {
         let begins = |offset| Event::LogStart { partition: 0, offset, kept: 0 };
         let judged = |offset| {
             let mut events = history(&[2]);
-            events.extend([begins(0), begins(offset)]);
+            events.extend([Event::LogsLimited { bytes: 1 }, begins(0), begins(offset)]);
             check(&events).len()
         };
         assert_eq!(judged(2), 0);
