@@ -16,9 +16,11 @@ pub enum GroupEvent {
     Crashed { member: u32 },
     /// Nothing it sends or is sent arrives from now on.
     CutOff { member: u32 },
+    /// Its application hangs at what it was given; its connections are as always.
+    Stuck { member: u32 },
     /// It has been cut off for longer than its session.
     Overdue { member: u32 },
-    /// It is joined to everyone again.
+    /// It is joined to everyone again, or goes on with its work.
     Healed { member: u32 },
     /// A node is struck by a fault.
     NodeFault,
@@ -57,6 +59,8 @@ pub enum ExpelledFor {
     Silence,
     /// Its connection broke, and it did not come back.
     Crash,
+    /// It worked on the same records for too long.
+    Work,
     /// Anything else.
     Other,
 }

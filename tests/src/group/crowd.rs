@@ -25,6 +25,10 @@ pub(super) struct Chair {
     /// The number of the member that lives; 0: none.
     pub(super) sits: AtomicU32,
     pub(super) leave: AtomicBool,
+    /// Whoever sits there does not come to the end of what it was given.
+    pub(super) stuck: AtomicBool,
+    /// It has been given something since, and hangs at it.
+    pub(super) hangs: AtomicBool,
     pub(super) seeds: AtomicU64,
     /// Members, and commits, of the whole run so far.
     pub(super) members: Arc<AtomicU32>,
@@ -71,6 +75,8 @@ impl Crowd {
         let free = self.chairs.iter().position(|chair| chair.member().is_none());
         if let Some(place) = free {
             self.chairs[place].leave.store(false, Ordering::SeqCst);
+            self.chairs[place].stuck.store(false, Ordering::SeqCst);
+            self.chairs[place].hangs.store(false, Ordering::SeqCst);
             cluster.restart_member(&host(place));
             return place;
         }
@@ -78,6 +84,8 @@ impl Crowd {
         let chair = Arc::new(Chair {
             sits: AtomicU32::new(0),
             leave: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
             seeds: AtomicU64::new(cluster.draw(0, u64::MAX / 2)),
             members: Arc::clone(&self.members),
             commits: Arc::clone(&self.commits),
@@ -135,6 +143,29 @@ impl Crowd {
             tracing::info!(member, "a member is cut off");
             self.history.note(GroupEvent::CutOff { member });
             cluster.isolate_member(&host(place));
+        }
+    }
+
+    /// Its application hangs from now on.
+    pub(super) fn hang(&self, place: usize) {
+        if let Some(member) = self.chairs[place].member() {
+            tracing::info!(member, "a member hangs");
+            self.history.note(GroupEvent::Stuck { member });
+            self.chairs[place].stuck.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether it was given something at which it hangs.
+    pub(super) fn hangs(&self, place: usize) -> bool {
+        self.chairs[place].hangs.load(Ordering::SeqCst)
+    }
+
+    /// It goes on where it hung.
+    pub(super) fn wake(&self, place: usize) {
+        self.chairs[place].stuck.store(false, Ordering::SeqCst);
+        if let Some(member) = self.chairs[place].member() {
+            tracing::info!(member, "a member goes on");
+            self.history.note(GroupEvent::Healed { member });
         }
     }
 

@@ -21,6 +21,8 @@ use crate::subject::Subject;
 const WORK_MS: u64 = 25;
 /// After an error.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Whether it still hangs is looked at so often.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// A process that has left ends this much later: its connections are closed by then.
 const FAREWELL: Duration = Duration::from_millis(100);
 
@@ -88,6 +90,11 @@ impl Life {
             return;
         }
         sleep(Duration::from_millis(self.random.random_range(0..WORK_MS))).await;
+        while self.chair.stuck.load(Ordering::SeqCst) {
+            self.chair.hangs.store(true, Ordering::SeqCst);
+            sleep(LOOK_AGAIN).await;
+        }
+        self.chair.hangs.store(false, Ordering::SeqCst);
         for Delivery { partition, offset, .. } in records {
             self.history.note(GroupEvent::Finished { partition, offset });
         }

@@ -27,6 +27,8 @@ pub mod seam;
 pub const GROUP: u32 = 2;
 /// The shortest session there is: without a word for so long, the group goes on without a member.
 pub const SESSION: Duration = Duration::from_secs(6);
+/// The longest work on the records of one call: longer, and the group goes on without the member.
+pub const LONGEST_WORK: Duration = Duration::from_secs(7);
 /// Members when a story begins.
 const MEMBERS: usize = 3;
 /// Most members at a time: one more than there are partitions.
@@ -43,7 +45,7 @@ pub(crate) enum Story {
     CoordinatorCut,
     /// The coordinator's node dies and comes back.
     CoordinatorCrash,
-    /// Members are cut off, and die.
+    /// Members are cut off, hang, and die.
     MembersLost,
     /// Offsets are moved while everyone reads.
     Reset,
@@ -59,6 +61,16 @@ pub(crate) struct Tale {
     history: History,
     /// Where a member is cut off.
     cut: Option<usize>,
+    /// Where one hangs.
+    stuck: Option<usize>,
+}
+
+/// How a member is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    CutOff,
+    Hangs,
+    Dies,
 }
 
 impl Tale {
@@ -71,7 +83,7 @@ impl Tale {
         let crowd = Crowd::new(subject, history);
         let office = Office::new(subject, history);
         let (subject, history) = (Arc::clone(subject), history.clone());
-        let mut tale = Self { crowd, office, subject, history, cut: None };
+        let mut tale = Self { crowd, office, subject, history, cut: None, stuck: None };
         for _ in 0..MEMBERS {
             tale.crowd.join(cluster);
         }
@@ -147,20 +159,30 @@ impl Tale {
     }
 
     fn members_lost(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {
-        for crashes in [false, true] {
+        for loss in [Loss::CutOff, Loss::Hangs, Loss::Dies] {
             pause(cluster, 1_000)?;
             let Some(place) = self.crowd.any(cluster) else { continue };
-            if crashes {
-                self.crowd.crash(cluster, place);
-                self.office.wait_until_stable(cluster, MEMBERS - 1)?;
-                self.crowd.join(cluster);
-            } else {
-                self.crowd.cut_off(cluster, place);
-                cluster.run_for(SESSION + STEP)?;
-                self.crowd.note_overdue(place);
-                self.office.wait_until_stable(cluster, MEMBERS - 1)?;
-                pause(cluster, 2_000)?;
-                self.crowd.heal(cluster, place);
+            match loss {
+                Loss::Dies => {
+                    self.crowd.crash(cluster, place);
+                    self.office.wait_until_stable(cluster, MEMBERS - 1)?;
+                    self.crowd.join(cluster);
+                }
+                Loss::Hangs => {
+                    self.crowd.hang(place);
+                    cluster.run_until(SETTLE, || self.crowd.hangs(place))?;
+                    self.office.wait_until_stable(cluster, MEMBERS - 1)?;
+                    pause(cluster, 2_000)?;
+                    self.crowd.wake(place);
+                }
+                Loss::CutOff => {
+                    self.crowd.cut_off(cluster, place);
+                    cluster.run_for(SESSION + STEP)?;
+                    self.crowd.note_overdue(place);
+                    self.office.wait_until_stable(cluster, MEMBERS - 1)?;
+                    pause(cluster, 2_000)?;
+                    self.crowd.heal(cluster, place);
+                }
             }
             self.office.wait_until_stable(cluster, MEMBERS)?;
         }
@@ -222,16 +244,23 @@ impl Tale {
         self.history.note(GroupEvent::Outages);
     }
 
-    /// Somebody comes, leaves, dies, is cut off or is joined to everyone again.
+    /// Somebody comes, leaves, dies, hangs, is cut off, goes on or is joined to everyone again.
     pub(crate) fn stir(&mut self, cluster: &mut Cluster) {
-        match cluster.draw(0, 4) {
+        match cluster.draw(0, 5) {
             0 | 1 => self.join_or_leave(cluster),
             2 => {
                 if let Some(place) = self.crowd.any(cluster) {
                     self.crowd.crash(cluster, place);
                 }
             }
-            _ if self.cut.is_some() => self.heal(cluster),
+            3 => match self.stuck.take() {
+                Some(place) => self.crowd.wake(place),
+                None => {
+                    self.stuck = self.crowd.any(cluster);
+                    self.stuck.iter().for_each(|place| self.crowd.hang(*place));
+                }
+            },
+            _ if self.cut.is_some() => self.join_again(cluster),
             _ => {
                 self.cut = self.crowd.any(cluster);
                 self.cut.iter().for_each(|place| self.crowd.cut_off(cluster, *place));
@@ -239,8 +268,15 @@ impl Tale {
         }
     }
 
-    /// Who is cut off is joined to everyone again.
+    /// Who is cut off is joined to everyone again, and who hangs goes on.
     pub(crate) fn heal(&mut self, cluster: &mut Cluster) {
+        self.join_again(cluster);
+        if let Some(place) = self.stuck.take() {
+            self.crowd.wake(place);
+        }
+    }
+
+    fn join_again(&mut self, cluster: &mut Cluster) {
         if let Some(place) = self.cut.take() {
             self.crowd.heal(cluster, place);
         }

@@ -15,8 +15,8 @@ use waymark_client::{
 use super::TOPIC;
 use super::client::{POLL, WaymarkClient, failed, number, unsigned, value_of};
 use super::operator::GROUP;
-use crate::group::SESSION;
 use crate::group::seam::{Change, Committing, Delivery, GroupMember, Manner, Place, Told};
+use crate::group::{LONGEST_WORK, SESSION};
 
 /// So often that a run of seconds has many.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
@@ -52,6 +52,7 @@ impl Member {
             .group_id(GROUP)
             .auto_offset_reset(OffsetReset::Earliest)
             .session_timeout(SESSION)
+            .max_poll_interval(LONGEST_WORK)
             .auto_commit(match self.manner {
                 Manner::ByTime => AutoCommit::Interval,
                 Manner::AfterEach => AutoCommit::After(CommitAfter::Each),

@@ -77,6 +77,7 @@ impl GroupOperator for Operator {
             let cause = match cause {
                 ExpelCause::Heartbeat => ExpelledFor::Silence,
                 ExpelCause::Crash => ExpelledFor::Crash,
+                ExpelCause::Progress => ExpelledFor::Work,
                 _ => ExpelledFor::Other,
             };
             Some((event.member_id.unwrap_or_default(), cause))

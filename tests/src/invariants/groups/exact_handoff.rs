@@ -46,6 +46,7 @@ fn is_unplanned(event: &GroupEvent) -> bool {
         GroupEvent::NodeFault
             | GroupEvent::Crashed { .. }
             | GroupEvent::CutOff { .. }
+            | GroupEvent::Stuck { .. }
             | GroupEvent::ResetAsked { .. }
     )
 }

@@ -1,4 +1,4 @@
-//! G5d: a group throws out those who died or were cut off, nobody else, and says why; what happens to its coordinator costs no member
+//! G5d: a group throws out those who died, hung or were cut off, nobody else, and says why; what happens to its coordinator costs no member
 //! and no rebalance. Of a member that died the connection broke; one that is cut off may look silent, as long as nobody has
 //! pinged it in vain. Where the cluster may be away for longer than a session, members may lose it for that.
 
@@ -12,6 +12,7 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
     let mut named: BTreeMap<&str, u32> = BTreeMap::new();
     let mut died: BTreeSet<u32> = BTreeSet::new();
     let mut cut_off: BTreeSet<u32> = BTreeSet::new();
+    let mut stuck: BTreeSet<u32> = BTreeSet::new();
     let mut before: Option<(u32, &[String])> = None;
     let mut evidence = Vec::new();
     for (_, event) in of_group(events) {
@@ -24,6 +25,10 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
             }
             GroupEvent::CutOff { member } => {
                 cut_off.insert(*member);
+                before = None;
+            }
+            GroupEvent::Stuck { member } => {
+                stuck.insert(*member);
                 before = None;
             }
             GroupEvent::Started { .. }
@@ -46,6 +51,7 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
                 let right = match cause {
                     ExpelledFor::Crash => in_set(&died) || in_set(&cut_off),
                     ExpelledFor::Silence => in_set(&cut_off),
+                    ExpelledFor::Work => in_set(&stuck),
                     ExpelledFor::Other => false,
                 };
                 if !right {
@@ -88,6 +94,14 @@ mod tests {
         let cut_off = || GroupEvent::CutOff { member: 1 }.into();
         assert_eq!(check(&[named(), cut_off(), expelled(ExpelledFor::Silence)]).len(), 0);
         assert_eq!(check(&[named(), cut_off(), expelled(ExpelledFor::Other)]).len(), 1);
+    }
+
+    #[test]
+    fn a_member_that_hangs_may_be_expelled_for_its_work_alone() {
+        let hangs = || GroupEvent::Stuck { member: 1 }.into();
+        assert_eq!(check(&[named(), hangs(), expelled(ExpelledFor::Work)]).len(), 0);
+        assert_eq!(check(&[named(), hangs(), expelled(ExpelledFor::Silence)]).len(), 1);
+        assert_eq!(check(&[named(), expelled(ExpelledFor::Work)]).len(), 1);
     }
 
     #[test]
