@@ -224,7 +224,7 @@ impl Cluster {
             stepped.map_err(|error| Broken(format!("a host ended: {error}")))?;
             let it = &self.subject;
             let (durable, bound) = (it.wrongly_held_for_durable(), it.beyond_bounds());
-            self.view.look(&it.sights(), Wrongs { durable, bound });
+            self.view.look(&it.sights(), &it.acks(), Wrongs { durable, bound });
             if let Some(found) = self.view.found().first() {
                 return Err(Broken(found.to_string()));
             }

@@ -68,14 +68,14 @@ after a storm although a minority stays frozen. (Where disks rotted, it is froze
         let _ = writeln!(text, "| {target} | {says} | {why} |");
     }
     text.push_str("\n## Planted bugs\n\n`sim --mutants` plants each, and fails when one is not found. It is found when what is named here broke, and the same
-run without it held.\n\n| bug | shows in | as | by seed | seeds tried |\n|---|---|---|---|---|\n");
+run without it held.\n\n| bug | against | shows in | as | by seed | seeds tried |\n|---|---|---|---|---|---|\n");
     for mutant in mutants::TABLE {
         let (seed, seeds) = done.found(mutant).map_or_else(
             || ("not looked for".to_owned(), "0".to_owned()),
             |it| (it.seed.to_string(), it.seeds.to_string()),
         );
-        let mutants::Mutant { name, profile, shows, .. } = mutant;
-        let _ = writeln!(text, "| {name} | {profile} | {shows} | {seed} | {seeds} |");
+        let mutants::Mutant { name, against, profile, shows, .. } = mutant;
+        let _ = writeln!(text, "| {name} | {against} | {profile} | {shows} | {seed} | {seeds} |");
     }
     text.push_str("\n## Bugs that these runs have found\n\nThe scenario of each, with a seed that plays it, is in `tests/regressions.txt`; a test replays them.\n\n| found by | showed as | cause | fix | kept away by |\n|---|---|---|---|---|\n");
     for it in regressions::TABLE {

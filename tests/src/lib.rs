@@ -6,6 +6,7 @@
 //! [`course`] drives a [`cluster::Cluster`] of nodes that a [`subject::Subject`] supplies, and the [`oracle`] judges the
 //! [`history::History`] by the table in [`invariants`].
 
+pub mod acks;
 pub mod batch;
 pub mod binary;
 pub mod calls;
@@ -43,6 +44,8 @@ mod readers;
 mod reading_back;
 pub mod regressions;
 pub mod shrink;
+#[cfg(test)]
+mod sketch;
 mod states;
 pub mod storm;
 pub mod subject;

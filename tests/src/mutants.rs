@@ -20,6 +20,8 @@ use self::Sign::{Breaks, BreaksOrPanics, Says};
 pub struct Mutant {
     /// As in `mutants::planted!`.
     pub name: &'static str,
+    /// The guarantee that it takes away.
+    pub against: &'static str,
     /// Where it shows.
     pub profile: Profile,
     /// As what.
@@ -69,62 +71,88 @@ pub const FOUND_WITHIN: u64 = 6;
 /// How long a storm lasts that is to find one, simulated seconds.
 const STORM_SECONDS: u64 = 20;
 
-/// Every one of them.
+/// Every one of them, by guarantee.
 pub const TABLE: &[Mutant] = &[
-    mutant("ack-before-fsync", Profile::PowerLossAll, Breaks("R6"), 1),
-    mutant("dup-appends", Profile::Chaos, Breaks("G3b"), 2),
-    mutant("ack-before-commit", Profile::LeaderPartition, Breaks("G1"), 1),
-    mutant("producers-forgotten", Profile::PowerLossAll, Says("a replica is behind"), 1),
-    mutant("table-row-lost", Profile::PowerLossAll, Breaks("G7"), 4),
-    mutant("offset-reused", Profile::Calm, Says("reading a partition took longer"), 1),
-    mutant("vote-not-synced", Profile::LeaderPartition, Breaks("R6"), 1),
-    mutant("end-as-it-is-here", Profile::LeaderPartition, Breaks("G1b"), 2),
-    mutant("offsets-as-they-are-here", Profile::Chaos, Breaks("G4d"), 3),
-    mutant("commit-of-an-old-generation", Profile::GroupReset, Breaks("G4b"), 1),
-    mutant("handoff-in-two-entries", Profile::GroupPlanned, Breaks("G5b"), 1),
-    mutant("full-disk-accepted", Profile::DiskFull, Says("while a majority of disks is full"), 1),
-    mutant("reopened-before-sync", Profile::Swarm, Breaks("R6"), 3),
-    mutant("ledger-loses-a-fact", Profile::GroupReset, Breaks("G4b"), 1),
-    mutant("reversion-unnoticed", Profile::DiskLies, Says("and no leader said so"), 1),
-    mutant("replaced-keeps-its-id", Profile::DiskReplaced, Breaks("R5"), 1),
-    mutant("ack-of-another-offset", Profile::Calm, Breaks("G1"), 1),
-    mutant("ack-wrong-tag", Profile::Swarm, Says("take no records"), 1),
-    mutant("append-stream-never-ends", Profile::Calm, Says("never began to serve"), 1),
-    mutant("answer-heartbeats-at-the-door", Profile::Swarm, Breaks("G5c"), 4),
-    mutant("carry-nothing", Profile::Chaos, Says("lacks entries before index"), 1),
-    mutant("checkpoint-above-applied", Profile::Swarm, BreaksOrPanics("R8"), 1),
+    mutant("ack-before-fsync", "G1", Profile::PowerLossAll, Breaks("R6"), 1),
+    mutant("ack-before-commit", "G1", Profile::LeaderPartition, Breaks("G1"), 1),
+    mutant("vote-not-synced", "G1", Profile::LeaderPartition, Breaks("R6"), 1),
+    mutant("end-as-it-is-here", "G1", Profile::LeaderPartition, Breaks("G1b"), 2),
+    mutant("reopened-before-sync", "G1", Profile::Swarm, Breaks("R6"), 3),
+    mutant("replaced-keeps-its-id", "G1", Profile::DiskReplaced, Breaks("R5"), 1),
+    mutant("ack-of-another-offset", "G1", Profile::Calm, Breaks("G1"), 1),
+    mutant("ack-wrong-tag", "G1", Profile::Swarm, Says("take no records"), 1),
+    mutant("carry-nothing", "G1", Profile::Chaos, Says("lacks entries before index"), 1),
     mutant(
         "checkpoint-without-sync",
+        "G1",
         Profile::PowerLossAll,
         Says("reading a partition took longer"),
         1,
     ),
-    mutant("commit-dropped", Profile::Calm, Breaks("G4"), 1),
-    mutant("damage-is-served", Profile::Rot, Says("wrong checksum"), 1),
-    mutant("failed-write-is-done", Profile::Swarm, Breaks("R6"), 6),
-    mutant("offsets-forgotten", Profile::PowerLossAll, Breaks("G4d"), 1),
-    mutant("read-skips-records", Profile::Rot, Breaks("G1"), 1),
-    mutant("torn-is-damage", Profile::PowerLossAll, Says("the cluster is not formed yet"), 4),
-    mutant("truncation-forgotten", Profile::LeaderPartition, Says("does not follow"), 1),
-    mutant("trust-the-tail", Profile::Swarm, Says("take no records"), 21),
-    mutant("read-above-watermark", Profile::LeaderPartition, Breaks("G2"), 1),
-    mutant("expired-member-stays", Profile::GroupMembersLost, Breaks("G5d"), 1),
-    mutant("full-disk-ends-the-journal", Profile::DiskFull, Says("No space left on device"), 1),
-    mutant("hole-skipped", Profile::JournalRot, Breaks("R5"), 1),
+    mutant("failed-write-is-done", "G1", Profile::Swarm, Breaks("R6"), 6),
+    mutant("failed-sync-is-done", "G1", Profile::Chaos, Breaks("R6"), 1),
+    mutant("retention-keeps-nothing", "G1", Profile::Swarm, Breaks("G2d"), 6),
+    mutant("ack-counts-everyone", "G1", Profile::LeaderPartition, Breaks("R9"), 1),
+    mutant("offset-reused", "G2", Profile::Calm, Says("reading a partition took longer"), 1),
+    mutant("truncation-forgotten", "G2", Profile::LeaderPartition, Says("does not follow"), 1),
+    mutant("read-above-watermark", "G2", Profile::LeaderPartition, Breaks("G2"), 1),
+    mutant("gone-is-skipped", "G2", Profile::Swarm, Breaks("G2c"), 1),
+    mutant("unknown-is-refused", "G2", Profile::Chaos, Breaks("G2b"), 1),
+    mutant("dup-appends", "G3", Profile::Chaos, Breaks("G3b"), 2),
+    mutant("producers-forgotten", "G3", Profile::PowerLossAll, Says("a replica is behind"), 1),
+    mutant("read-skips-records", "G3", Profile::Rot, Breaks("G1"), 1),
+    mutant("remembered-batch-lost", "G3", Profile::Chaos, Breaks("R8"), 1),
+    mutant("offset-skipped", "G3", Profile::Calm, Breaks("G3"), 1),
+    mutant("offsets-as-they-are-here", "G4", Profile::Chaos, Breaks("G4d"), 3),
+    mutant("ledger-loses-a-fact", "G4", Profile::GroupReset, Breaks("G4b"), 1),
+    mutant("commit-dropped", "G4", Profile::Calm, Breaks("G4"), 1),
+    mutant("offsets-forgotten", "G4", Profile::PowerLossAll, Breaks("G4d"), 1),
+    mutant("commit-of-an-old-generation", "G5", Profile::GroupReset, Breaks("G4b"), 1),
+    mutant("handoff-in-two-entries", "G5", Profile::GroupPlanned, Breaks("G5b"), 1),
+    mutant("answer-heartbeats-at-the-door", "G5", Profile::Swarm, Breaks("G5c"), 4),
+    mutant("expired-member-stays", "G5", Profile::GroupMembersLost, Breaks("G5d"), 1),
+    mutant("reversion-unnoticed", "G6", Profile::DiskLies, Says("and no leader said so"), 1),
+    mutant("damage-is-served", "G6", Profile::Rot, Says("wrong checksum"), 1),
+    mutant("trust-the-tail", "G6", Profile::Swarm, Says("take no records"), 21),
+    mutant("hole-skipped", "G6", Profile::JournalRot, Breaks("R5"), 1),
+    mutant("doubtful-votes", "G6", Profile::JournalDoubt, Breaks("R5"), 3),
+    mutant("table-row-lost", "G7", Profile::PowerLossAll, Breaks("G7"), 4),
+    mutant("append-stream-never-ends", "G7", Profile::Calm, Says("never began to serve"), 1),
+    mutant("checkpoint-above-applied", "G7", Profile::Swarm, BreaksOrPanics("R8"), 1),
+    mutant("torn-is-damage", "G7", Profile::PowerLossAll, Says("the cluster is not formed yet"), 4),
     mutant(
         "heartbeat-stream-never-ends",
+        "G7",
         Profile::LeaderPartition,
         Says("never began to serve"),
         1,
     ),
-    mutant("failed-sync-is-done", Profile::Chaos, Breaks("R6"), 1),
-    mutant("remembered-batch-lost", Profile::Chaos, Breaks("R8"), 1),
-    mutant("retention-keeps-nothing", Profile::Swarm, Breaks("G2d"), 6),
-    mutant("doubtful-votes", Profile::JournalDoubt, Breaks("R5"), 3),
+    mutant(
+        "full-disk-accepted",
+        "G8",
+        Profile::DiskFull,
+        Says("while a majority of disks is full"),
+        1,
+    ),
+    mutant(
+        "full-disk-ends-the-journal",
+        "G8",
+        Profile::DiskFull,
+        Says("No space left on device"),
+        1,
+    ),
+    mutant("admits-everything", "G8", Profile::Swarm, Breaks("R7"), 1),
+    mutant("files-stay-open", "G8", Profile::Swarm, Breaks("R7"), 1),
 ];
 
-const fn mutant(name: &'static str, profile: Profile, shows: Sign, first_seed: u64) -> Mutant {
-    Mutant { name, profile, shows, first_seed }
+const fn mutant(
+    name: &'static str,
+    against: &'static str,
+    profile: Profile,
+    shows: Sign,
+    first_seed: u64,
+) -> Mutant {
+    Mutant { name, against, profile, shows, first_seed }
 }
 
 /// How a bug was found.
@@ -240,6 +268,8 @@ fn nth(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -253,6 +283,12 @@ mod tests {
         assert!(Says("no room").is_in(&fell));
         assert!(!Says("damaged").is_in(&fell));
         assert!(!BreaksOrPanics("G2").is_in(&fell) && BreaksOrPanics("G1b").is_in(&fell));
+    }
+
+    #[test]
+    fn every_guarantee_has_bugs_that_take_it_away() {
+        let all: BTreeSet<&str> = TABLE.iter().map(|it| it.against).collect();
+        assert_eq!(Vec::from_iter(all), ["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8"]);
     }
 
     #[test]

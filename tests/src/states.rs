@@ -119,43 +119,21 @@ fn where_they_differ(one: &str, other: &str) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use waymark_node::consensus::LogStand;
     use waymark_node::state::{EntryAt, ShardState};
-    use waymark_node::storage::raft_record::Vote;
-    use waymark_proto::ids::{NodeId, ReplicaId};
 
     use super::*;
+    use crate::sketch::{self, SHARD, entry, replica};
 
     /// A replica that has seen so many leaders and says that it has applied everything up to an index.
     fn sight(node: u32, leaders: u64, index: u64) -> Sight {
-        let replica = |node| ReplicaId { node: NodeId(node), incarnation: 0 };
-        let vote = Vote { term: 1, voted_for: replica(1), committed: true };
-        let stand = LogStand {
-            applied: Some(LogId { term: 1, leader: replica(1), index }),
-            last: None,
-            purged: None,
-            vote: Some(vote),
-            durable_vote: Some(vote),
-            believed_vote: vote,
-            leads: false,
-            believed: Vec::new(),
-        };
-        let mut state = ShardState::new(ShardId(3));
+        let mut state = ShardState::new(SHARD);
         for term in 0..leaders {
             state.observe(EntryAt { index: term, term, leader: replica(1) });
         }
         state.drain_rows();
-        Sight {
-            node,
-            life: 1,
-            shard: ShardId(3),
-            replica: replica(node),
-            stand,
-            entry: Box::new(|_| None),
-            on_disk: Box::new(|_| true),
-            state: Box::new(move || state.clone()),
-            honest_disk: true,
-        }
+        let mut sight = sketch::sight(node, &[], 0);
+        sight.stand.applied = Some(entry(1, 1, index));
+        Sight { state: Box::new(move || state.clone()), ..sight }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use waymark_node::state::ShardState;
 use waymark_node::storage::raft_record::LogId;
 use waymark_proto::ids::{ReplicaId, ShardId};
 
+use crate::acks::Ack;
 use crate::disk::Point;
 use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
 
@@ -295,6 +296,8 @@ pub trait Subject: Clients {
     fn leader(&self, partition: u32) -> Option<u32>;
     /// Every replica that runs now.
     fn sights(&self) -> Vec<Sight>;
+    /// What leaders have called done since somebody last asked.
+    fn acks(&self) -> Vec<Ack>;
     /// What a node holds for durable, though a power cut at this moment would take it; `None`: nothing.
     fn wrongly_held_for_durable(&self) -> Option<String>;
     /// What of some node has outgrown its bound.

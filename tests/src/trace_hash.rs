@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
-use waymark_node::reached;
+use waymark_node::{acked, reached};
 
+use crate::acks::Acks;
 use crate::log_lines::Unexpected;
 use crate::tally::Tally;
 
@@ -39,12 +40,14 @@ struct State {
     dump: Option<BufWriter<File>>,
 }
 
-/// A subscriber that hashes instead of printing, counts the states that nodes say they reached, and keeps what nobody expected. Clones share the hash.
+/// A subscriber that hashes instead of printing, counts the states that nodes say they reached, and keeps their acks and what
+/// nobody expected. Clones share the hash.
 #[derive(Debug, Clone)]
 pub struct TraceHash {
     state: Arc<Mutex<State>>,
     level: Level,
     reached: Tally,
+    acks: Acks,
     unexpected: Unexpected,
 }
 
@@ -64,7 +67,13 @@ impl TraceHash {
         let fingerprint = Fingerprint { hash: FNV_BASIS, events: 0 };
         let state = Arc::new(Mutex::new(State { fingerprint, dump }));
         let reached = reached.clone();
-        Ok(Self { state, level, reached, unexpected })
+        Ok(Self { state, level, reached, acks: Acks::default(), unexpected })
+    }
+
+    /// What nodes call done, for whoever compares it with what is.
+    #[must_use]
+    pub fn acks(&self) -> &Acks {
+        &self.acks
     }
 
     /// The lines so far that nobody expected.
@@ -107,7 +116,8 @@ impl Visit for Counted<'_> {
 
 impl Subscriber for TraceHash {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.level || metadata.target() == reached::TARGET
+        *metadata.level() <= self.level
+            || [reached::TARGET, acked::TARGET].contains(&metadata.target())
     }
 
     /// What nodes reach is told at the lowest level.
@@ -131,6 +141,9 @@ impl Subscriber for TraceHash {
         let metadata = event.metadata();
         if metadata.target() == reached::TARGET {
             event.record(&mut Counted(&self.reached));
+        }
+        if metadata.target() == acked::TARGET {
+            self.acks.note(event);
         }
         if *metadata.level() > self.level {
             return;

@@ -1,5 +1,5 @@
 //! The view from above: looks at every replica of every node in each step of a run and judges what no client can see. Owns
-//! the rules R1 to R8, under G1, G2 and G7; each look costs what has changed since the last one. Never touches a node.
+//! the rules R1 to R9, under G1, G2 and G7; each look costs what has changed since the last one. Never touches a node.
 //!
 //! What a node believes to be durable is compared twice: with what its journal says, and the journal's words with the
 //! simulated disk, at once. And after each start: nothing is gone that anybody had been told.
@@ -10,12 +10,13 @@ use waymark_node::consensus::LogStand;
 use waymark_node::storage::raft_record::{LogId, Vote};
 use waymark_proto::ids::{ReplicaId, ShardId};
 
+use crate::acks::{Ack, Counted};
 use crate::oracle::Violation;
 use crate::states::States;
 use crate::subject::Sight;
 
 /// A rule and its sentence.
-pub const RULES: [(&str, &str); 8] = [
+pub const RULES: [(&str, &str); 9] = [
     ("R1", "who leads in a term leads it in one life: no log id is given twice"),
     ("R2", "what is applied at an index is the same entry on every replica, for ever"),
     ("R3", "logs that share an entry share the one before it"),
@@ -27,6 +28,7 @@ pub const RULES: [(&str, &str); 8] = [
     ("R6", "what is believed to be durable is on the disk, in every step"),
     ("R7", "what waits for a disk, and the files that are open on it, stay within their bounds"),
     ("R8", "replicas that have applied the same entries have the same state"),
+    ("R9", "an ack counts no replica that does not have its entry on disk"),
 ];
 /// Of a log that is seen for the first time, or jumps, only the newest entries are compared.
 const MOST_AT_ONCE: u64 = 256;
@@ -85,13 +87,14 @@ pub struct View {
     /// The life in which a replica led a term.
     leaders: BTreeMap<(ShardId, Leading), u32>,
     states: States,
+    counted: Counted,
     found: Vec<Violation>,
     diverged: Vec<Violation>,
 }
 
 impl View {
-    /// Looks once: at every replica that runs, and at what else is wrong with a node.
-    pub fn look(&mut self, sights: &[Sight], wrong: Wrongs) {
+    /// Looks once: at every replica that runs, at what leaders have just called done, and at what else is wrong with a node.
+    pub fn look(&mut self, sights: &[Sight], acks: &[Ack], wrong: Wrongs) {
         for sight in sights {
             self.see(sight);
         }
@@ -104,7 +107,8 @@ impl View {
             let found = self.states.look(sights).into_iter();
             self.diverged.extend(found.map(|evidence| Violation { id: "R8", evidence }));
         }
-        let found = [("R6", wrong.durable), ("R7", wrong.bound)].into_iter();
+        let overstated = self.counted.look(acks, sights);
+        let found = [("R6", wrong.durable), ("R7", wrong.bound), ("R9", overstated)].into_iter();
         found.for_each(|(id, evidence)| evidence.into_iter().for_each(|it| self.find(id, it)));
     }
 
@@ -318,53 +322,8 @@ fn leading(sight: &Sight) -> Option<Leading> {
 
 #[cfg(test)]
 mod tests {
-    use waymark_node::state::ShardState;
-    use waymark_proto::ids::NodeId;
-
     use super::*;
-
-    fn replica(node: u32) -> ReplicaId {
-        ReplicaId { node: NodeId(node), incarnation: 0 }
-    }
-
-    fn entry(term: u64, leader: u32, index: u64) -> LogId {
-        LogId { term, leader: replica(leader), index }
-    }
-
-    fn vote(term: u64, node: u32) -> Vote {
-        Vote { term, voted_for: replica(node), committed: true }
-    }
-
-    /// A replica of node 1 to 3 in its first life that follows node 1 in term 1, with this log from index 0 on, all of it
-    /// durable, and so much of it applied.
-    fn sight(node: u32, log: &[LogId], applied: usize) -> Sight {
-        let own: Vec<LogId> = log.to_vec();
-        let stand = LogStand {
-            applied: log.get(applied.wrapping_sub(1)).copied(),
-            last: log.last().copied(),
-            purged: None,
-            vote: Some(vote(1, 1)),
-            durable_vote: Some(vote(1, 1)),
-            believed_vote: vote(1, 1),
-            leads: node == 1,
-            believed: Vec::new(),
-        };
-        Sight {
-            node,
-            life: 1,
-            shard: ShardId(3),
-            replica: replica(node),
-            stand,
-            entry: Box::new(move |index| own.get(usize::try_from(index).ok()?).copied()),
-            on_disk: Box::new(|_| true),
-            state: Box::new(|| ShardState::new(ShardId(3))),
-            honest_disk: true,
-        }
-    }
-
-    fn log(terms: &[u64]) -> Vec<LogId> {
-        terms.iter().zip(0..).map(|(term, index)| entry(*term, 1, index)).collect()
-    }
+    use crate::sketch::{SHARD, entry, log, replica, sight, vote};
 
     fn follows(mut sight: Sight, vote: Vote) -> Sight {
         sight.stand.leads = vote.voted_for == sight.replica;
@@ -375,7 +334,7 @@ mod tests {
 
     fn found(looks: &[Vec<Sight>]) -> Vec<&'static str> {
         let mut view = View::default();
-        looks.iter().for_each(|sights| view.look(sights, Wrongs::default()));
+        looks.iter().for_each(|sights| view.look(sights, &[], Wrongs::default()));
         view.found().iter().map(|it| it.id).collect()
     }
 
@@ -461,7 +420,14 @@ mod tests {
     fn what_outgrows_its_bound_is_found() {
         let mut view = View::default();
         let bound = Some("node 1: too much".to_owned());
-        view.look(&[], Wrongs { bound, ..Wrongs::default() });
+        view.look(&[], &[], Wrongs { bound, ..Wrongs::default() });
         assert_eq!(view.found().iter().map(|it| it.id).collect::<Vec<_>>(), ["R7"]);
+    }
+    #[test]
+    fn an_ack_that_says_too_much_is_found() {
+        let mut view = View::default();
+        let ack = Ack { shard: SHARD, at: entry(1, 1, 0), replicas: 2 };
+        view.look(&[sight(1, &log(&[1]), 1)], &[ack], Wrongs::default());
+        assert_eq!(view.found().iter().map(|it| it.id).collect::<Vec<_>>(), ["R9"]);
     }
 }

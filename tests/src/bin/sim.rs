@@ -215,7 +215,7 @@ fn simulate(
 ) -> Result<(Verdict, Fingerprint), Broken> {
     let hash = TraceHash::new(level, trace.as_deref(), tally, Unexpected::of(plan));
     let hash = hash.map_err(|error| Broken(format!("the trace cannot be written: {error}")))?;
-    let nodes = Waymark::new(plan.nodes(), plan.seed);
+    let nodes = Waymark::new(plan.nodes(), plan.seed).heard_by(hash.acks());
     let calls_fail = plan.classes().contains(&FaultClass::CallFaults);
     let nodes = if calls_fail { nodes.with_faulty_calls() } else { nodes };
     let keeps_logs = matches!(plan.profile, Profile::JournalRot | Profile::JournalDoubt);

@@ -29,6 +29,7 @@ use self::client::WaymarkClient;
 use self::machine::Machine;
 use self::member::Member;
 use self::operator::Operator;
+use crate::acks::{Ack, Acks};
 use crate::disk::{Point, SimDisk};
 use crate::group::seam::{GroupMember, GroupOperator, Manner, Told};
 use crate::net::relay::CallFaults;
@@ -61,6 +62,7 @@ pub struct Waymark {
     machines: Vec<Arc<Machine>>,
     /// What goes wrong with calls; `None`: nothing ever does, and connections have nothing in between.
     calls: Option<CallFaults>,
+    acks: Acks,
 }
 
 impl Waymark {
@@ -70,7 +72,7 @@ impl Waymark {
         let mut random = SmallRng::seed_from_u64(seed);
         let count = nodes as usize;
         let machines = (0..nodes).map(|_| Arc::new(Machine::new(count, &mut random))).collect();
-        Self { seed, keeps_logs: false, machines, calls: None }
+        Self { seed, keeps_logs: false, machines, calls: None, acks: Acks::default() }
     }
 
     /// Nodes that keep their logs below checkpoints, so that peers have what damage takes.
@@ -83,6 +85,12 @@ impl Waymark {
     #[must_use]
     pub fn with_faulty_calls(self) -> Self {
         Self { calls: Some(CallFaults::new(self.seed)), ..self }
+    }
+
+    /// Nodes whose acks are heard: here they are told of.
+    #[must_use]
+    pub fn heard_by(self, acks: &Acks) -> Self {
+        Self { acks: acks.clone(), ..self }
     }
 
     fn dial(&self, from: &str) -> SimDial {
@@ -207,6 +215,10 @@ impl Subject for Waymark {
             }
         });
         (1..).zip(&self.machines).flat_map(|(node, machine)| machine.sights(node)).collect()
+    }
+
+    fn acks(&self) -> Vec<Ack> {
+        self.acks.take()
     }
 
     fn wrongly_held_for_durable(&self) -> Option<String> {
