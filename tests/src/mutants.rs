@@ -96,13 +96,11 @@ pub const TABLE: &[Mutant] = &[
     mutant("offset-reused", "G2", Profile::Calm, Says("reading a partition took longer"), 1),
     mutant("truncation-forgotten", "G2", Profile::LeaderPartition, Says("does not follow"), 1),
     mutant("read-above-watermark", "G2", Profile::LeaderPartition, Breaks("G2"), 1),
-    mutant("gone-is-skipped", "G2", Profile::Swarm, Breaks("G2c"), 1),
-    mutant("unknown-is-refused", "G2", Profile::Chaos, Breaks("G2b"), 1),
+    mutant("gone-is-skipped", "G2", Profile::Swarm, Breaks("G2c"), 2),
     mutant("dup-appends", "G3", Profile::Chaos, Breaks("G3b"), 2),
     mutant("producers-forgotten", "G3", Profile::PowerLossAll, Says("a replica is behind"), 1),
     mutant("read-skips-records", "G3", Profile::Rot, Breaks("G1"), 1),
     mutant("remembered-batch-lost", "G3", Profile::Chaos, Breaks("R8"), 1),
-    mutant("offset-skipped", "G3", Profile::Calm, Breaks("G3"), 1),
     mutant("offsets-as-they-are-here", "G4", Profile::Chaos, Breaks("G4d"), 3),
     mutant("ledger-loses-a-fact", "G4", Profile::GroupReset, Breaks("G4b"), 1),
     mutant("commit-dropped", "G4", Profile::Calm, Breaks("G4"), 1),
@@ -141,8 +139,6 @@ pub const TABLE: &[Mutant] = &[
         Says("No space left on device"),
         1,
     ),
-    mutant("admits-everything", "G8", Profile::Swarm, Breaks("R7"), 1),
-    mutant("files-stay-open", "G8", Profile::Swarm, Breaks("R7"), 1),
 ];
 
 const fn mutant(

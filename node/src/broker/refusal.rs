@@ -81,9 +81,6 @@ pub(super) fn unproposed(error: &ProposeError) -> Failure {
         ProposeError::NotLeader { .. } | ProposeError::NotHere(_) => no_leader(text),
         ProposeError::NoQuorum(_) => failure(FailureCode::NoQuorum, text),
         ProposeError::ExpiredUnsent => failure(FailureCode::ExpiredUnsent, text),
-        ProposeError::OutcomeUnknown(_) if mutants::planted!("unknown-is-refused") => {
-            no_leader(text)
-        }
         ProposeError::OutcomeUnknown(_) => failure(FailureCode::OutcomeUnknown, text),
         ProposeError::TooLarge { limit, .. } => {
             let mut failure = failure(FailureCode::BatchTooLarge, text);

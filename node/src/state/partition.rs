@@ -147,9 +147,6 @@ impl Partition {
         if crate::mutants::planted!("offset-reused") && header.record_count > 1 {
             self.next_offset -= 1;
         }
-        if crate::mutants::planted!("offset-skipped") && header.record_count > 1 {
-            self.next_offset += 1;
-        }
         let producer_id = header.sequence.map(|sequence| sequence.producer_id);
         Ok(Appended { receipt, stored: Some(stored), producer_id })
     }

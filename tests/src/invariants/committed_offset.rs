@@ -71,9 +71,9 @@ fn of_calls(events: &[Event]) -> Vec<String> {
     }
     let mut evidence = Vec::new();
     for (at, calls) in groups {
-        let committers = calls.iter().filter(|it| matches!(it.what, Call::Commit { .. }));
-        let committers: BTreeSet<u32> = committers.map(|it| it.client).collect();
-        if committers.len() > 1 {
+        let committers: BTreeSet<u32> = commits(&calls).map(|(client, _)| client).collect();
+        let asked_back = !commits(&calls).map(|(_, offset)| offset).is_sorted();
+        if committers.len() > 1 || asked_back {
             continue;
         }
         let mut known: Vec<(usize, u64)> = calls.iter().filter_map(shown).collect();
@@ -88,6 +88,14 @@ fn of_calls(events: &[Event]) -> Vec<String> {
         }
     }
     evidence
+}
+
+/// Who committed what, in the order in which they asked for it.
+fn commits(calls: &[Span]) -> impl Iterator<Item = (u32, u64)> {
+    calls.iter().filter_map(|it| match it.what {
+        Call::Commit { offset, .. } => Some((it.client, offset)),
+        _ => None,
+    })
 }
 
 /// Where it was told, and what the offset then was at least.
@@ -140,6 +148,12 @@ mod tests {
     fn an_offset_that_moved_back_is_found() {
         assert_eq!(check(&[committed(5), seen(4)].concat()).len(), 1);
         assert_eq!(check(&[seen(9), seen(5)].concat()).len(), 1);
+    }
+
+    #[test]
+    fn an_offset_moves_back_where_its_only_committer_asks_for_it() {
+        let back = [commit(3, Outcome::Unknown), seen(3)].concat();
+        assert_eq!(check(&[committed(5), back].concat()).len(), 0);
     }
 
     #[test]

@@ -15,7 +15,6 @@ use super::frame::pieces;
 use super::partition::{Partition, Segment};
 use super::pull::Pulled;
 use super::source::Begin;
-use crate::mutants;
 use crate::state::StampedBatch;
 use crate::storage::disk::{Disk, DiskFile, OpenMode};
 use crate::storage::shard_store::{
@@ -361,8 +360,7 @@ impl Replica {
 
     fn keep_open(&self, at: TopicPartition, base: i64, file: &Arc<dyn DiskFile>) {
         let most = self.shelf.options.open_files;
-        let fits = self.shelf.open.fetch_add(1, Ordering::Relaxed) < most;
-        let kept = fits || mutants::planted!("files-stay-open");
+        let kept = self.shelf.open.fetch_add(1, Ordering::Relaxed) < most;
         let mut known = self.known();
         let segment = known.partitions.get_mut(&at).and_then(|it| it.segment_mut(base));
         match segment {
