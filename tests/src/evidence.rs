@@ -22,16 +22,18 @@ const NOT_DRAWN: &str = "\
 - Losses that cannot be told from a torn tail: a flush that was synced and is gone without a trace at the very end of a
   journal (S2). Nobody who reads that disk can know that it was there.
 - The vote, or the end of the log, in doubt on two of three replicas of a shard at once: whoever is left is no majority.
-- Rot of what only one more replica has yet, and then that one lost as well: the third is still waiting for it.
+- Rot of records that not all other replicas have yet, or cannot give because their own checkpoint has rotted, and the other way
+  round: a replica without a checkpoint gives nothing, and the third may still be waiting for both.
 - A disk that says it has synced and has not, whose machine loses power while not every other replica has what it lies about:
   what a quorum acknowledged may then be on one disk only, and the two others elect a leader without it.
 ";
 
 /// What is not as good as it should be, and what the simulation does not judge.
 const WEAKNESSES: &str = "\
-- A replica whose checkpoint has rotted waits for a peer's, and does not vote meanwhile. With the disk of a second replica
-  lost just then, the shard stands still although the third has everything: an operator decides, with `waymark recover`.
-  Storms let nothing rot while a copy is missing, and no disk be lost while something has rotted.
+- A replica whose checkpoint has rotted waits for a peer's; meanwhile it does not vote, and gives nobody what else it has. With the
+  disk of a second replica lost just then, the shard stands still although the third has everything: an operator decides, with
+  `waymark recover`. With records of the second rotten that the third has yet to pull, it stands still although each of them
+  is sound somewhere. Storms let nothing rot while a copy is missing, and no disk be lost while something has rotted.
 - While a replica pulls what it lacks it acknowledges nothing new. With another node down, its shard waits that long: no
   promise is broken, and no partition of it is served.
 - A follower below its last sound mark gets no entries before all up to it were fetched, and its retention waits with it.

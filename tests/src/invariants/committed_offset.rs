@@ -152,8 +152,8 @@ mod tests {
 
     #[test]
     fn an_offset_moves_back_where_its_only_committer_asks_for_it() {
-        let back = [commit(3, Outcome::Unknown), seen(3)].concat();
-        assert_eq!(check(&[committed(5), back].concat()).len(), 0);
+        let back = commit(3, Outcome::Unknown);
+        assert_eq!(check(&[committed(5), back, seen(3)].concat()).len(), 0);
     }
 
     #[test]

@@ -319,7 +319,7 @@ impl Subject for Waymark {
     }
 
     fn rot(&self, node: u32, what: Rot, seed: u64) -> Option<Harm> {
-        segment_rot::rot(&self.machine(node).disk, (node, self.nodes()), what, seed)
+        segment_rot::rot(&self.disks(), node, what, seed)
     }
 
     fn open_damage(&self) -> usize {
