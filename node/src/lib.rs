@@ -11,7 +11,6 @@
 //!
 //! `env`, `config`, `metrics` and `mutants` are leaves that every layer but `state` may use.
 
-pub mod acked;
 pub mod api;
 pub mod broker;
 pub mod config;

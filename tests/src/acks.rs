@@ -121,7 +121,7 @@ impl Counted {
 #[cfg(test)]
 mod tests {
     use tracing::{Metadata, Subscriber, span};
-    use waymark_node::acked::TARGET;
+    use waymark_node::consensus::acked::TARGET;
 
     use super::*;
     use crate::sketch::{SHARD, entry, log, sight};
@@ -184,7 +184,7 @@ mod tests {
     fn an_ack_is_read_as_the_node_tells_it() {
         let acks = Acks::default();
         tracing::subscriber::with_default(Listens(acks.clone()), || {
-            waymark_node::acked::acked(SHARD, entry(4, 2, 7), 3);
+            waymark_node::consensus::acked::acked(SHARD, entry(4, 2, 7), 3);
         });
         let expected = Ack { shard: SHARD, at: entry(4, 2, 7), replicas: 3 };
         assert_eq!((acks.take(), acks.take()), (vec![expected], Vec::new()));

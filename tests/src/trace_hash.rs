@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
-use waymark_node::{acked, reached};
+use waymark_node::consensus::acked;
+use waymark_node::reached;
 
 use crate::acks::Acks;
 use crate::log_lines::Unexpected;

@@ -12,7 +12,7 @@
 //! | `room`, `records_gate` | how full the disks are, and whether a leader may take records (S19) |
 //! | `identity`, `formation`, `keeper`, `birth`, `runner` | birth of a cluster, and which replicas run here (S12) |
 //! | `comeback`, `replacer` | new replicas for those that were lost: on the node that lost them, and at the shards' leaders (S10) |
-//! | `numbers`, `log_stand` | where each replica and its log stand, for whoever watches the node |
+//! | `numbers`, `log_stand`, `acked` | where each replica and its log stand, and what leaders call done, for whoever watches |
 //! | `log_mend` | what damage to the journal leaves of a replica, and getting back what it took (S11) |
 //! | `network`, `host`, `standing` | the other nodes, and what this one tells them of itself |
 //! | `repair`, `restore`, `troubles` | damaged segments and checkpoints: taking them from peers, and saying what is wrong |
@@ -32,6 +32,7 @@ use crate::state::{Command, Effect};
 use crate::storage::journal::Journal;
 use crate::storage::shard_store::Store;
 
+pub mod acked;
 mod balancer;
 mod birth;
 mod checkpointer;

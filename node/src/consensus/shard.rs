@@ -18,11 +18,11 @@ use tokio::sync::{RwLock, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
 
+use super::acked::acked;
 use super::machine::Applied;
 use super::network::ReplicaDoor;
 use super::types::{C, LogId, OnComplete, Payload, Raft, RaftNode, from_raft_log_id};
 use super::{Committed, Leadership, ProposeError};
-use crate::acked::acked;
 use crate::metrics::Counter;
 use crate::mutants;
 use crate::reached::reached;
