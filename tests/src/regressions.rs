@@ -124,6 +124,14 @@ pub const TABLE: &[Regression] = &[
         fix: "the answer waits until what the journal holds is on disk",
         kept_by: "install-before-disk",
     },
+    Regression {
+        found_by: "a storm, seed 1719",
+        showed_as: "a node ended at its start: its journal was cut above its newest checkpoint",
+        cause: "a process died between renaming a checkpoint and syncing its name; the next one believed the checkpoint and let \
+                the log go below it, and then a power loss took the name",
+        fix: "a start makes the names of a checkpoint durable before it believes it",
+        kept_by: "found-name-not-synced",
+    },
 ];
 
 /// The file of seeds.

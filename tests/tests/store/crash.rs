@@ -115,8 +115,13 @@ fn search(seeds: u64, sync_errors: f64) -> Result<(), String> {
                 let (store, shard) = open(&run.disk).await.map_err(|it| told(it.to_string()))?;
                 let now = run.restart(&shard).await.map_err(told)?;
                 run.live(&shard, now).await.map_err(told)?;
-                let mode = Crash::ALL[run.rng.random_range(0..Crash::ALL.len())];
-                run.disk.crash(mode);
+                // The machine loses its power, or the process alone dies: what is not synced is still there then.
+                if run.rng.random_bool(0.7) {
+                    let mode = Crash::ALL[run.rng.random_range(0..Crash::ALL.len())];
+                    run.disk.crash(mode);
+                } else {
+                    run.disk.power_off();
+                }
                 store.shutdown().await;
             }
             Ok::<_, String>(())
@@ -136,6 +141,12 @@ fn a_restart_finds_a_checkpoint_that_was_asked_for_and_all_that_it_names() {
 fn a_sync_that_failed_is_never_believed_by_a_later_checkpoint() {
     let _sound = mutants::seclude();
     search(300, 0.05).unwrap();
+}
+
+#[test]
+fn a_start_that_believes_a_checkpoint_without_a_durable_name_is_caught() {
+    let _planted = mutants::plant("found-name-not-synced");
+    search(300, 0.0).unwrap_err();
 }
 
 #[test]

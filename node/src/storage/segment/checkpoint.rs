@@ -1,7 +1,7 @@
 //! Owns the order of a checkpoint (S6), what a restart believes (S5), and when files go (S7). Never decides when.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -49,6 +49,10 @@ impl Replica {
         shelf.trusted()?;
         let replica = Self::new(shelf, key);
         let loaded = replica.load().await?;
+        if loaded.is_some() && !mutants::planted!("found-name-not-synced") {
+            // The life that renamed it may have ended before its name was durable. From here on the log is let go below it.
+            replica.sync_folders().await.map_err(io_error(&replica.checkpoint_path()))?;
+        }
         let (checkpoint, rows, files) = match loaded {
             Some(it) => (Some(it.checkpoint), it.rows, it.files),
             None => (None, Rows::new(), Files::new()),
@@ -230,11 +234,17 @@ impl Replica {
             file.write_at(0, vec![manifest::to_file(encoded)]).await?;
             self.shelf.synced(file.sync().await)?;
             disk.rename(&fresh, &path).await?;
-            self.shelf.synced(disk.sync_dir(&folder).await)?;
-            self.shelf.synced(disk.sync_dir("shards").await)?;
-            self.shelf.synced(disk.sync_dir("").await)
+            self.sync_folders().await
         };
         write.await.map_err(io_error(&path))
+    }
+
+    /// Names in this replica's folder are durable afterwards, that of the folder included.
+    pub(super) async fn sync_folders(&self) -> io::Result<()> {
+        for folder in [self.folder().as_str(), SHARDS, ""] {
+            self.shelf.synced(self.shelf.disk.sync_dir(folder).await)?;
+        }
+        Ok(())
     }
 
     /// Takes what the newest checkpoint does not name out of sight, and removes it unless a pull holds it (S7).

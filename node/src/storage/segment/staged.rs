@@ -37,10 +37,7 @@ impl Replica {
             file.write_at(0, vec![manifest::to_file(encoded)]).await?;
             self.shelf.synced(file.sync().await)?;
             disk.rename(&fresh, &path).await?;
-            for folder in [folder.as_str(), "shards", ""] {
-                self.shelf.synced(disk.sync_dir(folder).await)?;
-            }
-            Ok(())
+            self.sync_folders().await
         };
         write.await.map_err(io_error(&path))?;
         self.known().pulling = Some(encoded.clone());
