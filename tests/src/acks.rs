@@ -1,7 +1,7 @@
 //! Whether an ack says no more than is true: the rule R9. Owns what leaders have just said of entries that they called done,
-//! and the comparison with the disks. Never touches a node.
+//! and the comparison with what each journal holds for durable, which R6 compares with the disks. Never touches a node.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,7 +35,7 @@ impl Acks {
     pub fn note(&self, event: &Event<'_>) {
         let mut read = Fields::default();
         event.record(&mut read);
-        let ack = read.ack().expect("an ack is told in numbers of its own size");
+        let ack = read.ack().expect("an ack is told with all its numbers, each of its own size");
         self.lock().push(ack);
     }
 
@@ -51,36 +51,21 @@ impl Acks {
 }
 
 #[derive(Default)]
-struct Fields {
-    shard: u64,
-    term: u64,
-    node: u64,
-    incarnation: u64,
-    index: u64,
-    replicas: u64,
-}
+struct Fields(BTreeMap<&'static str, u64>);
 
 impl Fields {
     fn ack(&self) -> Option<Ack> {
-        let small = |number: u64| u32::try_from(number).ok();
-        let node = NodeId(small(self.node)?);
-        let leader = ReplicaId { node, incarnation: small(self.incarnation)? };
-        let at = LogId { term: self.term, leader, index: self.index };
-        Some(Ack { shard: ShardId(small(self.shard)?), at, replicas: small(self.replicas)? })
+        let large = |name| self.0.get(name).copied();
+        let small = |name| u32::try_from(large(name)?).ok();
+        let leader = ReplicaId { node: NodeId(small("node")?), incarnation: small("incarnation")? };
+        let at = LogId { term: large("term")?, leader, index: large("index")? };
+        Some(Ack { shard: ShardId(small("shard")?), at, replicas: small("replicas")? })
     }
 }
 
 impl Visit for Fields {
     fn record_u64(&mut self, field: &Field, value: u64) {
-        match field.name() {
-            "shard" => self.shard = value,
-            "term" => self.term = value,
-            "node" => self.node = value,
-            "incarnation" => self.incarnation = value,
-            "index" => self.index = value,
-            "replicas" => self.replicas = value,
-            _ => {}
-        }
+        self.0.insert(field.name(), value);
     }
 
     fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
@@ -88,15 +73,17 @@ impl Visit for Fields {
 
 /// Compares what is said with what is, step by step.
 #[derive(Debug, Default)]
-pub(crate) struct Counted {
-    /// Where replicas of a shard were seen so far, by node.
-    homes: BTreeSet<(ShardId, u32)>,
+pub(crate) struct AckedDisks {
+    /// The last entry of each shard that any replica was seen to have so far.
+    ends: BTreeMap<ShardId, u64>,
+    /// Where replicas were seen so far, by node; of those that do not run, the last entry that they may have.
+    homes: BTreeMap<(ShardId, u32), Option<u64>>,
 }
 
-impl Counted {
+impl AckedDisks {
     /// Evidence of an ack that counts replicas which do not have its entry.
     pub(crate) fn look(&mut self, acks: &[Ack], sights: &[Sight]) -> Option<String> {
-        self.homes.extend(sights.iter().map(|sight| (sight.shard, sight.node)));
+        self.note_who_runs(sights);
         acks.iter().find_map(|ack| {
             let may_have = self.may_have(ack, sights);
             let Ack { shard, at, replicas } = ack;
@@ -107,24 +94,40 @@ impl Counted {
         })
     }
 
-    /// Replicas that have its entry on disk, or are not there to be asked: one that has just died may have said so before.
+    /// Who has just died may have what its leader had by then, and nothing that came later.
+    fn note_who_runs(&mut self, sights: &[Sight]) {
+        for sight in sights {
+            let last = sight.stand.last.map_or(0, |last| last.index);
+            let end = self.ends.entry(sight.shard).or_default();
+            *end = last.max(*end);
+        }
+        for ((shard, _), may_have) in &mut self.homes {
+            may_have.get_or_insert(self.ends[shard]);
+        }
+        self.homes.extend(sights.iter().map(|sight| ((sight.shard, sight.node), None)));
+    }
+
+    /// Replicas that have its entry on disk, or are not there to be asked and may have said so before they died.
     fn may_have(&self, ack: &Ack, sights: &[Sight]) -> usize {
         let of_shard = || sights.iter().filter(|sight| sight.shard == ack.shard);
         // Who holds what its own disk has lied about is not to blame for it.
         let has = |sight: &&Sight| !sight.honest_disk || (sight.on_disk)(ack.at);
-        let runs: BTreeSet<u32> = of_shard().map(|sight| sight.node).collect();
-        let away = |(shard, node): &&(ShardId, u32)| *shard == ack.shard && !runs.contains(node);
-        of_shard().filter(has).count() + self.homes.iter().filter(away).count()
+        let homes = self.homes.range((ack.shard, 0)..=(ack.shard, u32::MAX));
+        let away = homes.filter(|(_, may_have)| may_have.is_some_and(|last| last >= ack.at.index));
+        of_shard().filter(has).count() + away.count()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tracing::{Metadata, Subscriber, span};
-    use waymark_node::consensus::acked::TARGET;
+    use tracing::Level;
+    use waymark_node::consensus::acked::acked;
 
     use super::*;
+    use crate::log_lines::Unexpected;
     use crate::sketch::{SHARD, entry, log, sight};
+    use crate::tally::Tally;
+    use crate::trace_hash::TraceHash;
 
     fn ack(replicas: u32) -> Ack {
         Ack { shard: SHARD, at: entry(1, 1, 2), replicas }
@@ -140,7 +143,8 @@ mod tests {
             let sight = |node| sight(node, &log(&[1, 1, 1]), 3);
             [sight(1), sight(2), last(sight(3))]
         };
-        let look = |replicas, sights: &[Sight]| Counted::default().look(&[ack(replicas)], sights);
+        let look =
+            |replicas, sights: &[Sight]| AckedDisks::default().look(&[ack(replicas)], sights);
         assert_eq!(look(3, &all(|it| it)), None);
         assert_eq!(look(2, &all(without)), None);
         assert!(look(3, &all(without)).unwrap().contains("on 3 disks, and is on 2 at most"));
@@ -150,43 +154,24 @@ mod tests {
     #[test]
     fn a_replica_that_has_just_died_may_have_had_it() {
         let sight = |node| sight(node, &log(&[1, 1, 1]), 3);
-        let mut counted = Counted::default();
-        assert_eq!(counted.look(&[], &[sight(1), sight(2), sight(3)]), None);
-        assert_eq!(counted.look(&[ack(3)], &[sight(1), sight(2)]), None);
-        assert!(counted.look(&[ack(3)], &[sight(1), without(sight(2))]).is_some());
-    }
-
-    struct Listens(Acks);
-
-    impl Subscriber for Listens {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            metadata.target() == TARGET
-        }
-
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-        fn event(&self, event: &Event<'_>) {
-            self.0.note(event);
-        }
-
-        fn enter(&self, _: &span::Id) {}
-
-        fn exit(&self, _: &span::Id) {}
+        let mut disks = AckedDisks::default();
+        assert_eq!(disks.look(&[], &[sight(1), sight(2), sight(3)]), None);
+        assert_eq!(disks.look(&[ack(3)], &[sight(1), sight(2)]), None);
+        assert!(disks.look(&[ack(3)], &[sight(1), without(sight(2))]).is_some());
+        let later = Ack { at: entry(1, 1, 3), ..ack(3) };
+        let longer = |node| self::sight(node, &log(&[1, 1, 1, 1]), 4);
+        assert!(disks.look(&[later], &[longer(1), longer(2)]).is_some(), "it was dead by then");
+        assert_eq!(disks.look(&[later], &[longer(1), longer(2), longer(3)]), None);
+        assert_eq!(disks.look(&[later], &[longer(1), longer(2)]), None);
     }
 
     #[test]
-    fn an_ack_is_read_as_the_node_tells_it() {
-        let acks = Acks::default();
-        tracing::subscriber::with_default(Listens(acks.clone()), || {
-            waymark_node::consensus::acked::acked(SHARD, entry(4, 2, 7), 3);
-        });
+    fn an_ack_is_heard_as_the_node_tells_it_and_is_no_part_of_the_hash() {
+        let hash = TraceHash::new(Level::INFO, None, &Tally::default(), Unexpected::default());
+        let hash = hash.unwrap();
+        tracing::subscriber::with_default(hash.clone(), || acked(SHARD, entry(4, 2, 7), 3));
         let expected = Ack { shard: SHARD, at: entry(4, 2, 7), replicas: 3 };
-        assert_eq!((acks.take(), acks.take()), (vec![expected], Vec::new()));
+        assert_eq!((hash.acks().take(), hash.acks().take()), (vec![expected], Vec::new()));
+        assert_eq!(hash.fingerprint().events, 0);
     }
 }

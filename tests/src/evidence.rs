@@ -22,7 +22,7 @@ const NOT_DRAWN: &str = "\
 - Losses that cannot be told from a torn tail: a flush that was synced and is gone without a trace at the very end of a
   journal (S2). Nobody who reads that disk can know that it was there.
 - The vote, or the end of the log, in doubt on two of three replicas of a shard at once: whoever is left is no majority.
-- Rot of records that not all other replicas have yet, or cannot give because their own checkpoint has rotted, and the other way
+- Rot of records that fewer than two others have yet, or cannot give because their own checkpoint has rotted, and the other way
   round: a replica without a checkpoint gives nothing, and the third may still be waiting for both.
 - A disk that says it has synced and has not, whose machine loses power while not every other replica has what it lies about:
   what a quorum acknowledged may then be on one disk only, and the two others elect a leader without it.
@@ -40,7 +40,9 @@ const WEAKNESSES: &str = "\
 - `waymark recover` helps where at least one sound replica is left; where the vote or the end of the log is in doubt on all
   of them, nothing but a copy from elsewhere does.
 - Simulated nodes run on one thread. Races between threads are left to the chaos run, which has real processes and no seed.
-- Bounds are judged of bytes that wait for a disk and of open files; connections and the journal's size are not.
+- In storms any member may lose its group: whom a group expels, and why (G5d), is judged in the stories of groups alone.
+- Bounds are judged of bytes that wait for a disk and of open files; connections and the journal's size are not. No planted bug
+  breaks a bound of a whole cluster: the bounds are for the worst that may happen, and what was tried let in more and stayed within.
 ";
 
 /// The whole file.

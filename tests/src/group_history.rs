@@ -20,7 +20,9 @@ pub enum GroupEvent {
     Stuck { member: u32 },
     /// It has been cut off for longer than its session.
     Overdue { member: u32 },
-    /// It is joined to everyone again, or goes on with its work.
+    /// It goes on where it hung.
+    WentOn { member: u32 },
+    /// It is joined to everyone again.
     Healed { member: u32 },
     /// A node is struck by a fault.
     NodeFault,

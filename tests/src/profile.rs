@@ -33,11 +33,11 @@ pub enum Profile {
     GroupCoordinatorCut,
     /// The node that coordinates a group dies, or loses power, and comes back.
     GroupCoordinatorCrash,
-    /// A member of a group is cut off for longer than its session, another one dies.
+    /// Of the members of a group one is cut off for longer than its session, one hangs, and one dies.
     GroupMembersLost,
     /// Offsets of a running group are moved, while members come and go.
     GroupReset,
-    /// Members join, leave, die and are cut off while any faults happen to nodes.
+    /// Members join, leave, hang, die and are cut off while any faults happen to nodes.
     GroupChaos,
     /// Disks run full under load, one and then a majority, and have room again.
     DiskFull,

@@ -1,5 +1,5 @@
 //! The view from above: looks at every replica of every node in each step of a run and judges what no client can see. Owns
-//! the rules R1 to R9, under G1, G2 and G7; each look costs what has changed since the last one. Never touches a node.
+//! the rules R1 to R9, under G1, G2, G7 and G8; each look costs what has changed since the last one. Never touches a node.
 //!
 //! What a node believes to be durable is compared twice: with what its journal says, and the journal's words with the
 //! simulated disk, at once. And after each start: nothing is gone that anybody had been told.
@@ -10,7 +10,7 @@ use waymark_node::consensus::LogStand;
 use waymark_node::storage::raft_record::{LogId, Vote};
 use waymark_proto::ids::{ReplicaId, ShardId};
 
-use crate::acks::{Ack, Counted};
+use crate::acks::{Ack, AckedDisks};
 use crate::oracle::Violation;
 use crate::states::States;
 use crate::subject::Sight;
@@ -87,7 +87,7 @@ pub struct View {
     /// The life in which a replica led a term.
     leaders: BTreeMap<(ShardId, Leading), u32>,
     states: States,
-    counted: Counted,
+    acked: AckedDisks,
     found: Vec<Violation>,
     diverged: Vec<Violation>,
 }
@@ -107,7 +107,7 @@ impl View {
             let found = self.states.look(sights).into_iter();
             self.diverged.extend(found.map(|evidence| Violation { id: "R8", evidence }));
         }
-        let overstated = self.counted.look(acks, sights);
+        let overstated = self.acked.look(acks, sights);
         let found = [("R6", wrong.durable), ("R7", wrong.bound), ("R9", overstated)].into_iter();
         found.for_each(|(id, evidence)| evidence.into_iter().for_each(|it| self.find(id, it)));
     }
@@ -423,6 +423,7 @@ mod tests {
         view.look(&[], &[], Wrongs { bound, ..Wrongs::default() });
         assert_eq!(view.found().iter().map(|it| it.id).collect::<Vec<_>>(), ["R7"]);
     }
+
     #[test]
     fn an_ack_that_says_too_much_is_found() {
         let mut view = View::default();

@@ -1,5 +1,5 @@
-//! The members of a run, each on a host of its own: they come, go, die and are cut off as a story says. Owns who is there;
-//! never what they do.
+//! The members of a run, each on a host of its own: they come, go, hang, die and are cut off as a story says. Owns who is
+//! there; never what they do.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -47,6 +47,14 @@ impl Chair {
         }
     }
 
+    /// Nobody sits there, and nothing is asked of whoever comes next.
+    fn clear(&self) {
+        self.sits.store(0, Ordering::SeqCst);
+        for flag in [&self.leave, &self.stuck, &self.hangs] {
+            flag.store(false, Ordering::SeqCst);
+        }
+    }
+
     pub(super) fn member(&self) -> Option<u32> {
         Some(self.sits.load(Ordering::SeqCst)).filter(|number| *number > 0)
     }
@@ -74,9 +82,7 @@ impl Crowd {
     pub(super) fn join(&mut self, cluster: &mut Cluster) -> usize {
         let free = self.chairs.iter().position(|chair| chair.member().is_none());
         if let Some(place) = free {
-            self.chairs[place].leave.store(false, Ordering::SeqCst);
-            self.chairs[place].stuck.store(false, Ordering::SeqCst);
-            self.chairs[place].hangs.store(false, Ordering::SeqCst);
+            self.chairs[place].clear();
             cluster.restart_member(&host(place));
             return place;
         }
@@ -134,7 +140,7 @@ impl Crowd {
             tracing::info!(member, "a member dies");
             self.history.note(GroupEvent::Crashed { member });
             cluster.crash_member(&host(place));
-            chair.sits.store(0, Ordering::SeqCst);
+            chair.clear();
         }
     }
 
@@ -160,12 +166,13 @@ impl Crowd {
         self.chairs[place].hangs.load(Ordering::SeqCst)
     }
 
-    /// It goes on where it hung.
+    /// It goes on where it hung, unless it has died since.
     pub(super) fn wake(&self, place: usize) {
-        self.chairs[place].stuck.store(false, Ordering::SeqCst);
-        if let Some(member) = self.chairs[place].member() {
+        let chair = &self.chairs[place];
+        let hung = chair.stuck.swap(false, Ordering::SeqCst);
+        if let Some(member) = chair.member().filter(|_| hung) {
             tracing::info!(member, "a member goes on");
-            self.history.note(GroupEvent::Healed { member });
+            self.history.note(GroupEvent::WentOn { member });
         }
     }
 

@@ -17,7 +17,7 @@ use crate::group_history::GroupEvent;
 use crate::history::{Event, History};
 use crate::subject::Subject;
 
-/// The longest work on the records of one call.
+/// The longest work of a member that does not hang on the records of one call.
 const WORK_MS: u64 = 25;
 /// After an error.
 const ASK_AGAIN: Duration = Duration::from_millis(100);

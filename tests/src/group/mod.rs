@@ -1,5 +1,5 @@
-//! Stories of one consumer group: who joins, leaves, dies and is cut off, what strikes its coordinator, and when offsets are
-//! moved. Owns the order of things; members do what the product's client does, and the oracle judges.
+//! Stories of one consumer group: who joins, leaves, dies, hangs and is cut off, what strikes its coordinator, and when
+//! offsets are moved. Owns the order of things; members do what the product's client does, and the oracle judges.
 //!
 //! - `seam` is what a story needs of the cluster under test.
 //! - `crowd` is who is there; `life` is what each of them does; `office` asks and moves offsets, as an operator.
@@ -27,8 +27,9 @@ pub mod seam;
 pub const GROUP: u32 = 2;
 /// The shortest session there is: without a word for so long, the group goes on without a member.
 pub const SESSION: Duration = Duration::from_secs(6);
-/// The longest work on the records of one call: longer, and the group goes on without the member.
-pub const LONGEST_WORK: Duration = Duration::from_secs(7);
+/// The longest work on the records of one call: longer, and the group goes on without the member. Above two operations of a
+/// member's client, so that a commit and a call that both run into their deadlines are not taken for work.
+pub const LONGEST_WORK: Duration = Duration::from_secs(11);
 /// Members when a story begins.
 const MEMBERS: usize = 3;
 /// Most members at a time: one more than there are partitions.
@@ -170,7 +171,9 @@ impl Tale {
                 }
                 Loss::Hangs => {
                     self.crowd.hang(place);
-                    cluster.run_until(SETTLE, || self.crowd.hangs(place))?;
+                    if !cluster.run_until(SETTLE, || self.crowd.hangs(place))? {
+                        return Err(Broken("a member is given nothing to hang at".to_owned()));
+                    }
                     self.office.wait_until_stable(cluster, MEMBERS - 1)?;
                     pause(cluster, 2_000)?;
                     self.crowd.wake(place);

@@ -1,7 +1,6 @@
-//! G4: a committed offset never moves back unless somebody asked for it. Besides resets, the commits that one process makes of
-//! a group and partition rise; an unknown commit may count or not. Where several processes commit for a group, one of them
-//! may move it back: those are judged by G4d alone. Whoever begins a partition anew begins no earlier than at what was
-//! committed.
+//! G4: a committed offset never moves back unless somebody asked for it; an unknown commit may count or not. Where several
+//! processes commit for a group and partition, or the only one asks for less than before, it may: those are judged by G4d
+//! alone. Whoever begins a partition anew begins no earlier than at what was committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +71,7 @@ fn of_calls(events: &[Event]) -> Vec<String> {
     let mut evidence = Vec::new();
     for (at, calls) in groups {
         let committers: BTreeSet<u32> = commits(&calls).map(|(client, _)| client).collect();
+        // Where somebody asks for less, or several ask, only the order of all calls tells what may be seen: G4d judges that.
         let asked_back = !commits(&calls).map(|(_, offset)| offset).is_sorted();
         if committers.len() > 1 || asked_back {
             continue;

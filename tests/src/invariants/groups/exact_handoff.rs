@@ -47,6 +47,7 @@ fn is_unplanned(event: &GroupEvent) -> bool {
             | GroupEvent::Crashed { .. }
             | GroupEvent::CutOff { .. }
             | GroupEvent::Stuck { .. }
+            | GroupEvent::WentOn { .. }
             | GroupEvent::ResetAsked { .. }
     )
 }

@@ -1,6 +1,7 @@
-//! G5d: a group throws out those who died, hung or were cut off, nobody else, and says why; what happens to its coordinator costs no member
-//! and no rebalance. Of a member that died the connection broke; one that is cut off may look silent, as long as nobody has
-//! pinged it in vain. Where the cluster may be away for longer than a session, members may lose it for that.
+//! G5d: a group throws out those who died, hung or were cut off, nobody else, and says why; what happens to its coordinator
+//! costs no member and no rebalance. Of a member that died the connection broke; one that is cut off may look silent, as long
+//! as nobody has pinged it in vain; one that hangs may be thrown out under the name that it hung by. Where the cluster may be
+//! away for longer than a session, members may lose it for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +14,16 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
     let mut died: BTreeSet<u32> = BTreeSet::new();
     let mut cut_off: BTreeSet<u32> = BTreeSet::new();
     let mut stuck: BTreeSet<u32> = BTreeSet::new();
+    let mut hung: BTreeSet<&str> = BTreeSet::new();
     let mut before: Option<(u32, &[String])> = None;
     let mut evidence = Vec::new();
     for (_, event) in of_group(events) {
         match event {
             GroupEvent::Outages => return Vec::new(),
-            GroupEvent::Named { member, id } => drop(named.insert(id, *member)),
+            GroupEvent::Named { member, id } => {
+                named.insert(id, *member);
+                hung.extend(stuck.contains(member).then_some(id.as_str()));
+            }
             GroupEvent::Crashed { member } => {
                 died.insert(*member);
                 before = None;
@@ -29,6 +34,11 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
             }
             GroupEvent::Stuck { member } => {
                 stuck.insert(*member);
+                hung.extend(named.iter().filter(|(_, it)| *it == member).map(|(id, _)| *id));
+                before = None;
+            }
+            GroupEvent::WentOn { member } => {
+                stuck.remove(member);
                 before = None;
             }
             GroupEvent::Started { .. }
@@ -51,7 +61,7 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
                 let right = match cause {
                     ExpelledFor::Crash => in_set(&died) || in_set(&cut_off),
                     ExpelledFor::Silence => in_set(&cut_off),
-                    ExpelledFor::Work => in_set(&stuck),
+                    ExpelledFor::Work => hung.contains(id.as_str()),
                     ExpelledFor::Other => false,
                 };
                 if !right {
@@ -102,6 +112,12 @@ mod tests {
         assert_eq!(check(&[named(), hangs(), expelled(ExpelledFor::Work)]).len(), 0);
         assert_eq!(check(&[named(), hangs(), expelled(ExpelledFor::Silence)]).len(), 1);
         assert_eq!(check(&[named(), expelled(ExpelledFor::Work)]).len(), 1);
+        let went_on = || GroupEvent::WentOn { member: 1 }.into();
+        let told_later = [named(), hangs(), went_on(), expelled(ExpelledFor::Work)];
+        assert_eq!(check(&told_later).len(), 0);
+        let new_name = GroupEvent::Named { member: 1, id: "b".to_owned() }.into();
+        let again = GroupEvent::Expelled { id: "b".to_owned(), cause: ExpelledFor::Work }.into();
+        assert_eq!(check(&[named(), hangs(), went_on(), new_name, again]).len(), 1);
     }
 
     #[test]
