@@ -132,6 +132,14 @@ pub const TABLE: &[Regression] = &[
         fix: "a start makes the names of a checkpoint durable before it believes it",
         kept_by: "found-name-not-synced",
     },
+    Regression {
+        found_by: "a storm, seed 1802",
+        showed_as: "segments that a checkpoint names were missing, though no disk had rotted",
+        cause: "a process died before the names of segments that it had pulled were durable; the next one took them for pulled, \
+                installed their manifest without syncing those names, and then a power loss took them",
+        fix: "the names of what an earlier life pulled are made durable before its manifest is installed",
+        kept_by: "pulled-name-not-synced",
+    },
 ];
 
 /// The file of seeds.

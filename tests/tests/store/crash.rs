@@ -11,9 +11,9 @@ use waymark_node::mutants;
 use waymark_node::storage::disk::Disk;
 use waymark_node::storage::shard_store::{ShardStore, Store};
 use waymark_node::storage::tables::MemoryTables;
-use waymark_tests::disk::{Crash, Faults, SimDisk};
+use waymark_tests::disk::{Faults, SimDisk};
 
-use crate::model::{KEY, Logs, Op, open, options, simulated};
+use crate::model::{KEY, Logs, Op, die, open, options, simulated};
 
 /// A cut that was asked for, and what was applied between it and the next.
 struct Asked {
@@ -115,13 +115,7 @@ fn search(seeds: u64, sync_errors: f64) -> Result<(), String> {
                 let (store, shard) = open(&run.disk).await.map_err(|it| told(it.to_string()))?;
                 let now = run.restart(&shard).await.map_err(told)?;
                 run.live(&shard, now).await.map_err(told)?;
-                // The machine loses its power, or the process alone dies: what is not synced is still there then.
-                if run.rng.random_bool(0.7) {
-                    let mode = Crash::ALL[run.rng.random_range(0..Crash::ALL.len())];
-                    run.disk.crash(mode);
-                } else {
-                    run.disk.power_off();
-                }
+                die(&run.disk, &mut run.rng);
                 store.shutdown().await;
             }
             Ok::<_, String>(())

@@ -15,7 +15,7 @@ use waymark_proto::ids::{
     NodeId, PartitionId, ReplicaId, ReplicaKey, ShardId, TopicId, TopicPartition,
 };
 use waymark_proto::stored::PartitionRow;
-use waymark_tests::disk::SimDisk;
+use waymark_tests::disk::{Crash, SimDisk};
 
 pub(crate) const PARTITIONS: usize = 3;
 pub(crate) const KEY: ReplicaKey = ReplicaKey { shard: ShardId(1), incarnation: 2 };
@@ -242,6 +242,15 @@ pub(crate) async fn open(disk: &SimDisk) -> Result<(Store, ShardStore), StoreErr
     let store = Store::open(Arc::new(disk.attach()), tables, options()).await?;
     let shard = store.open_shard(KEY).await?;
     Ok((store, shard))
+}
+
+/// The machine loses its power, or the process alone dies: what is not synced is still there then.
+pub(crate) fn die(disk: &SimDisk, rng: &mut StdRng) {
+    if rng.random_bool(0.7) {
+        disk.crash(Crash::ALL[rng.random_range(0..Crash::ALL.len())]);
+    } else {
+        disk.power_off();
+    }
 }
 
 pub(crate) fn simulated<T>(test: impl Future<Output = T>) -> T {

@@ -1,5 +1,6 @@
-//! A laggard takes manifests over, piece by piece, while source and laggard apply, pieces arrive damaged and the power goes at
-//! any call: it always finds the manifest that it installed last, or a newer one whose installation was under way, whole.
+//! A laggard takes manifests over, piece by piece, while source and laggard apply, pieces arrive damaged and the power goes,
+//! or the process dies, at any call: it always finds the manifest that it installed last, or a newer one whose installation
+//! was under way, whole.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use waymark_node::mutants;
 use waymark_node::storage::shard_store::{ShardStore, StoreError};
 use waymark_tests::disk::{Crash, Faults, SimDisk};
 
-use crate::model::{Log, Logs, Op, open, simulated};
+use crate::model::{Log, Logs, Op, die, open, simulated};
 
 /// A checkpoint of the source.
 #[derive(Clone)]
@@ -200,8 +201,7 @@ fn search(seeds: u64) -> Result<(), String> {
                 run.disk.set_faults(Faults::default());
                 let (store, follower) = open(&run.disk).await.map_err(|it| told(it.to_string()))?;
                 run.live(&follower, life == 4).await.map_err(told)?;
-                let mode = Crash::ALL[run.rng.random_range(0..Crash::ALL.len())];
-                run.disk.crash(mode);
+                die(&run.disk, &mut run.rng);
                 store.shutdown().await;
             }
             // Nobody pulls any more: what was kept for it goes.
@@ -223,6 +223,12 @@ fn a_laggard_finds_the_manifest_that_it_installed_whatever_the_power_does() {
 fn a_manifest_that_is_installed_unverified_is_caught() {
     let _bug = mutants::plant("install-without-verify");
     search(300).unwrap_err();
+}
+
+#[test]
+fn what_an_earlier_life_pulled_without_a_durable_name_is_caught() {
+    let _bug = mutants::plant("pulled-name-not-synced");
+    search(1000).unwrap_err();
 }
 
 #[test]

@@ -128,9 +128,8 @@ impl Replica {
         disk.create_dir(&folder).await.map_err(io_error(&folder))?;
         let file = disk.open(&path, OpenMode::Write).await.map_err(io_error(&path))?;
         file.write_at(from, vec![data]).await.map_err(io_error(&path))?;
+        self.owe_names(at);
         let mut known = self.known();
-        known.new_names.insert(folder);
-        known.new_names.insert(self.folder());
         let fresh = Pulled { from, to, checked: from, reached: to, settled: from };
         let entry = known.pulled.entry((at, base)).or_insert(fresh);
         if (entry.from..=entry.to).contains(&from) {

@@ -389,7 +389,7 @@ impl Replica {
 
     /// The names of a file that may be new. Noted after it was made: a checkpoint under way syncs folders meanwhile, and
     /// one that was synced before must be synced again.
-    fn owe_names(&self, at: TopicPartition) {
+    pub(super) fn owe_names(&self, at: TopicPartition) {
         let mut known = self.known();
         known.new_names.insert(self.partition_folder(at));
         known.new_names.insert(self.folder());

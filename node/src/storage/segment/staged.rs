@@ -130,6 +130,10 @@ impl Replica {
             let to = reached.min(most).max(from);
             let pulled = Pulled { from, to, checked: from, reached, settled: from };
             self.known().pulled.insert((at, base), pulled);
+            if !mutants::planted!("pulled-name-not-synced") {
+                // The life that pulled it may have ended before its name was durable.
+                self.owe_names(at);
+            }
         }
         Ok(())
     }
