@@ -9,40 +9,61 @@ use super::of_group;
 use crate::group_history::{ExpelledFor, GroupEvent};
 use crate::history::Event;
 
+/// What was done to members, by the names under which the group knows them.
+#[derive(Default)]
+struct Fates<'a> {
+    named: BTreeMap<&'a str, u32>,
+    died: BTreeSet<u32>,
+    cut_off: BTreeSet<u32>,
+    /// Who hangs now, and under which names anybody ever did.
+    stuck: BTreeSet<u32>,
+    hung: BTreeSet<&'a str>,
+}
+
+impl<'a> Fates<'a> {
+    fn note(&mut self, event: &'a GroupEvent) {
+        match event {
+            GroupEvent::Named { member, id } => {
+                self.named.insert(id, *member);
+                self.hung.extend(self.stuck.contains(member).then_some(id.as_str()));
+            }
+            GroupEvent::Crashed { member } => drop(self.died.insert(*member)),
+            GroupEvent::CutOff { member } => drop(self.cut_off.insert(*member)),
+            GroupEvent::Stuck { member } => {
+                self.stuck.insert(*member);
+                let own = self.named.iter().filter(|(_, it)| *it == member);
+                self.hung.extend(own.map(|(id, _)| *id));
+            }
+            GroupEvent::WentOn { member } => drop(self.stuck.remove(member)),
+            _ => {}
+        }
+    }
+
+    fn may_be_expelled(&self, id: &str, cause: ExpelledFor) -> bool {
+        let is_in = |set: &BTreeSet<u32>| self.named.get(id).is_some_and(|it| set.contains(it));
+        match cause {
+            ExpelledFor::Crash => is_in(&self.died) || is_in(&self.cut_off),
+            ExpelledFor::Silence => is_in(&self.cut_off),
+            ExpelledFor::Work => self.hung.contains(id),
+            ExpelledFor::Other => false,
+        }
+    }
+}
+
 pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
-    let mut named: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut died: BTreeSet<u32> = BTreeSet::new();
-    let mut cut_off: BTreeSet<u32> = BTreeSet::new();
-    let mut stuck: BTreeSet<u32> = BTreeSet::new();
-    let mut hung: BTreeSet<&str> = BTreeSet::new();
+    let mut fates = Fates::default();
     let mut before: Option<(u32, &[String])> = None;
     let mut evidence = Vec::new();
     for (_, event) in of_group(events) {
+        fates.note(event);
         match event {
             GroupEvent::Outages => return Vec::new(),
-            GroupEvent::Named { member, id } => {
-                named.insert(id, *member);
-                hung.extend(stuck.contains(member).then_some(id.as_str()));
-            }
-            GroupEvent::Crashed { member } => {
-                died.insert(*member);
-                before = None;
-            }
-            GroupEvent::CutOff { member } => {
-                cut_off.insert(*member);
-                before = None;
-            }
-            GroupEvent::Stuck { member } => {
-                stuck.insert(*member);
-                hung.extend(named.iter().filter(|(_, it)| *it == member).map(|(id, _)| *id));
-                before = None;
-            }
-            GroupEvent::WentOn { member } => {
-                stuck.remove(member);
-                before = None;
-            }
             GroupEvent::Started { .. }
             | GroupEvent::Leaving { .. }
+            | GroupEvent::Crashed { .. }
+            | GroupEvent::CutOff { .. }
+            | GroupEvent::Stuck { .. }
+            | GroupEvent::WentOn { .. }
             | GroupEvent::Healed { .. }
             | GroupEvent::ResetAsked { .. } => before = None,
             GroupEvent::Described { generation, members } => {
@@ -55,18 +76,8 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
             GroupEvent::Unsettled { members } => {
                 evidence.push(format!("the group never settled with {members} members"));
             }
-            GroupEvent::Expelled { id, cause } => {
-                let member = named.get(id.as_str());
-                let in_set = |set: &BTreeSet<u32>| member.is_some_and(|it| set.contains(it));
-                let right = match cause {
-                    ExpelledFor::Crash => in_set(&died) || in_set(&cut_off),
-                    ExpelledFor::Silence => in_set(&cut_off),
-                    ExpelledFor::Work => hung.contains(id.as_str()),
-                    ExpelledFor::Other => false,
-                };
-                if !right {
-                    evidence.push(format!("member {member:?} ({id}) was expelled for {cause:?}"));
-                }
+            GroupEvent::Expelled { id, cause } if !fates.may_be_expelled(id, *cause) => {
+                evidence.push(format!("member {id} was expelled for {cause:?}"));
             }
             _ => {}
         }
