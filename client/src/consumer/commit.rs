@@ -150,6 +150,8 @@ impl Committer {
         let by_time = config.auto_commit == AutoCommit::Interval;
         let mut tick = tokio::time::interval(config.auto_commit_interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The first one comes at once: on a busy machine it would commit what the interval was to wait for.
+        tick.tick().await;
         let mut committed = Offsets::new();
         loop {
             let quiet_until = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
