@@ -14,7 +14,7 @@ use crate::consensus::{Catching, DiskRoom, Level, Trouble};
 use crate::state::catalog::Catalog;
 
 /// Retention by age and timestamps go wrong by as much as clocks differ; what a peer told may have been on the way for long.
-const LARGEST_SKEW_MS: i64 = 2_000;
+const LARGEST_SKEW_MS: u64 = 2_000;
 
 /// What a node told of itself, as seen now.
 #[derive(Debug, Clone)]
@@ -84,7 +84,7 @@ fn of_nodes(silent: &[NodeId], heard: &[(NodeId, Health)]) -> Vec<Problem> {
         if let Some(disk) = health.disk.as_ref().filter(|disk| disk.level != Level::Records) {
             problems.push(about(node, format!("its disk is full: {disk}")));
         }
-        if health.skew_ms.abs() > LARGEST_SKEW_MS {
+        if health.skew_ms.unsigned_abs() > LARGEST_SKEW_MS {
             let skew = health.skew_ms;
             let message = format!("its clock differs by {skew} ms from that of this node");
             problems.push(about(node, message));
