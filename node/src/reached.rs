@@ -23,6 +23,7 @@ pub const STATES: &[&str] = &[
     "log-trimmed",
     "disk-admitted",
     "replica-replaced",
+    "stale-leader-refused",
 ];
 
 /// Those that only damage to a journal leads to, or a disk that lied: no storm has to meet them, stories do.

@@ -1,7 +1,7 @@
 //! Many simulations, each in a process of its own. Owns the order, the progress, the summary, and going on after an
 //! interruption; every failure is made smaller and printed with the command that repeats it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::process::{Ended, Simulation};
 use crate::profile::Profile;
 use crate::shrink::shrink;
-use crate::table::{self, ENOUGH};
+use crate::table::{self, ENOUGH, TOLD_ENOUGH};
 
 /// Lines of a report that are worth reading at once; the rest comes with repeating it.
 const REPORT_LINES: usize = 20;
@@ -41,7 +41,8 @@ struct Sum {
     acknowledged: u64,
     simulated_ms: u64,
     storms: usize,
-    profiles: BTreeSet<&'static str>,
+    /// Runs of each profile.
+    profiles: BTreeMap<&'static str, usize>,
     counts: BTreeMap<String, u64>,
     failures: Vec<(Plan, String)>,
 }
@@ -92,7 +93,7 @@ impl Sum {
         self.acknowledged += outcome.acknowledged;
         self.simulated_ms += outcome.simulated_ms;
         self.storms += usize::from(plan.profile == Profile::Swarm);
-        self.profiles.insert(plan.profile.name());
+        *self.profiles.entry(plan.profile.name()).or_default() += 1;
         for (name, count) in &outcome.counts {
             *self.counts.entry(name.clone()).or_default() += count;
         }
@@ -155,7 +156,8 @@ impl Sum {
     /// Whether everything happened that so many runs of these profiles lead to.
     fn has_tested(&self) -> bool {
         let storms = (self.storms >= ENOUGH).then(|| table::never(&self.counts));
-        let told = Profile::ALL.iter().all(|it| self.profiles.contains(it.name()));
+        let runs = |it: &Profile| self.profiles.get(it.name()).copied().unwrap_or(0);
+        let told = Profile::ALL.iter().all(|it| runs(it) >= TOLD_ENOUGH);
         let stories = told.then(|| table::never_in_stories(&self.counts));
         let missing: Vec<&str> = storms.into_iter().chain(stories).flatten().collect();
         if !missing.is_empty() {

@@ -13,9 +13,10 @@ use crate::doubtful_journals;
 use crate::full_disks;
 use crate::group::Tale;
 use crate::history::History;
+use crate::interrupted_pulls;
 use crate::lost_disks;
 use crate::lying_disks;
-use crate::oracle::{Violation, judge};
+use crate::oracle::{Violation, judge, judge_unfinished};
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::readers::{Names, Tasted, taste};
@@ -56,10 +57,10 @@ pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Ver
     let mut cluster = Cluster::start(Arc::clone(subject), plan.nodes(), plan.seed);
     let history = History::default();
     let played = play(plan, &mut cluster, subject, (&history, tally));
-    let (mut violations, mut broken) = (Vec::new(), None);
-    match played {
+    let mut broken = None;
+    let mut violations = match played {
         Ok(reached) => {
-            violations = judge(&history.snapshot());
+            let mut violations = judge(&history.snapshot());
             match compare_all(&mut cluster, subject) {
                 Ok(differ) => violations.extend(differ),
                 Err(why) => broken = Some(why),
@@ -68,9 +69,13 @@ pub fn run(plan: &Plan, subject: &Arc<dyn Subject>, tally: &Tally) -> Result<Ver
                 let why = "the group does not come to the end of what it reads";
                 broken = Some(Broken(why.to_owned()));
             }
+            violations
         }
-        Err(why) => broken = Some(why),
-    }
+        Err(why) => {
+            broken = Some(why);
+            judge_unfinished(&history.snapshot())
+        }
+    };
     let view = cluster.view();
     if !view.found().is_empty() {
         // What is seen from above ends a run at once.
@@ -122,6 +127,9 @@ fn play(
     }
     if profile == Profile::JournalDoubt {
         doubtful_journals::tell(cluster, subject, (history, tally))?;
+    }
+    if profile == Profile::PullInterrupted {
+        interrupted_pulls::tell(cluster, subject, (history, tally))?;
     }
     if profile == Profile::Swarm {
         if plan.has_group() {

@@ -2,6 +2,7 @@
 //! answer, a refusal, or nothing that anybody knows. Clients only append here; nothing is judged.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub enum Event {
     LogStart { partition: u32, offset: u64, kept: u64 },
     /// After all faults: what was given to a reader who began before the beginning, instead of a refusal.
     ReadGone { partition: u32, records: Vec<(u64, u64)> },
+    /// Somebody who reads was given bytes that are not those of a record, and what the client says of them.
+    DamageGiven { what: String },
     /// Of the consumer group of the run.
     Group(GroupEvent),
 }
@@ -89,6 +92,15 @@ impl History {
         let real = || self.begun.map_or(last, |begun| begun.elapsed());
         let now = turmoil::sim_elapsed().unwrap_or_else(real);
         events.push((now.max(last), event));
+    }
+
+    /// Notes it when what was read came damaged, which [`io::ErrorKind::InvalidData`] says. Hands on whatever was read.
+    pub(crate) fn note_damage<T>(&self, read: io::Result<T>) -> io::Result<T> {
+        read.inspect_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                self.note(Event::DamageGiven { what: error.to_string() });
+            }
+        })
     }
 
     /// A client calls; what it returns names the call.

@@ -26,6 +26,7 @@ mod full_disks;
 pub mod group;
 pub mod group_history;
 pub mod history;
+mod interrupted_pulls;
 pub mod invariants;
 mod links;
 pub mod log_lines;

@@ -81,6 +81,13 @@ pub const TABLE: &[Mutant] = &[
     mutant("replaced-keeps-its-id", "G1", Profile::DiskReplaced, Breaks("R5"), 1),
     mutant("ack-of-another-offset", "G1", Profile::Calm, Breaks("G1"), 1),
     mutant("ack-wrong-tag", "G1", Profile::Swarm, Says("take no records"), 1),
+    mutant(
+        "purge-past-checkpoint",
+        "G1",
+        Profile::LeaderPartition,
+        Says("cut above the newest checkpoint"),
+        2,
+    ),
     mutant("carry-nothing", "G1", Profile::Chaos, Says("lacks entries before index"), 1),
     mutant(
         "checkpoint-without-sync",
@@ -92,27 +99,41 @@ pub const TABLE: &[Mutant] = &[
     mutant("failed-write-is-done", "G1", Profile::Swarm, Breaks("R6"), 6),
     mutant("failed-sync-is-done", "G1", Profile::Chaos, Breaks("R6"), 1),
     mutant("retention-keeps-nothing", "G1", Profile::Swarm, Breaks("G2d"), 6),
+    mutant("grants-every-vote", "G1", Profile::Chaos, Breaks("R2"), 2),
+    mutant("votes-for-who-lags", "G1", Profile::LeaderPartition, Breaks("R4"), 3),
     mutant("ack-counts-everyone", "G1", Profile::LeaderPartition, Breaks("R9"), 1),
     mutant("offset-reused", "G2", Profile::Calm, Says("reading a partition took longer"), 1),
     mutant("truncation-forgotten", "G2", Profile::LeaderPartition, Says("does not follow"), 1),
     mutant("read-above-watermark", "G2", Profile::LeaderPartition, Breaks("G2"), 1),
+    mutant("refused-and-stored", "G2", Profile::Calm, Breaks("G2b"), 1),
     mutant("gone-is-skipped", "G2", Profile::Swarm, Breaks("G2c"), 2),
     mutant("dup-appends", "G3", Profile::Chaos, Breaks("G3b"), 2),
     mutant("producers-forgotten", "G3", Profile::PowerLossAll, Says("a replica is behind"), 1),
-    mutant("read-skips-records", "G3", Profile::Rot, Breaks("G1"), 1),
+    mutant("read-skips-records", "G3", Profile::Rot, Breaks("G3d"), 1),
     mutant("remembered-batch-lost", "G3", Profile::Chaos, Breaks("R8"), 1),
     mutant("offsets-as-they-are-here", "G4", Profile::Chaos, Breaks("G4d"), 3),
     mutant("ledger-loses-a-fact", "G4", Profile::GroupReset, Breaks("G4b"), 1),
     mutant("commit-dropped", "G4", Profile::Calm, Breaks("G4"), 1),
+    mutant("reset-moves-nobody", "G4", Profile::GroupReset, Breaks("G4c"), 1),
     mutant("offsets-forgotten", "G4", Profile::PowerLossAll, Breaks("G4d"), 1),
     mutant("commit-of-an-old-generation", "G5", Profile::GroupReset, Breaks("G4b"), 1),
+    mutant("owner-not-asked", "G5", Profile::GroupPlanned, Breaks("G5b"), 1),
+    mutant("fence-stays", "G5", Profile::GroupPlanned, Breaks("G5"), 1),
     mutant("handoff-in-two-entries", "G5", Profile::GroupPlanned, Breaks("G5b"), 1),
     mutant("answer-heartbeats-at-the-door", "G5", Profile::Swarm, Breaks("G5c"), 4),
     mutant("expired-member-stays", "G5", Profile::GroupMembersLost, Breaks("G5d"), 1),
     mutant("reversion-unnoticed", "G6", Profile::DiskLies, Says("and no leader said so"), 1),
-    mutant("damage-is-served", "G6", Profile::Rot, Says("wrong checksum"), 1),
+    mutant("damage-is-served", "G6", Profile::Rot, Breaks("G6"), 1),
     mutant("trust-the-tail", "G6", Profile::Swarm, Says("take no records"), 21),
     mutant("hole-skipped", "G6", Profile::JournalRot, Breaks("R5"), 1),
+    mutant(
+        "install-without-verify",
+        "G6",
+        Profile::PullInterrupted,
+        Says("not served until a peer has given it again"),
+        2,
+    ),
+    mutant("damage-is-torn", "G6", Profile::JournalRot, Breaks("R5"), 9),
     mutant("doubtful-votes", "G6", Profile::JournalDoubt, Breaks("R5"), 3),
     mutant("table-row-lost", "G7", Profile::PowerLossAll, Breaks("G7"), 4),
     mutant("append-stream-never-ends", "G7", Profile::Calm, Says("never began to serve"), 1),
@@ -138,6 +159,25 @@ pub const TABLE: &[Mutant] = &[
         Profile::DiskFull,
         Says("No space left on device"),
         1,
+    ),
+];
+
+/// Promises and rules that no bug of the table is found by, and why. Each is shown to fail on a bad history made by hand.
+pub const NOT_SHOWN: &[(&str, &str)] = &[
+    ("G3", "`read-skips-records` breaks it too, together with G3d"),
+    ("G3c", "replicas check each producer's sequence: to break the order takes two bugs at once"),
+    (
+        "S14",
+        "`catalog-as-it-is-here` is found in the tests of the service: few storms ask a node that lags",
+    ),
+    ("R1", "it takes a vote that is lost, which R5 and R6 notice first"),
+    (
+        "R3",
+        "the journal refuses what does not follow before it is there to be seen, as `truncation-forgotten` shows",
+    ),
+    (
+        "R7",
+        "the bounds are for the worst that may happen, and what was tried let in more and stayed within",
     ),
 ];
 
@@ -288,12 +328,25 @@ mod tests {
     }
 
     #[test]
+    fn every_promise_and_rule_has_a_bug_that_breaks_it_or_a_reason_why_not() {
+        let shown = TABLE.iter().filter_map(|it| match it.shows {
+            Breaks(id) | BreaksOrPanics(id) => Some(id),
+            Says(_) => None,
+        });
+        let shown: BTreeSet<&str> = shown.collect();
+        let not_shown: BTreeSet<&str> = NOT_SHOWN.iter().map(|(id, _)| *id).collect();
+        assert!(shown.is_disjoint(&not_shown), "a reason is out of date");
+        assert_eq!(&shown | &not_shown, ids().collect());
+    }
+
+    fn ids() -> impl Iterator<Item = &'static str> {
+        let promises = crate::invariants::TABLE.iter().map(|it| it.id);
+        promises.chain(crate::view::RULES.iter().map(|(id, _)| *id))
+    }
+
+    #[test]
     fn every_row_says_exactly_what_it_expects() {
-        let ids: Vec<&str> = crate::invariants::TABLE
-            .iter()
-            .map(|it| it.id)
-            .chain(crate::view::RULES.iter().map(|(id, _)| *id))
-            .collect();
+        let ids: Vec<&str> = ids().collect();
         for mutant in TABLE {
             match mutant.shows {
                 Breaks(id) | BreaksOrPanics(id) => {

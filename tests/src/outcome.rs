@@ -18,6 +18,8 @@ pub struct Outcome {
     pub read: u64,
     /// How long the run lasted in its own time, milliseconds.
     pub simulated_ms: u64,
+    /// … and in that of the machine that ran it: nothing follows from it.
+    pub real_ms: u64,
     /// Promises broken, id first.
     pub violations: Vec<String>,
     /// A node fell over, or the cluster did not serve again.
@@ -33,12 +35,12 @@ impl Outcome {
         self.violations.is_empty() && self.broken.is_none()
     }
 
-    /// What went wrong, in one word: the id of the first promise broken, or `broken`. Two runs that fail in the same way
+    /// What went wrong, in few words: the id of the first promise broken, or the kind of what ended the run. Two runs that fail in the same way
     /// have the same.
     #[must_use]
     pub fn signature(&self) -> Option<String> {
         let first = self.violations.first().map(|it| id_of(it).to_owned());
-        first.or_else(|| self.broken.as_ref().map(|_| "broken".to_owned()))
+        first.or_else(|| self.broken.as_deref().map(kind_of))
     }
 
     /// The last line of a run.
@@ -62,6 +64,7 @@ impl Outcome {
             "acknowledged": self.acknowledged,
             "read": self.read,
             "simulated_ms": self.simulated_ms,
+            "real_ms": self.real_ms,
             "violations": self.violations,
             "broken": self.broken,
             "counts": self.counts,
@@ -79,6 +82,7 @@ impl Outcome {
             acknowledged: value["acknowledged"].as_u64()?,
             read: value["read"].as_u64()?,
             simulated_ms: value["simulated_ms"].as_u64()?,
+            real_ms: value["real_ms"].as_u64()?,
             violations: words(&value["violations"])?,
             broken: value["broken"].as_str().map(str::to_owned),
             counts: value["counts"].as_object()?.iter().map(count).collect::<Option<_>>()?,
@@ -92,6 +96,13 @@ pub fn id_of(violation: &str) -> &str {
     violation.split(':').next().unwrap_or_default()
 }
 
+/// Of why a run ended, what two runs have in common that end for the same reason: the words before the first colon, without
+/// their numbers.
+fn kind_of(broken: &str) -> String {
+    let words = broken.split(':').next().unwrap_or_default();
+    words.replace(|letter: char| letter.is_ascii_digit(), "#")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +114,7 @@ mod tests {
             acknowledged: 7,
             read: 21,
             simulated_ms: 61_000,
+            real_ms: 3_000,
             violations: vec!["G1: value 3 is gone".to_owned()],
             broken: Some("a host ended".to_owned()),
             counts: BTreeMap::from([("crash".to_owned(), 3)]),
@@ -111,5 +123,16 @@ mod tests {
         assert_eq!(Outcome::among(&output), Some(outcome.clone()));
         assert_eq!(outcome.signature().as_deref(), Some("G1"));
         assert_eq!(Outcome::among("some words"), None);
+    }
+
+    #[test]
+    fn runs_that_end_for_other_reasons_have_other_signatures() {
+        let of = |why: &str| {
+            let broken = Some(why.to_owned());
+            Outcome { broken, ..Outcome::default() }.signature()
+        };
+        assert_eq!(of("1 panics at 10.102s: here"), of("1 panics at 59.871s: there"));
+        assert_ne!(of("1 panics at 10.102s"), of("unexpected log lines: 1 panics"));
+        assert_eq!(Outcome::default().signature(), None);
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn of(plan: &Plan) -> BTreeSet<Peril> {
     let of_story: &[Peril] = match plan.profile {
         Profile::Calm => &[],
         Profile::LeaderPartition => &[Cut],
-        Profile::PowerLossAll | Profile::Birth => &[Down],
+        Profile::PowerLossAll | Profile::Birth | Profile::PullInterrupted => &[Down],
         Profile::Chaos => &[Down, Cut, DiskFails, DiskSlow],
         Profile::JournalRot | Profile::JournalDoubt => &[Down, JournalRots],
         Profile::GroupCoordinatorCut => &[Members, Cut],

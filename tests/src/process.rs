@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use crate::binary;
 use crate::outcome::Outcome;
@@ -47,6 +48,7 @@ impl Simulation {
     ///
     /// # Panics
     /// When the program cannot be started.
+    #[allow(clippy::disallowed_methods, reason = "how long the process took is shown to a person")]
     #[must_use]
     pub fn run(&self) -> Ended {
         let mut command = Command::new(binary::path("sim"));
@@ -57,14 +59,14 @@ impl Simulation {
         if let Some(trace) = &self.trace {
             command.arg("--trace").arg(trace);
         }
+        let begun = Instant::now();
         let output = command.output().expect("the simulation can be started");
         let said = String::from_utf8_lossy(&output.stdout);
         let complained = String::from_utf8_lossy(&output.stderr);
         let ended_early =
             || Outcome { broken: Some(format!("{}", output.status)), ..Outcome::default() };
-        Ended {
-            outcome: Outcome::among(&said).unwrap_or_else(ended_early),
-            report: format!("{said}{complained}repeat with: {}", self.plan),
-        }
+        let mut outcome = Outcome::among(&said).unwrap_or_else(ended_early);
+        outcome.real_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ended { outcome, report: format!("{said}{complained}repeat with: {}", self.plan) }
     }
 }

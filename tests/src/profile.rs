@@ -49,13 +49,15 @@ pub enum Profile {
     DiskLies,
     /// The vote or the end of the log of a node's replicas is in doubt after damage to its journal; then of the next node's.
     JournalDoubt,
+    /// A node is away until its peers have purged what it lacks, and dies in the middle of the pulls that give it back.
+    PullInterrupted,
     /// Faults of several classes at once, drawn by the seed, for as long as the plan says.
     Swarm,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
@@ -73,6 +75,7 @@ impl Profile {
         Self::DiskReplaced,
         Self::DiskLies,
         Self::JournalDoubt,
+        Self::PullInterrupted,
         Self::Swarm,
     ];
 
@@ -97,6 +100,7 @@ impl Profile {
             Self::DiskReplaced => "disk-replaced",
             Self::DiskLies => "disk-lies",
             Self::JournalDoubt => "journal-doubt",
+            Self::PullInterrupted => "pull-interrupted",
             Self::Swarm => "swarm",
         }
     }
@@ -115,6 +119,7 @@ impl Profile {
             | Self::DiskReplaced
             | Self::DiskLies
             | Self::JournalDoubt
+            | Self::PullInterrupted
             | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
@@ -134,6 +139,7 @@ impl Profile {
             | Self::DiskReplaced
             | Self::DiskLies
             | Self::JournalDoubt
+            | Self::PullInterrupted
             | Self::GroupPlanned
             | Self::GroupCoordinatorCut
             | Self::GroupCoordinatorCrash

@@ -2,6 +2,7 @@
 //! group of its own, one only asks. They write down what they asked and were told; nothing is judged here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -95,6 +96,10 @@ impl Desk {
         self.answered(call, told.map(Answer::Partitions));
     }
 
+    async fn follow(&mut self) -> io::Result<Vec<Read>> {
+        self.history.note_damage(self.client.follow().await)
+    }
+
     /// A question without an answer changed nothing.
     fn answered(&self, call: u64, answer: Option<Answer>) {
         self.history.end(call, answer.map_or(Outcome::Failed, Outcome::Ok));
@@ -116,7 +121,7 @@ pub(crate) async fn follow(
     }
     let mut turn = 0;
     while !stop.load(Ordering::SeqCst) {
-        let Ok(records) = desk.client.follow().await else {
+        let Ok(records) = desk.follow().await else {
             sleep(ASK_AGAIN).await;
             continue;
         };
@@ -172,7 +177,7 @@ pub(crate) async fn taste(
     let mut desk = Desk { client, number: TASTER, history };
     let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
     while !tasted.over.load(Ordering::SeqCst) {
-        let Ok(records) = desk.client.follow().await else {
+        let Ok(records) = desk.follow().await else {
             sleep(ASK_AGAIN).await;
             continue;
         };
@@ -238,7 +243,7 @@ impl Jumper {
             {
                 return;
             }
-            let Ok(records) = desk.client.follow().await else { return };
+            let Ok(records) = desk.follow().await else { return };
             desk.note_reads(&records, &mut ends);
             if random.random_bool(0.5) {
                 let offset = ends.get(&partition).copied().unwrap_or(0);

@@ -41,14 +41,17 @@ pub(crate) async fn read_back(
     (done, trouble): (Arc<AtomicU32>, Trouble),
 ) {
     for partition in 0..partitions {
-        let ask = async |client: &mut Box<dyn LogClient>| client.read_all(partition).await;
+        let ask = async |client: &mut Box<dyn LogClient>| {
+            seen.note_damage(client.read_all(partition).await)
+        };
         let records = until_ok(&mut client, &trouble, ask).await;
         seen.note(Event::Settled { partition, records: records.clone() });
         let offset = note_log_start(&mut client, (partition, &records), &seen, &trouble).await;
         let end = records.last().map_or(offset, |(offset, _)| offset + 1);
         if let Some(gone) = offset.checked_sub(1) {
-            let ask =
-                async |client: &mut Box<dyn LogClient>| client.read_gone(partition, gone).await;
+            let ask = async |client: &mut Box<dyn LogClient>| {
+                seen.note_damage(client.read_gone(partition, gone).await)
+            };
             let records = until_ok(&mut client, &trouble, ask).await;
             seen.note(Event::ReadGone { partition, records });
         }

@@ -16,6 +16,9 @@ use crate::storm::{
 /// Storms after which everything must have happened at least once.
 pub const ENOUGH: usize = 40;
 
+/// Runs of each story after which everything that they lead to must have happened.
+pub const TOLD_ENOUGH: usize = 4;
+
 /// Faults, then states, with their counts.
 #[must_use]
 pub fn of(counts: &BTreeMap<String, u64>) -> String {
@@ -54,7 +57,7 @@ pub fn never(counts: &BTreeMap<String, u64>) -> Vec<&'static str> {
 /// What stayed at zero although every story was told.
 #[must_use]
 pub fn never_in_stories(counts: &BTreeMap<String, u64>) -> Vec<&'static str> {
-    those_at_zero(counts, reached::STATES_AFTER_DAMAGE.iter().copied())
+    those_at_zero(counts, states_of_stories())
 }
 
 fn those_at_zero(

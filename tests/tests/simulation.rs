@@ -100,6 +100,11 @@ fn replicas_in_doubt_do_not_vote_and_are_replaced_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_node_that_was_away_ends_with_everything_however_often_its_pull_is_interrupted() {
+    promises_hold_through(Profile::PullInterrupted);
+}
+
+#[test]
 fn leaders_say_so_when_a_disk_has_lost_what_it_acknowledged_and_nothing_is_lost() {
     promises_hold_through(Profile::DiskLies);
 }

@@ -275,6 +275,11 @@ impl Logs for Broker {
                 Err(_) if core.withdraw(&place) => Err(expired()),
                 Err(_) => Err(unknown("the deadline passed after the batch was sent")),
             };
+            if mutants::planted!("refused-and-stored")
+                && matches!(&outcome, Ok(it) if it.receipt.base_offset % 64 == 7)
+            {
+                return Err(failure(FailureCode::InvalidBatch, "a planted bug"));
+            }
             if let Err(failure) = &outcome {
                 core.numbers.not_produced(failure);
             }

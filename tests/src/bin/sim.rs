@@ -56,8 +56,8 @@ struct Arguments {
     /// No run begins after so many minutes; without a range, seeds from 1 on until then
     #[arg(long)]
     minutes: Option<u64>,
-    /// A story by its name, `swarm` for storms of any faults, or `all`
-    #[arg(long, default_value = "swarm", value_parser = profiles)]
+    /// A story by its name, `swarm` for storms of any faults, `all`, or `mixed`: storms, and a story with each twentieth seed
+    #[arg(long, default_value = "mixed", value_parser = profiles)]
     profile: Profiles,
     /// How long a storm lasts, simulated seconds
     #[arg(long, default_value_t = STORM_SECONDS, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -90,17 +90,41 @@ struct Arguments {
     #[arg(long, default_value = "info")]
     level: Level,
     /// One run: write its events as well, to be read, or compared with another run
-    #[arg(long)]
+    #[arg(long, requires = "seed", conflicts_with = "twice")]
     trace: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
-struct Profiles(Vec<Profile>);
+enum Profiles {
+    /// Each with every seed.
+    All(Vec<Profile>),
+    /// A storm with every seed, and with some a story as well, each in its turn.
+    Mixed,
+}
+
+/// Seeds between two that play a story in a mixed batch.
+const ONE_STORY_IN: u64 = 20;
 
 fn profiles(given: &str) -> Result<Profiles, String> {
     match given {
-        "all" => Ok(Profiles(Profile::ALL.to_vec())),
-        one => Ok(Profiles(vec![one.parse()?])),
+        "all" => Ok(Profiles::All(Profile::ALL.to_vec())),
+        "mixed" => Ok(Profiles::Mixed),
+        one => Ok(Profiles::All(vec![one.parse()?])),
+    }
+}
+
+impl Profiles {
+    /// What is played with a seed.
+    fn of(&self, seed: u64) -> Vec<Profile> {
+        let stories = || Profile::ALL.into_iter().filter(|it| *it != Profile::Swarm);
+        match self {
+            Self::All(each) => each.clone(),
+            Self::Mixed => {
+                let turn = usize::try_from(seed / ONE_STORY_IN).unwrap_or(0) % stories().count();
+                let story = stories().nth(turn).filter(|_| seed.is_multiple_of(ONE_STORY_IN));
+                std::iter::once(Profile::Swarm).chain(story).collect()
+            }
+        }
     }
 }
 
@@ -129,9 +153,9 @@ impl Arguments {
         let endless = || SEEDS.start..UNTIL_TIME_ENDS;
         let usual = || if self.minutes.is_some() { endless() } else { SEEDS };
         let seeds = self.seeds.clone().unwrap_or_else(usual);
-        let each = seeds.flat_map(|seed| self.profile.0.iter().map(move |it| self.plan(*it, seed)));
+        let each = |seed| self.profile.of(seed).into_iter().map(move |it| self.plan(it, seed));
         Batch {
-            plans: each.collect(),
+            plans: seeds.flat_map(each).collect(),
             jobs: self.jobs(),
             at_most: self.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
             resumes: !self.fresh,
@@ -148,7 +172,11 @@ fn main() -> ExitCode {
     if let Some(path) = &arguments.evidence {
         return write_evidence(path);
     }
-    match (arguments.seed, arguments.profile.0.as_slice()) {
+    let one = match &arguments.profile {
+        Profiles::All(each) => each.clone(),
+        Profiles::Mixed => vec![Profile::Swarm],
+    };
+    match (arguments.seed, one.as_slice()) {
         (seed, [profile]) if arguments.twice => {
             let plan = arguments.plan(*profile, seed.unwrap_or(SEEDS.start));
             ExitCode::from(u8::from(!meta::repeats(&plan)))

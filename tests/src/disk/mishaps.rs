@@ -20,11 +20,19 @@ impl State {
 
     /// Ends in an error, with the power gone, where a trap was set.
     pub(super) fn pass(&mut self, call: Call<'_>, path: &str, stage: Stage) -> io::Result<()> {
-        let outcome = self.trap.pass(Moment { call, path, stage });
+        let pulling = self.trap.is_about_pulls() && self.is_pulling(path);
+        let outcome = self.trap.pass(Moment { call, path, stage, pulling });
         if outcome.is_err() {
             self.generation += 1;
         }
         outcome
+    }
+
+    /// Whether the replica whose file this is has a note of a manifest that it pulls.
+    fn is_pulling(&self, path: &str) -> bool {
+        let mut parts = path.splitn(3, '/');
+        let (Some(shards), Some(replica)) = (parts.next(), parts.next()) else { return false };
+        self.names.contains_key(&format!("{shards}/{replica}/pulling"))
     }
 
     pub(super) fn sync_latency(&mut self, path: &str) -> Duration {

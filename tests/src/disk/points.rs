@@ -49,6 +49,8 @@ pub(super) struct Moment<'a> {
     pub(super) call: Call<'a>,
     pub(super) path: &'a str,
     pub(super) stage: Stage,
+    /// A manifest is being pulled for the replica whose file this is.
+    pub(super) pulling: bool,
 }
 
 /// Where a machine dies.
@@ -74,11 +76,13 @@ pub enum Point {
     CheckpointRenamed,
     /// The first of the files that no checkpoint names is gone.
     SegmentRemoved,
+    /// A piece of a manifest is pulled, not synced, and others are not here yet.
+    PulledInPart,
 }
 
 impl Point {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::JournalWritten,
         Self::JournalSynced,
         Self::VoteSaved,
@@ -89,10 +93,11 @@ impl Point {
         Self::CheckpointWritten,
         Self::CheckpointRenamed,
         Self::SegmentRemoved,
+        Self::PulledInPart,
     ];
 
     /// The names of all, as in a batch's table.
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 11] = [
         "point-journal-written",
         "point-journal-synced",
         "point-vote-saved",
@@ -103,6 +108,7 @@ impl Point {
         "point-checkpoint-new",
         "point-checkpoint-named",
         "point-segment-removed",
+        "point-pulled-in-part",
     ];
 
     /// As in a batch's table.
@@ -113,7 +119,7 @@ impl Point {
     }
 
     fn is_at(self, moment: Moment<'_>, votes: &BTreeSet<String>) -> bool {
-        let Moment { call, path, stage } = moment;
+        let Moment { call, path, stage, pulling } = moment;
         let journal = path.starts_with("journal/");
         let segment = path.starts_with("shards/") && path.ends_with(".log");
         let fresh_checkpoint = path.ends_with("/checkpoint.new");
@@ -131,6 +137,7 @@ impl Point {
             (Self::SegmentSynced, Call::Sync) => after && segment,
             (Self::CheckpointWritten, Call::Rename) => before && fresh_checkpoint,
             (Self::CheckpointRenamed, Call::Rename) => after && fresh_checkpoint,
+            (Self::PulledInPart, Call::Write(_)) => after && segment && pulling,
             _ => false,
         }
     }
@@ -171,6 +178,11 @@ impl Trap {
         *self = Self { set: at, ..Self::default() };
     }
 
+    /// Whether it asks who pulls.
+    pub(super) fn is_about_pulls(&self) -> bool {
+        self.set.is_some_and(|(point, _)| point == Point::PulledInPart)
+    }
+
     pub(super) fn sprung(&self) -> Option<Point> {
         self.sprung
     }
@@ -207,7 +219,7 @@ mod tests {
     use super::*;
 
     fn passes(trap: &mut Trap, call: Call<'_>, path: &str, stage: Stage) -> bool {
-        trap.pass(Moment { call, path, stage }).is_ok()
+        trap.pass(Moment { call, path, stage, pulling: false }).is_ok()
     }
 
     #[test]
@@ -228,6 +240,17 @@ mod tests {
         assert!(!passes(&mut trap, Call::Rename, path, Stage::After));
         assert_eq!(trap.sprung(), Some(Point::CheckpointRenamed));
         assert!(passes(&mut trap, Call::Rename, path, Stage::After));
+    }
+
+    #[test]
+    fn a_piece_of_a_pull_is_told_from_a_piece_of_the_log() {
+        let mut trap = Trap::default();
+        trap.set(Some((Point::PulledInPart, 0)));
+        let path = "shards/1-0/AQEBAQEBAQEBAQEBAQEBAQ.1/00000000000000000000.log";
+        assert!(passes(&mut trap, Call::Write(&[1]), path, Stage::After));
+        let (call, stage) = (Call::Write(&[1]), Stage::After);
+        trap.pass(Moment { call, path, stage, pulling: true }).unwrap_err();
+        assert_eq!(trap.sprung(), Some(Point::PulledInPart));
     }
 
     #[test]

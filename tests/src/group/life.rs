@@ -54,7 +54,7 @@ impl Life {
     /// Until it is told to leave, and has left.
     pub(super) async fn live(mut self) {
         while !self.chair.leave.load(Ordering::SeqCst) {
-            let polled = self.member.poll().await;
+            let polled = self.history.note_damage(self.member.poll().await);
             self.call_by_name();
             match polled {
                 Ok(records) => self.work(records).await,

@@ -8,6 +8,7 @@ use crate::history::Event;
 mod catalog;
 mod committed_offset;
 mod contiguous;
+mod damage;
 mod end_offset;
 mod gone;
 mod groups;
@@ -34,7 +35,7 @@ pub struct Invariant {
 }
 
 /// All promises that a history can show to be broken.
-pub const TABLE: [Invariant; 20] = [
+pub const TABLE: [Invariant; 21] = [
     Invariant {
         id: "G1",
         sentence: "an acknowledged record is readable at its offset",
@@ -124,6 +125,11 @@ pub const TABLE: [Invariant; 20] = [
         id: "G5d",
         sentence: "who is gone is expelled, nobody else is, and a change of coordinator costs no member",
         check: groups::expulsion::check,
+    },
+    Invariant {
+        id: "G6",
+        sentence: "nobody is given damaged bytes for a record",
+        check: damage::check,
     },
     Invariant {
         id: "G7",

@@ -1,8 +1,7 @@
-//! The product's client as the workload uses it: values in, offsets out. Owns what a record of the workload looks like, and
-//! what an error of the client says of the record's fate; it never retries by itself.
+//! The product's client as the workload uses it: values in, offsets out. Owns its connections and how long each call may
+//! take; it never retries by itself.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -12,20 +11,19 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use waymark_client::{
     Client, ClientConfig, ConfigChange, Consumer, ConsumerConfig, ConsumerRecord, Error,
-    ErrorClass, FailureCode, LeaderMove, NewTopic, OffsetReset, OffsetSpec, Producer,
-    ProducerConfig, ProducerRecord, RecordReceipt, StartAt, TopicPartition,
+    FailureCode, LeaderMove, NewTopic, OffsetReset, OffsetSpec, Producer, ProducerConfig,
+    ProducerRecord, StartAt, TopicPartition,
 };
 
+use super::translation::{
+    failed, number, outcome, padding, read_failed, record, unsigned, value_of,
+};
 use super::{CLIENT_PORT, PARTITIONS, TOPIC};
 use crate::net::{SimClock, SimDial};
-use crate::subject::{Appended, FIRST_LARGE_PRODUCER, LogClient, Read, SEGMENT_BYTES, host};
+use crate::subject::{Appended, LogClient, Read, SEGMENT_BYTES, host};
 
 /// Of this group's offsets no consumer begins.
 const NO_GROUP: &str = "nobody";
-/// A large record, bytes; and one of so many that is larger than a simulated journal takes.
-const LARGE: usize = 8 << 10;
-const OVERSIZED: usize = 300 << 10;
-const OVERSIZED_IN: u64 = 71;
 /// What a record takes beside that: its value, a key, and the frame and head of a batch of its own.
 const MOST_BESIDE: usize = 256;
 /// One attempt of one call.
@@ -179,50 +177,6 @@ fn side_topic(topic: u32) -> String {
     format!("side-{topic}")
 }
 
-pub(super) fn number(partition: u32) -> i32 {
-    i32::try_from(partition).expect("a handful of partitions")
-}
-
-/// Offsets of existing records are not negative; one that is shows as an offset that nobody acknowledged.
-pub(super) fn unsigned(offset: i64) -> u64 {
-    u64::try_from(offset).unwrap_or(u64::MAX)
-}
-
-/// Bytes of a record beside its value, so that journals and segments grow.
-fn padding(value: u64) -> usize {
-    if value >> 32 < u64::from(FIRST_LARGE_PRODUCER) {
-        return usize::try_from(value * 97 % 1200).unwrap_or(0);
-    }
-    if value.is_multiple_of(OVERSIZED_IN) { OVERSIZED } else { LARGE }
-}
-
-fn record(value: u64) -> ProducerRecord {
-    let mut bytes = value.to_be_bytes().to_vec();
-    bytes.resize(bytes.len() + padding(value), 0x5a);
-    ProducerRecord::new(TOPIC).value(bytes)
-}
-
-/// What a record holds; one that is cut short shows as a value that nobody sent.
-pub(super) fn value_of(record: &ConsumerRecord) -> u64 {
-    let value = record.value.as_deref().and_then(|bytes| bytes.first_chunk());
-    value.map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
-}
-
-fn outcome(ended: Result<RecordReceipt, Error>) -> Appended {
-    match ended {
-        Ok(RecordReceipt { offset: Some(offset), .. }) => Appended::At(unsigned(offset)),
-        Ok(_) => Appended::Unknown,
-        Err(error) => match error.class() {
-            ErrorClass::Retryable | ErrorClass::Rejected => Appended::Refused,
-            ErrorClass::Ambiguous | ErrorClass::Fenced | ErrorClass::Fatal => Appended::Unknown,
-        },
-    }
-}
-
-pub(crate) fn failed(error: impl Display) -> io::Error {
-    io::Error::other(error.to_string())
-}
-
 #[async_trait]
 impl LogClient for WaymarkClient {
     async fn prepare(&mut self) -> io::Result<()> {
@@ -251,7 +205,7 @@ impl LogClient for WaymarkClient {
 
     async fn follow(&mut self) -> io::Result<Vec<Read>> {
         let follower = self.follower().await.map_err(failed)?;
-        let records = follower.poll(POLL).await.map_err(failed)?;
+        let records = follower.poll(POLL).await.map_err(read_failed)?;
         let read = |record: &ConsumerRecord| Read {
             partition: u32::try_from(record.partition).unwrap_or(u32::MAX),
             offset: unsigned(record.offset),
@@ -263,7 +217,7 @@ impl LogClient for WaymarkClient {
     async fn read_all(&mut self, partition: u32) -> io::Result<Vec<(u64, u64)>> {
         let until = Instant::now() + 2 * OPERATION;
         let read = timeout_at(until, self.read_up_to_end(partition)).await;
-        read.map_err(failed)?.map_err(failed)
+        read.map_err(failed)?.map_err(read_failed)
     }
 
     async fn log_start(&mut self, partition: u32) -> io::Result<u64> {
@@ -290,7 +244,7 @@ impl LogClient for WaymarkClient {
                 Ok(records.iter().map(|it| (unsigned(it.offset), value_of(it))).collect())
             }
             Err(Error::NoOffset { .. }) => Ok(Vec::new()),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(read_failed(error)),
         }
     }
 

@@ -13,8 +13,9 @@ use waymark_client::{
 };
 
 use super::TOPIC;
-use super::client::{POLL, WaymarkClient, failed, number, unsigned, value_of};
+use super::client::{POLL, WaymarkClient};
 use super::operator::GROUP;
+use super::translation::{failed, number, read_failed, unsigned, value_of};
 use crate::group::seam::{Change, Committing, Delivery, GroupMember, Manner, Place, Told};
 use crate::group::{LONGEST_WORK, SESSION};
 
@@ -75,7 +76,7 @@ fn fence(epoch: Option<i64>) -> u64 {
 impl GroupMember for Member {
     async fn poll(&mut self) -> io::Result<Vec<Delivery>> {
         let consumer = self.consumer().await.map_err(failed)?;
-        let records = consumer.poll(POLL).await.map_err(failed)?;
+        let records = consumer.poll(POLL).await.map_err(read_failed)?;
         let delivery = |record: &ConsumerRecord| Delivery {
             partition: u32::try_from(record.partition).unwrap_or(u32::MAX),
             offset: unsigned(record.offset),

@@ -9,6 +9,7 @@ mod operator;
 pub(crate) mod real;
 mod segment_rot;
 mod settings;
+pub(crate) mod translation;
 mod whole;
 
 use std::future::pending;

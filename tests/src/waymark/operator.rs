@@ -11,7 +11,8 @@ use waymark_client::{
 };
 
 use super::TOPIC;
-use super::client::{WaymarkClient, failed, number, unsigned};
+use super::client::WaymarkClient;
+use super::translation::{failed, number, unsigned};
 use crate::group::seam::{Description, GroupOperator};
 use crate::group_history::{ExpelledFor, Fact};
 

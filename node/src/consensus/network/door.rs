@@ -10,12 +10,17 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryFutureExt};
 use openraft::alias::SnapshotOf;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::storage::RaftStateMachine;
 
-use crate::consensus::types::{C, Manifest, Vote};
+use crate::consensus::types::{
+    C, Manifest, Vote, from_raft_log_id, from_raft_vote, to_raft_log_id,
+};
+use crate::mutants;
+use crate::reached::reached;
+use crate::storage::raft_record::LogId;
 use crate::storage::shard_store::{MissingRange, ShardStore, StoreError};
 
 /// A snapshot as this module carries it: position, membership and the manifest.
@@ -71,14 +76,24 @@ where
         &self,
         requests: BoxStream<'static, AppendEntriesRequest<C>>,
     ) -> BoxStream<'static, Result<StreamAppendResult<C>, ReplicaStopped>> {
-        openraft::Raft::stream_append(self, requests).map(|answer| answer.map_err(stopped)).boxed()
+        let answers = openraft::Raft::stream_append(self, requests);
+        let told = |answer: &_| {
+            if matches!(answer, Ok(Err(StreamAppendError::HigherVote(_)))) {
+                reached!("stale-leader-refused");
+            }
+        };
+        answers.inspect(told).map(|answer| answer.map_err(stopped)).boxed()
     }
 
     async fn append_entries(
         &self,
         request: AppendEntriesRequest<C>,
     ) -> Result<AppendEntriesResponse<C>, ReplicaStopped> {
-        openraft::Raft::append_entries(self, request).map_err(stopped).await
+        let answer = openraft::Raft::append_entries(self, request).map_err(stopped).await?;
+        if matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            reached!("stale-leader-refused");
+        }
+        Ok(answer)
     }
 
     async fn vote(
@@ -86,6 +101,15 @@ where
         request: VoteRequest<C>,
         pre: bool,
     ) -> Result<VoteResponse<C>, ReplicaStopped> {
+        if mutants::planted!("grants-every-vote") {
+            return Ok(VoteResponse::new(request.vote, None, true));
+        }
+        let mut request = request;
+        if mutants::planted!("votes-for-who-lags") {
+            let term = from_raft_vote(request.vote).term;
+            let newest = |id| to_raft_log_id(LogId { term, ..from_raft_log_id(id) });
+            request.last_log_id = request.last_log_id.map(newest);
+        }
         if pre {
             self.pre_vote(request).map_err(stopped).await
         } else {

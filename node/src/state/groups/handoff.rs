@@ -45,6 +45,10 @@ impl Group {
                 *holding.revoke = None;
                 continue;
             }
+            if crate::mutants::planted!("owner-not-asked") {
+                self.give(at, to);
+                continue;
+            }
             match holding.revoke {
                 Some(revoke) => revoke.to = to,
                 None => {
@@ -79,7 +83,8 @@ impl Group {
 
     fn give(&mut self, at: TopicPartition, to: Option<MemberId>) {
         let Some(owner) = to else { return };
-        let holding = Holding { owner, since: self.generation, revoke: None };
+        let since = if crate::mutants::planted!("fence-stays") { 1 } else { self.generation };
+        let holding = Holding { owner, since, revoke: None };
         self.holdings.insert(at, holding);
     }
 

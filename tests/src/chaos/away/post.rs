@@ -17,7 +17,7 @@ use waymark_client::{
 };
 
 use super::super::course::in_time;
-use crate::waymark::client::failed;
+use crate::waymark::translation::failed;
 
 pub(super) const TOPIC: &str = "arrivals";
 /// More than there are shards, so that some shards have two of them.

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use waymark_client::{Client, ConsumerConfig, ConsumerRecord, OffsetReset, OffsetSpec, StartAt};
 
 use super::post::{TOPIC, VALUE, number, value};
-use crate::waymark::client::failed;
+use crate::waymark::translation::failed;
 
 /// Without a record for so long, nothing is read any more.
 const PATIENCE: Duration = Duration::from_secs(60);
