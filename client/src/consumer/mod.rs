@@ -11,6 +11,8 @@ mod commit;
 mod core;
 mod decode;
 mod driver;
+#[cfg(test)]
+mod fuzz;
 mod membership;
 mod places;
 mod positions;

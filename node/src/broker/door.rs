@@ -89,6 +89,7 @@ pub(super) fn stamp_time(batch: &Bytes, time_ms: i64) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use bolero::check as fuzz;
     use waymark_proto::batch::{Compression, PlainRecord, decode, encode};
 
     use super::super::tests::clean;
@@ -138,6 +139,31 @@ mod tests {
     fn the_check_of_bytes_catches_a_door_that_skips_the_checksum() {
         let _planted = mutants::plant("skip-door-crc");
         assert!(first_covered_byte_that_may_change().is_some());
+    }
+
+    /// Length, format and checksum are right, so that the header is read.
+    #[test]
+    fn no_bytes_make_the_door_panic() {
+        let _clean = clean();
+        fuzz!().for_each(|bytes: &[u8]| {
+            let _ = check(&Bytes::copy_from_slice(bytes));
+            let mut whole = vec![0; LENGTH_EXCLUDES];
+            whole.extend_from_slice(bytes);
+            whole.resize(whole.len().max(HEADER_LEN), 0);
+            let length = u32::try_from(whole.len() - LENGTH_EXCLUDES).unwrap_or(0);
+            whole[LENGTH].copy_from_slice(&length.to_be_bytes());
+            whole[MAGIC] = FORMAT;
+            let crc = crc32c::crc32c(&whole[ATTRIBUTES.start..]).to_be_bytes();
+            whole[CRC].copy_from_slice(&crc);
+            let whole = Bytes::from(whole);
+            if let Ok(header) = check(&whole) {
+                let _ = check_time(&header, i64::MAX);
+                assert!(
+                    check(&stamp_time(&whole, 7)).is_err(),
+                    "the leader's time, from a producer"
+                );
+            }
+        });
     }
 
     #[test]

@@ -5,6 +5,7 @@ use bolero::check;
 use bytes::Bytes;
 use waymark_proto::ids::ShardId;
 
+use super::batch::{BatchHeader, stamp};
 use super::command::Command;
 use super::shard::ShardState;
 
@@ -19,6 +20,18 @@ fn no_bytes_make_the_command_decoder_panic() {
             let Ok(command) = Command::decode(payload) else { continue };
             assert_eq!(Command::decode(command.encode()), Ok(command));
         }
+    });
+}
+
+#[test]
+fn no_bytes_make_the_reader_of_batch_headers_panic() {
+    check!().for_each(|bytes: &[u8]| {
+        let _ = BatchHeader::read(bytes);
+        let mut whole = vec![0; 12];
+        whole.extend_from_slice(bytes);
+        whole[8..12].copy_from_slice(&u32::try_from(bytes.len()).unwrap_or(0).to_be_bytes());
+        let _ = BatchHeader::read(&whole);
+        let _ = stamp(&whole, i64::MAX, i32::MAX);
     });
 }
 

@@ -4,6 +4,8 @@
 pub(super) mod cluster;
 pub(super) mod fetch;
 pub(super) mod fields;
+#[cfg(test)]
+mod fuzz;
 pub(super) mod group_history;
 pub(super) mod groups;
 pub(super) mod offsets;

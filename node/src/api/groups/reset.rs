@@ -25,7 +25,7 @@ const MAX_PARTITIONS: usize = 10_000;
 
 /// Where one partition goes, before its leader was asked.
 #[derive(Debug, Clone, Copy)]
-enum Aim {
+pub(in crate::api) enum Aim {
     Earliest,
     Latest,
     Offset(i64),
@@ -283,7 +283,7 @@ fn offset_of(answer: v1::OffsetAnswer) -> Result<Option<i64>, Failure> {
     }
 }
 
-fn aim(given: &v1::ResetTarget) -> Result<Aim, Failure> {
+pub(in crate::api) fn aim(given: &v1::ResetTarget) -> Result<Aim, Failure> {
     Ok(match known("targets.to", given.to)? {
         v1::ResetTo::Unspecified => return Err(missing("targets.to")),
         v1::ResetTo::Earliest => Aim::Earliest,

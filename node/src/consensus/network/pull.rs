@@ -287,7 +287,10 @@ fn pulled(running: &Running) -> u64 {
 }
 
 /// The run that a chunk holds; a source may send no byte that was not asked for.
-fn part_of(missing: &[MissingRange], chunk: &peer::PullChunk) -> Result<MissingRange, String> {
+pub(super) fn part_of(
+    missing: &[MissingRange],
+    chunk: &peer::PullChunk,
+) -> Result<MissingRange, String> {
     let asked = usize::try_from(chunk.range).ok().and_then(|number| missing.get(number));
     let asked = asked.ok_or("a chunk of a range that was not asked for")?;
     let to_byte = chunk.from_byte.saturating_add(chunk.data.len() as u64);

@@ -106,7 +106,7 @@ fn stopped(error: impl std::error::Error) -> Status {
     Status::unavailable(error.to_string())
 }
 
-fn job(head: &peer::ManifestHead, manifest: Bytes) -> Result<Job, Status> {
+pub(super) fn job(head: &peer::ManifestHead, manifest: Bytes) -> Result<Job, Status> {
     let membership = decode_stored_membership(&head.membership)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
     let last_log_id = head.last.map(wire::log_id_from).transpose().map_err(malformed)?;
