@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use waymark_node::config::Size;
-use waymark_tests::chaos::{Chaos, Story};
+use waymark_tests::chaos::{Chaos, Harm, Story};
 
 /// What may arrive while a node is away: enough to interrupt its catching up; no more than a disk has.
 const ARRIVING: (Size, Size) = (Size::mib(16), Size::gib(100));
@@ -23,6 +23,9 @@ struct Arguments {
     /// it what it lacks are killed and stopped; 16 MiB to 100 GiB, of which a disk needs nearly four times as much
     #[arg(long, value_name = "SIZE", value_parser = arriving, conflicts_with = "minutes")]
     away: Option<Size>,
+    /// These harms and no other, by name, in a run of their own
+    #[arg(long, value_name = "HARM,…", value_delimiter = ',', conflicts_with = "away")]
+    only: Vec<Harm>,
     /// Decides which harm comes when, to whom and for how long; with --away, what is written
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -42,10 +45,10 @@ fn arriving(text: &str) -> Result<Size, String> {
 }
 
 fn main() -> ExitCode {
-    let Arguments { minutes, away, seed, waymark, shared } = Arguments::parse();
+    let Arguments { minutes, away, only, seed, waymark, shared } = Arguments::parse();
     let story = match away {
         Some(Size(bytes)) => Story::Away(bytes),
-        None => Story::Harm(Duration::from_secs(60 * minutes)),
+        None => Story::Harm { only, time: Duration::from_secs(60 * minutes) },
     };
     Chaos { program: waymark, seed, story, shared }.run()
 }

@@ -75,7 +75,12 @@ impl Hosts for Tasks {
 }
 
 /// Runs on one thread: the clients of the workload are made for it.
-pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Result<Ended> {
+pub(super) async fn run(
+    site: &mut Site,
+    seed: u64,
+    (only, time): (&[Harm], Duration),
+) -> io::Result<Ended> {
+    let possible = possible(site, only)?;
     let mut random = SmallRng::seed_from_u64(seed);
     let clients: Arc<dyn Clients> = Arc::new(RealClients { bootstrap: site.bootstrap() });
     site.nodes().try_for_each(|node| site.start(node))?;
@@ -84,7 +89,7 @@ pub(super) async fn run(site: &mut Site, seed: u64, time: Duration) -> io::Resul
     let history = History::real();
     let mut tasks = Tasks(SmallRng::seed_from_u64(random.random()));
     let load = Load::start(&mut tasks, &clients, &history, Pace::BUSY);
-    let (harms, toll) = harm_for(site, (time, &history), &mut random).await?;
+    let (harms, toll) = harm_for(site, (time, &possible, &history), &mut random).await?;
     println!("all harm is over");
     sleep(Duration::from_secs(2)).await;
     load.end();
@@ -118,17 +123,27 @@ fn ended(history: &History, harms: &BTreeMap<&'static str, u32>, toll: &Toll) ->
     Ended { summary, is_broken: !violations.is_empty() || unseen.is_some(), events }
 }
 
+/// What is to be done, of what can be done here.
+fn possible(site: &Site, only: &[Harm]) -> io::Result<Vec<Harm>> {
+    let wanted = |it: &Harm| only.is_empty() || only.contains(it);
+    let all = Harm::ALL.into_iter().filter(|it| wanted(it) && it.can_be_done(site));
+    let possible: Vec<Harm> = all.collect();
+    match possible.is_empty() {
+        true => Err(io::Error::other("none of these harms can be done here")),
+        false => Ok(possible),
+    }
+}
+
 /// Does one harm after the other for so long; each is undone before the next one.
 async fn harm_for(
     site: &mut Site,
-    (time, history): (Duration, &History),
+    (time, possible, history): (Duration, &[Harm], &History),
     random: &mut SmallRng,
 ) -> io::Result<(BTreeMap<&'static str, u32>, Toll)> {
     let begun = Instant::now();
-    let possible: Vec<Harm> = Harm::ALL.into_iter().filter(|it| it.can_be_done(site)).collect();
     let (mut harms, mut toll) = (BTreeMap::new(), Toll::default());
     // Every one of them once, in an order of the seed's, then any.
-    let mut first = possible.clone();
+    let mut first = possible.to_vec();
     while begun.elapsed() < time {
         sleep(Duration::from_millis(random.random_range(CALM_MS.0..CALM_MS.1))).await;
         let harm = match first.len() {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::str::FromStr;
 use std::time::Duration;
 
 use rand::Rng;
@@ -22,7 +23,7 @@ const LEFT_OF_A_MAJORITY: u64 = 144 << 20;
 
 /// A kind of harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Harm {
+pub enum Harm {
     /// SIGKILL of one process.
     Kill,
     /// SIGKILL of two of three at once.
@@ -66,6 +67,16 @@ pub(super) enum Done {
 /// In how many files of each kind bits flipped, by node.
 #[derive(Debug, Default)]
 pub(super) struct Rotten(pub(super) BTreeMap<u32, BTreeMap<Kind, usize>>);
+
+impl FromStr for Harm {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let all = Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|harm| harm.name() == name);
+        found.ok_or_else(|| format!("no harm {name:?}; there are {all}"))
+    }
+}
 
 impl Harm {
     pub(super) const ALL: [Self; 13] = [

@@ -32,6 +32,7 @@ use tempfile::TempDir;
 use tokio::task::LocalSet;
 
 use self::ground::Ground;
+pub use self::harm::Harm;
 use self::site::Site;
 use crate::history::Event;
 
@@ -39,10 +40,15 @@ use crate::history::Event;
 const NODES: u32 = 3;
 
 /// What happens to the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Story {
-    /// One harm after the other, for so long.
-    Harm(Duration),
+    /// One harm after the other.
+    Harm {
+        /// These alone; any, when there are none.
+        only: Vec<Harm>,
+        /// For so long.
+        time: Duration,
+    },
     /// A node is away while so many bytes arrive, and catches up.
     Away(u64),
 }
@@ -96,7 +102,7 @@ impl Chaos {
             }
             Ground::Own => true,
             Ground::Shared(reason) => {
-                if let Story::Harm(_) = self.story {
+                if let Story::Harm { .. } = self.story {
                     println!(
                         "no namespaces of its own ({reason}): no link is cut or slowed, no disk filled; the rest is done"
                     );
@@ -107,7 +113,7 @@ impl Chaos {
         let folder = tempfile::tempdir()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let make = match self.story {
-            Story::Harm(_) => course::make(),
+            Story::Harm { .. } => course::make(),
             Story::Away(bytes) => {
                 runtime.block_on(away::has_room(folder.path(), bytes))?;
                 away::make(bytes)
@@ -142,9 +148,9 @@ impl Chaos {
     }
 
     async fn tell_story(&self, site: &mut Site) -> io::Result<Ended> {
-        match self.story {
-            Story::Harm(time) => course::run(site, self.seed, time).await,
-            Story::Away(bytes) => away::run(site, self.seed, bytes).await,
+        match &self.story {
+            Story::Harm { only, time } => course::run(site, self.seed, (only, *time)).await,
+            Story::Away(bytes) => away::run(site, self.seed, *bytes).await,
         }
     }
 }
