@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use super::ConsensusOptions;
 use super::shard::Shard;
 use super::snapshot::CheckpointError;
+use crate::mutants;
 use crate::reached::reached;
 
 /// openraft learns of a checkpoint within milliseconds; a purge that is not told now is told with the next one.
@@ -23,14 +24,33 @@ struct Mark {
     bytes: u64,
 }
 
+/// Checkpoints that the log still reaches back to.
+struct Marks {
+    kept_bytes: u64,
+    /// Oldest first.
+    marks: VecDeque<Mark>,
+}
+
+impl Marks {
+    /// The newest checkpoint that leaves the kept margin above it, and to those who pull what follows their manifests.
+    fn purgeable(&mut self, bytes: u64, pulled: Option<u64>) -> Option<u64> {
+        let limit = bytes.checked_sub(self.kept_bytes)?;
+        let pulled = pulled.filter(|_| !mutants::planted!("log-not-kept-for-pulls"));
+        let may_go = |mark: &Mark| mark.bytes <= limit && pulled.is_none_or(|it| mark.index <= it);
+        let mut upto = None;
+        while self.marks.front().is_some_and(may_go) {
+            upto = self.marks.pop_front().map(|mark| mark.index);
+        }
+        upto
+    }
+}
+
 /// Checkpoints one replica until it ends.
 pub(super) struct Checkpointer {
     shard: Shard,
     bytes: u64,
     interval: Duration,
-    kept_bytes: u64,
-    /// Checkpoints that the log still reaches back to, oldest first.
-    marks: VecDeque<Mark>,
+    marks: Marks,
     last: Option<u64>,
     last_bytes: u64,
     /// The last attempt failed, and that was said.
@@ -46,8 +66,7 @@ impl Checkpointer {
             shard,
             bytes: options.checkpoint_bytes.max(1),
             interval: options.checkpoint_interval,
-            kept_bytes: options.kept_bytes,
-            marks,
+            marks: Marks { kept_bytes: options.kept_bytes, marks },
             last,
             last_bytes: 0,
             is_failing: false,
@@ -108,22 +127,13 @@ impl Checkpointer {
         );
         reached!("checkpoint");
         if self.last != Some(index) {
-            self.marks.push_back(Mark { index, bytes });
+            self.marks.marks.push_back(Mark { index, bytes });
         }
         (self.last, self.last_bytes) = (Some(index), bytes);
-        let upto = if give_all_up { Some(index) } else { self.purgeable(bytes) };
+        let pulled = self.shard.core.kept_log.lowest();
+        let upto = if give_all_up { Some(index) } else { self.marks.purgeable(bytes, pulled) };
         self.tell(index, upto).await;
         Ok(())
-    }
-
-    /// The newest checkpoint that leaves the kept margin above it.
-    fn purgeable(&mut self, bytes: u64) -> Option<u64> {
-        let limit = bytes.checked_sub(self.kept_bytes)?;
-        let mut upto = None;
-        while self.marks.front().is_some_and(|mark| mark.bytes <= limit) {
-            upto = self.marks.pop_front().map(|mark| mark.index);
-        }
-        upto
     }
 
     /// Lets openraft know of the checkpoint, and only then purge.
@@ -139,5 +149,32 @@ impl Checkpointer {
             core.raft.trigger().purge_log(purge_upto?).await.ok()
         };
         let _ = timeout(ANNOUNCE_PATIENCE, known).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checkpoints each 100 bytes, and 150 bytes kept.
+    fn purged_at(bytes: u64, pulled: Option<u64>) -> Option<u64> {
+        let mark = |number: u64| Mark { index: number * 10, bytes: number * 100 };
+        Marks { kept_bytes: 150, marks: (0..=5).map(mark).collect() }.purgeable(bytes, pulled)
+    }
+
+    #[test]
+    fn the_log_keeps_a_margin_and_whatever_follows_a_manifest_that_is_pulled() {
+        let _sound = mutants::seclude();
+        assert_eq!(purged_at(100, None), None);
+        assert_eq!(purged_at(550, None), Some(40));
+        assert_eq!(purged_at(550, Some(20)), Some(20));
+        assert_eq!(purged_at(550, Some(25)), Some(20));
+        assert_eq!(purged_at(550, Some(70)), Some(40));
+    }
+
+    #[test]
+    fn a_log_that_is_purged_under_a_pull_is_noticed() {
+        let _bug = mutants::plant("log-not-kept-for-pulls");
+        assert_eq!(purged_at(550, Some(20)), Some(40));
     }
 }

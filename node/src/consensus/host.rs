@@ -1,6 +1,7 @@
 //! Owns what peers may ask of this node's replicas. A node that knows no cluster yet answers no Raft request: it has to
 //! persist the cluster first (S12).
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId, TopicPartition};
 
 use super::member::Member;
 use super::network::{
-    Given, HelloAnswer, Inspection, Look, OffsetStand, PeerHost, Question, ReplicaDoor,
+    Given, HelloAnswer, Inspection, Look, OffsetStand, PeerHost, PullHeld, Question, ReplicaDoor,
     SegmentFiles, Survey, Vitals, Wanted,
 };
 use super::room::Level;
@@ -33,6 +34,16 @@ impl PeerHost for Host {
     fn store(&self, shard: ShardId) -> Option<Arc<dyn SegmentFiles>> {
         let shard = self.0.shard(shard)?;
         Some(Arc::new(shard.store().clone()))
+    }
+
+    fn hold_for_pull(&self, shard: ShardId, index: u64) -> Option<PullHeld> {
+        let shard = self.0.shard(shard)?;
+        let applied = Arc::clone(&shard.core.applied);
+        let bytes = move || applied.applied_bytes.load(Ordering::Relaxed);
+        let before = bytes();
+        let kept = (shard.store().hold(), shard.core.kept_log.keep_after(index));
+        let grown = move || bytes().saturating_sub(before);
+        Some(PullHeld { kept: Box::new(kept), grown: Box::new(grown) })
     }
 
     fn is_replaced(&self, shard: ShardId, replica: ReplicaId) -> bool {

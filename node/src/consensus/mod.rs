@@ -42,6 +42,7 @@ mod growth;
 mod host;
 mod identity;
 mod keeper;
+mod kept_log;
 mod leadership;
 pub mod log;
 mod log_mend;

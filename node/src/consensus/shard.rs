@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
 
 use super::acked::acked;
+use super::kept_log::KeptLog;
 use super::machine::Applied;
 use super::network::ReplicaDoor;
 use super::types::{C, LogId, OnComplete, Payload, Raft, RaftNode, from_raft_log_id};
@@ -52,6 +53,7 @@ pub(super) struct Core {
     pub(super) applied: Arc<Applied>,
     pub(super) raft: Raft,
     pub(super) door: Arc<dyn ReplicaDoor>,
+    pub(super) kept_log: Arc<KeptLog>,
     pub(super) leadership: watch::Sender<Leadership>,
     /// Proposals hold it shared while they are handed over, a transfer exclusively: nothing may follow the entry that the
     /// new leader must have (S13).
@@ -70,6 +72,7 @@ impl Shard {
             applied,
             raft,
             door,
+            kept_log: Arc::default(),
             leadership,
             gate: RwLock::new(()),
             transfer_patience,

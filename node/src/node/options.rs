@@ -97,6 +97,7 @@ fn network(config: &Config) -> NetworkOptions {
         call_timeout: network.call_timeout,
         pull_stall: network.pull_stall,
         pull_rate: network.pull_rate.0,
+        pull_kept_bytes: network.pull_kept_bytes.0,
         pulls: in_memory(network.pulls),
         manifest_bytes: network.manifest_bytes.in_memory(),
     }

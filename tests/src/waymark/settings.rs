@@ -29,6 +29,8 @@ pub(super) fn of(seat: &Seat, seed: u64, keeps_logs: bool) -> Config {
     let checkpoint_ms = random.random_range(300..3_000);
     let drawn_kib = random.random_range(0..256);
     let kept_kib = if keeps_logs { KEPT_KIB } else { drawn_kib };
+    // A pull outlasts what is kept for it in some runs, and in others it does not.
+    let pull_kept_kib = 4 * drawn_kib;
     let write_ms = random.random_range(5..100);
     let drawn_shards = random.random_range(1..=2);
     // More nodes have more shards anyway, and each costs time in every step.
@@ -72,6 +74,7 @@ node_window_bytes = "1 MiB"
 append_idle = "500 ms"
 reconnect_max = "200 ms"
 call_timeout = "1 s"
+pull_kept_bytes = "{pull_kept_kib} KiB"
 [broker]
 entry_bytes = "16 KiB"
 entries_in_flight = {entries}

@@ -19,8 +19,9 @@ use waymark_proto::ids::{ReplicaId, ShardId};
 use waymark_proto::peer;
 use waymark_proto::peer::install_progress::Kind;
 
+use super::NetworkOptions;
 use super::acknowledged::Acknowledged;
-use super::door::{FilesHeld, Snapshot};
+use super::door::{PullHeld, Snapshot};
 use super::link::{Link, Links};
 use super::stream as append_stream;
 use super::wire::{self, Route};
@@ -117,8 +118,8 @@ impl ShardNetwork {
         snapshot: Snapshot,
     ) -> Result<SnapshotResponse<C>, RPCError<C>> {
         let link = self.link()?;
-        let _held = self.hold_files();
-        let stall = link.shared.options.pull_stall;
+        let held = self.hold(&snapshot);
+        let NetworkOptions { pull_stall: stall, pull_kept_bytes, .. } = link.shared.options;
         let mut client = link.client(true).map_err(unreachable)?;
         let parts = stream::iter(manifest_parts(self.route, vote, snapshot));
         let opening = timeout(stall, client.install_manifest(link.streaming(parts))).await;
@@ -131,6 +132,10 @@ impl ShardNetwork {
             match message.and_then(|message| message.kind) {
                 Some(Kind::Pulled(bytes)) => {
                     tracing::debug!(shard = %self.route.shard, bytes, "a follower pulls");
+                    if held.as_ref().is_some_and(|held| (held.grown)() > pull_kept_bytes) {
+                        let why = "the log has grown by more than is kept for a pull";
+                        return Err(unreachable(why));
+                    }
                 }
                 Some(Kind::Vote(vote)) => {
                     let vote = wire::vote_from(Some(vote)).map_err(unreachable)?;
@@ -142,10 +147,10 @@ impl ShardNetwork {
         }
     }
 
-    /// The files that the manifest names must live while the follower pulls (S7).
-    fn hold_files(&self) -> Option<FilesHeld> {
-        let host = self.links.shared.host()?;
-        Some(host.store(self.route.shard)?.hold())
+    /// The files that the manifest names must live while the follower pulls (S7), and so must the entries that follow it.
+    fn hold(&self, snapshot: &Snapshot) -> Option<PullHeld> {
+        let end = snapshot.meta.last_log_id?.index;
+        self.links.shared.host()?.hold_for_pull(self.route.shard, end)
     }
 }
 

@@ -2,7 +2,7 @@
 //! the state machine nor needs a disk in its tests. Both are implemented here for the real things. Never decides anything.
 
 use std::any::Any;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -130,6 +130,20 @@ where
         snapshot: Snapshot,
     ) -> Result<SnapshotResponse<C>, ReplicaStopped> {
         self.install_full_snapshot(vote, snapshot).map_err(stopped).await
+    }
+}
+
+/// What a leader keeps while a follower pulls a manifest of it (S9); dropping it lets go.
+pub struct PullHeld {
+    /// The files that the manifest names, and the entries behind it.
+    pub kept: Box<dyn Any + Send + Sync>,
+    /// Bytes by which the log has grown since.
+    pub grown: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Debug for PullHeld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PullHeld").field("grown", &(self.grown)()).finish_non_exhaustive()
     }
 }
 

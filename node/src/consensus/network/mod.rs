@@ -54,7 +54,7 @@ mod throttle;
 pub mod wire;
 
 pub use client::{ShardNetwork, ShardNetworkFactory};
-pub use door::{FilesHeld, ReplicaDoor, ReplicaStopped, SegmentFiles, Snapshot};
+pub use door::{FilesHeld, PullHeld, ReplicaDoor, ReplicaStopped, SegmentFiles, Snapshot};
 
 use link::{Links, Shared};
 
@@ -144,6 +144,11 @@ pub trait PeerHost: Send + Sync + 'static {
     fn raft(&self, shard: ShardId, to: ReplicaId) -> Option<Arc<dyn ReplicaDoor>>;
     /// The files of this node's replica of a shard.
     fn store(&self, shard: ShardId) -> Option<Arc<dyn SegmentFiles>>;
+    /// Keeps what a follower needs that pulls a manifest of this node's replica, which ends at an index.
+    fn hold_for_pull(&self, shard: ShardId, index: u64) -> Option<PullHeld> {
+        let _ = index;
+        Some(PullHeld { kept: self.store(shard)?.hold(), grown: Box::new(|| 0) })
+    }
     /// A replica that another one of its node has replaced: it takes no part any more, whoever still runs it (S10).
     fn is_replaced(&self, shard: ShardId, replica: ReplicaId) -> bool {
         let _ = (shard, replica);

@@ -27,6 +27,8 @@ pub struct NetworkOptions {
     pub pull_stall: Duration,
     /// Bytes per second that this node gives to all pulls from it.
     pub pull_rate: u64,
+    /// Bytes by which a log may grow while a follower pulls a manifest of it: what follows the manifest is kept that long.
+    pub pull_kept_bytes: u64,
     /// Pulls that this node runs at a time.
     pub pulls: usize,
     /// Largest manifest taken, bytes.
@@ -47,6 +49,7 @@ impl Default for NetworkOptions {
             call_timeout: Duration::from_secs(2),
             pull_stall: Duration::from_secs(10),
             pull_rate: 128 << 20,
+            pull_kept_bytes: 1 << 30,
             pulls: 4,
             manifest_bytes: 256 << 20,
         }

@@ -29,8 +29,8 @@ use waymark_proto::ids::{ClusterId, NodeId, ReplicaId, ShardId, TopicPartition};
 use waymark_proto::transport::{BoxedIo, Connecting, Dial, Purpose, server};
 
 use super::{
-    HelloAnswer, Network, NetworkOptions, OffsetStand, PeerHost, ReplicaDoor, SegmentFiles,
-    ShardNetwork, Vitals,
+    HelloAnswer, Network, NetworkOptions, OffsetStand, PeerHost, PullHeld, ReplicaDoor,
+    SegmentFiles, ShardNetwork, Vitals,
 };
 use crate::consensus::types::{C, Entry, LogId, Payload, RaftNode, Vote, to_raft_log_id};
 use crate::consensus::{Committed, ConfiguredNode, ProposeError};
@@ -146,6 +146,9 @@ struct FakeHost {
     replaced: Mutex<Option<ReplicaId>>,
     /// Followers that lost what they had acknowledged: up to where, and what they lack.
     reverted: Mutex<Vec<(u64, u64)>>,
+    /// Pulls for which something is kept, beside this one reference; and by how much the log has grown since.
+    kept: Arc<()>,
+    grown: Arc<AtomicU64>,
     /// Calls that told vitals: one for each call with heartbeats, on both sides.
     heard: AtomicU64,
 }
@@ -171,6 +174,10 @@ impl PeerHost for FakeHost {
     fn store(&self, _: ShardId) -> Option<Arc<dyn SegmentFiles>> {
         let files = self.files.lock().unwrap().clone()?;
         Some(files)
+    }
+    fn hold_for_pull(&self, _: ShardId, _: u64) -> Option<PullHeld> {
+        let (kept, grown) = (Box::new(Arc::clone(&self.kept)), Arc::clone(&self.grown));
+        Some(PullHeld { kept, grown: Box::new(move || grown.load(SeqCst)) })
     }
     fn identity(&self, _: NodeId) -> HelloAnswer {
         let cluster = *self.cluster.lock().unwrap();

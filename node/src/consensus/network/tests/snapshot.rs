@@ -174,6 +174,32 @@ async fn another_manifest_replaces_the_pull_and_keeps_what_was_pulled() {
     assert_eq!(files.segments.lock().unwrap().len(), 2);
 }
 
+/// What comes of a pull while the log grows by so much, and for how many pulls something was kept meanwhile.
+async fn pulled_while_the_log_grows_by(bytes: u64) -> (bool, usize) {
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let source = give_files(nodes.node(1), FakeFiles::holding(&SEGMENTS));
+    let slow = FakeFiles { write_time: Duration::from_secs(3), ..FakeFiles::default() };
+    give_files(nodes.node(2), slow);
+    nodes.node(2).replica(0);
+    let leader = &nodes.node(1).host;
+    let meanwhile = async {
+        sleep(Duration::from_secs(2)).await;
+        leader.grown.store(bytes, SeqCst);
+        Arc::strong_count(&leader.kept) - 1
+    };
+    let (sent, kept) = future::join(send(&nodes, 1, source.manifest()), meanwhile).await;
+    assert_eq!(Arc::strong_count(&leader.kept), 1, "whatever came of it, it is over");
+    (sent.is_ok(), kept)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pull_needs_is_kept_while_it_lasts_and_the_log_grows_no_more_than_it_may() {
+    let _sound = sound();
+    let most = NetworkOptions::default().pull_kept_bytes;
+    assert_eq!(pulled_while_the_log_grows_by(most).await, (true, 1));
+    assert_eq!(pulled_while_the_log_grows_by(most + 1).await, (false, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pull_that_moves_nothing_is_given_up_as_unreachable() {
     let _sound = sound();
