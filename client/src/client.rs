@@ -172,6 +172,11 @@ impl Client {
         self.shared.connections.abandon(address, Carries::Session);
     }
 
+    /// A node answers, and knows less than others may: the next call that any node can answer goes to another one.
+    pub(crate) fn ask_another(&self) {
+        self.shared.favourite.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Calls any node, elsewhere after each failure, until the deadline of the operation.
     pub(crate) async fn call<T, F>(
         &self,

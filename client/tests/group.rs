@@ -556,6 +556,18 @@ async fn another_coordinator_is_followed_and_one_that_loads_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_coordinator_without_a_quorum_is_looked_for_elsewhere() {
+    let fake = filled(1, 20).await;
+    let consumer = subscribed(&fake, 1, config()).await;
+    places(&consumer, 5).await;
+    let (member, finds) = (id(&consumer), fake.lock().group.finds);
+    fake.lock().group.faults.push_back(failure(FailureCode::NoQuorum, RetryClass::Retry));
+    fake.until(|inner| inner.group.finds > finds).await;
+    assert_eq!(places(&consumer, 15).await.last(), Some(&(0, 19)));
+    assert_eq!(fake.lock().group.member_ids(), [member], "it is the same member");
+}
+
+#[tokio::test]
 async fn what_the_coordinator_will_never_take_ends_the_membership_in_words() {
     let fake = filled(1, 5).await;
     fake.lock().group.faults.push_back(failure(FailureCode::InvalidPattern, RetryClass::Fix));

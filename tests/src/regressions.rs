@@ -140,6 +140,14 @@ pub const TABLE: &[Regression] = &[
         fix: "the names of what an earlier life pulled are made durable before its manifest is installed",
         kept_by: "pulled-name-not-synced",
     },
+    Regression {
+        found_by: "a story of a coordinator that is cut off, seed 500",
+        showed_as: "all members of a group had expelled themselves and joined anew, though none was gone (G5d)",
+        cause: "the coordinator was cut off from the other nodes and not from the members, which repeated on its stream what it \
+                refused for want of a quorum, until their sessions had ended, while another node had long led",
+        fix: "a member that is told of no quorum asks another node who coordinates its group",
+        kept_by: "a_coordinator_without_a_quorum_is_looked_for_elsewhere",
+    },
 ];
 
 /// The file of seeds.

@@ -74,6 +74,12 @@ impl Membership {
                 let not_before = Instant::now() + pause.min(LEADER_PAUSE);
                 self.link = Link::Down { not_before, hint };
             }
+            // A node that is cut off from the others takes itself for the coordinator still, and may do so for as long as
+            // that lasts: another one is asked who it is.
+            (Code::NoQuorum, _) => {
+                self.core.client.ask_another();
+                self.link = Link::Down { not_before: Instant::now() + pause, hint: None };
+            }
             // Said again on the same stream, or on the next one where this one has ended.
             (_, RetryClass::Retry | RetryClass::Done) => match &mut self.link {
                 Link::Down { not_before, .. } => *not_before = Instant::now() + pause,
