@@ -29,6 +29,9 @@ pub(super) fn troubles(member: &Member) -> Vec<Trouble> {
         troubles.extend(damaged.iter().map(|range| passes((shard.id(), describe(range)))));
     }
     troubles.extend(log_mend::troubles(member));
+    troubles.extend(member.network.lacking().into_iter().map(|(shard, bytes)| {
+        passes((shard, format!("it pulls segments from its peers, {bytes} bytes are left")))
+    }));
     troubles.truncate(MOST);
     troubles
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, ConnectError, Request, Response, Status};
-use waymark_proto::ids::{ClusterId, NodeId};
+use waymark_proto::ids::{ClusterId, NodeId, ShardId};
 use waymark_proto::peer;
 use waymark_proto::peer::peer_client::PeerClient;
 use waymark_proto::transport::{Dial, MAX_MESSAGE, Purpose, channel};
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     pub(super) options: NetworkOptions,
     /// Counted by whoever pulls or gives.
     pub(super) pulls: PullNumbers,
+    /// Bytes that each replica which pulls still lacks.
+    lacking: Mutex<BTreeMap<ShardId, u64>>,
     /// Set once, when the node's cluster is known.
     cluster: OnceLock<ClusterId>,
     /// Set by `routes`; weak, because the host owns the network.
@@ -45,8 +47,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(node: NodeId, options: NetworkOptions) -> Self {
-        let (pulls, cluster, host) = Default::default();
-        Self { node, options, pulls, cluster, host }
+        let (pulls, lacking, cluster, host) = Default::default();
+        Self { node, options, pulls, lacking, cluster, host }
     }
 
     pub(super) fn set_cluster(&self, cluster: ClusterId) {
@@ -57,6 +59,10 @@ impl Shared {
 
     pub(super) fn set_host(&self, host: &Arc<dyn PeerHost>) {
         *self.host.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(host));
+    }
+
+    pub(super) fn lacking(&self) -> MutexGuard<'_, BTreeMap<ShardId, u64>> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn host(&self) -> Option<Arc<dyn PeerHost>> {

@@ -248,6 +248,12 @@ impl Network {
         &self.links.shared.pulls
     }
 
+    /// Replicas of this node that pull, and how many bytes each of them lacks.
+    #[must_use]
+    pub fn lacking(&self) -> Vec<(ShardId, u64)> {
+        self.links.shared.lacking().iter().map(|(shard, bytes)| (*shard, *bytes)).collect()
+    }
+
     /// What openraft needs to reach the other replicas of a shard.
     #[must_use]
     pub fn factory(&self, shard: ShardId, from: ReplicaId) -> ShardNetworkFactory {

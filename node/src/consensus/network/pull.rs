@@ -158,6 +158,7 @@ impl Pulls {
     }
 
     fn leave(&self, running: &Arc<Running>) {
+        self.links.shared.lacking().remove(&running.route.shard);
         forget(&mut self.running(), running);
     }
 
@@ -182,6 +183,12 @@ impl Pulls {
                 return Ok(());
             }
             let left = missing.iter().map(|range| range.to_byte - range.from_byte).sum();
+            if self.links.shared.lacking().insert(running.route.shard, left).is_none() {
+                tracing::info!(
+                    shard = %running.route.shard, bytes = left,
+                    "away for longer than the log is kept, pulling segments from peers"
+                );
+            }
             if left < least {
                 (least, progressed) = (left, Instant::now());
             } else if progressed.elapsed() > patience {

@@ -150,8 +150,10 @@ async fn a_pull_outlives_its_caller() {
     let target = nodes.node(2).replica(0);
     let call = send(&nodes, 1, source.manifest());
     assert!(timeout(Duration::from_secs(1), call).await.is_err());
+    assert!(matches!(nodes.node(2).network.lacking()[..], [(_, 1..)]), "an operator can see it");
     sleep(Duration::from_secs(60)).await;
     assert_eq!(target.installed.lock().unwrap().len(), 1);
+    assert_eq!(nodes.node(2).network.lacking(), []);
 }
 
 #[tokio::test(start_paused = true)]
