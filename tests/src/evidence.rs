@@ -40,8 +40,6 @@ const WEAKNESSES: &str = "\
 - `waymark recover` helps where at least one sound replica is left; where the vote or the end of the log is in doubt on all
   of them, nothing but a copy from elsewhere does.
 - Simulated nodes run on one thread. Races between threads are left to the chaos run, which has real processes and no seed.
-- A replica whose disk lied and lost what it had acknowledged is filled up by its leader under its own id, with an alarm (S10). Until
-  then it might vote with less than it had, which a storm's single lying disk cannot turn into a loss.
 - A machine that stands still (F15) stands still for all others, its messages and timers with it; what its process had in hand
   then goes on. The chaos run stops real processes.
 - Calls that arrive twice (F5) are those between nodes; a client's own are repeated only as its retries do it.

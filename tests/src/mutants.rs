@@ -123,6 +123,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("answer-heartbeats-at-the-door", "G5", Profile::Swarm, Breaks("G5c"), 4),
     mutant("expired-member-stays", "G5", Profile::GroupMembersLost, Breaks("G5d"), 1),
     mutant("reversion-unnoticed", "G6", Profile::DiskLies, Says("and no leader said so"), 1),
+    mutant("reverted-runs-on", "G6", Profile::DiskLies, Says("and runs on under its id"), 1),
     mutant("damage-is-served", "G6", Profile::Rot, Breaks("G6"), 1),
     mutant("trust-the-tail", "G6", Profile::Swarm, Says("take no records"), 21),
     mutant("hole-skipped", "G6", Profile::JournalRot, Breaks("R5"), 1),

@@ -81,6 +81,20 @@ async fn replace_one(member: &Member, key: ReplicaKey, reason: String) {
     member.catalog_changed.notify_one();
 }
 
+/// Has a follower of a replica here replaced that lacks what it acknowledged: what it voted may be lost as well (S11). Until
+/// the catalog has answered it is asked, also when another node leads by then: what was seen stays true.
+pub(super) fn replace_reverted(member: &Arc<Member>, shard: ShardId, old: ReplicaId) {
+    let member = Arc::clone(member);
+    tokio::spawn(async move {
+        let asked = CatalogCommand::ReplaceReplica { shard, old };
+        let stopping = member.stopping.clone();
+        let allotted = stopping.run_until_cancelled(allotted(&member, asked)).await;
+        if let Some(Err(error)) = allotted {
+            tracing::warn!(%shard, replica = %old, %error, "a replica that has lost entries is not replaced");
+        }
+    });
+}
+
 /// What the catalog gives; asked for until it does.
 async fn allotted(member: &Member, command: CatalogCommand) -> Result<u32, StartError> {
     let what = command.to_string();

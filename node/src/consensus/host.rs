@@ -16,7 +16,7 @@ use super::network::{
 };
 use super::room::Level;
 use super::shard::Shard;
-use super::{Committed, Heard, ProposeError, log_mend, positions, standing};
+use super::{Committed, Heard, ProposeError, comeback, log_mend, positions, standing};
 use crate::mutants;
 use crate::reached::reached;
 
@@ -56,8 +56,11 @@ impl PeerHost for Host {
         reached!("log-reverted");
         tracing::error!(
             %shard, replica = %follower, before, lacks,
-            "a replica has lost entries that it acknowledged"
+            "a replica has lost entries that it acknowledged, so it is to be replaced"
         );
+        if !mutants::planted!("reverted-runs-on") {
+            comeback::replace_reverted(&self.0, shard, follower);
+        }
     }
 
     fn identity(&self, caller: NodeId) -> HelloAnswer {

@@ -61,6 +61,14 @@ pub(super) async fn run(member: &Arc<Member>) {
         if comeback::is_replaced(member, disk) {
             return member.fail(comeback::replaced(member, disk));
         }
+        match gives_way(member, &shard0).await {
+            Ok(false) => {}
+            Ok(true) => {
+                sleep(LOOK_AGAIN).await;
+                continue;
+            }
+            Err(reason) => return member.fail(reason),
+        }
         let start = |placed: Placed| {
             let member = Arc::clone(member);
             async move { ensure_beside(&member, placed).await }
@@ -81,6 +89,23 @@ pub(super) async fn run(member: &Arc<Member>) {
             () = sleep(LOOK_AGAIN) => {}
         }
     }
+}
+
+/// Whether the replica of shard 0 ends, and another one begins in the next turn: its leader has had it replaced, which it
+/// reads in the catalog that it keeps itself.
+async fn gives_way(member: &Arc<Member>, shard0: &Shard) -> Result<bool, String> {
+    let newest = shard0.read(|state| {
+        let replica = state.catalog()?.replica_on(ShardId::CATALOG, member.node);
+        replica.map(|it| it.incarnation)
+    });
+    if let Some(newest) = newest.filter(|newest| *newest > member.floor(ShardId::CATALOG)) {
+        member.raise_floor(ShardId::CATALOG, newest).await?;
+    }
+    let ends = shard0.replica().incarnation < member.floor(ShardId::CATALOG);
+    if ends {
+        ensure_beside(member, catalog_s_own(member)).await;
+    }
+    Ok(ends)
 }
 
 /// A shard with a replica on this node.
