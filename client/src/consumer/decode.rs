@@ -70,6 +70,10 @@ impl Decoder {
         if batch.last_offset() < position || batch.is_control() {
             return Ok(None);
         }
+        let left = batch.header.count;
+        if left < 0 {
+            return Err(self.corrupt(batch.base_offset, "a batch of fewer than no records"));
+        }
         let (mut records, mut unpacked) = (Bytes::new(), None);
         if batch.is_compressed() {
             let plain = waymark_proto::batch::decode(batch.whole.clone())
@@ -78,7 +82,6 @@ impl Decoder {
         } else {
             records = batch.payload.clone();
         }
-        let left = batch.header.count;
         Ok(Some(Open { batch, records, unpacked, cursor: 0, left }))
     }
 

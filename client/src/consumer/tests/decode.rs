@@ -109,3 +109,12 @@ fn a_batch_cut_short_is_corrupt_not_silently_skipped() {
     assert_eq!(read, 36, "three whole batches");
     assert!(matches!(outcome, Err(Error::Corrupt { .. })));
 }
+
+/// It was found by the fuzz target: one less than the least number is none.
+#[test]
+fn a_batch_that_counts_below_zero_is_corrupt() {
+    let mut bad = BytesMut::from(FILES[0].0);
+    bad[57..61].copy_from_slice(&i32::MIN.to_be_bytes());
+    let mut decoder = Decoder::new(TopicPartition::new("t", 0), bad.freeze(), false);
+    assert!(matches!(decoder.next_from(0), Err(Error::Corrupt { .. })));
+}
