@@ -7,7 +7,6 @@ use waymark_proto::ids::{PartitionId, TopicId, TopicPartition};
 use waymark_proto::v1;
 
 use super::{fetch, groups, offsets, produce, records, topics};
-use crate::api::groups::reset::aim;
 use crate::broker::admin::Topic;
 
 const AT: TopicPartition = TopicPartition { topic: TopicId([7; 16]), partition: PartitionId(3) };
@@ -50,7 +49,6 @@ fn no_offset_and_no_member_makes_a_node_panic() {
         read(bytes, |it| {
             groups::update(it, Vec::new(), crate::broker::groups::seam::Actor::default()).map(drop)
         });
-        read(bytes, |it: v1::ResetTarget| aim(&it).map(drop));
     });
 }
 

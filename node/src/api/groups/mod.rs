@@ -2,7 +2,7 @@
 //! coordinates, and lists that no single node knows. What a message means for the group is decided below.
 
 mod listing;
-pub(super) mod reset;
+mod reset;
 mod session;
 
 use futures::future::join_all;

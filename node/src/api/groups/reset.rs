@@ -25,7 +25,7 @@ const MAX_PARTITIONS: usize = 10_000;
 
 /// Where one partition goes, before its leader was asked.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::api) enum Aim {
+enum Aim {
     Earliest,
     Latest,
     Offset(i64),
@@ -283,7 +283,7 @@ fn offset_of(answer: v1::OffsetAnswer) -> Result<Option<i64>, Failure> {
     }
 }
 
-pub(in crate::api) fn aim(given: &v1::ResetTarget) -> Result<Aim, Failure> {
+fn aim(given: &v1::ResetTarget) -> Result<Aim, Failure> {
     Ok(match known("targets.to", given.to)? {
         v1::ResetTo::Unspecified => return Err(missing("targets.to")),
         v1::ResetTo::Earliest => Aim::Earliest,
@@ -315,4 +315,21 @@ fn land(aim: Aim, before: Option<i64>, log: &Log) -> (Option<i64>, String) {
         }
     };
     (Some(offset), words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_target_of_a_reset_makes_a_node_panic() {
+        let log = Log { start: 3, end: i64::MAX, at_time: None };
+        bolero::check!().for_each(|bytes: &[u8]| {
+            if let Ok(target) = <v1::ResetTarget as prost::Message>::decode(bytes)
+                && let Ok(aim) = aim(&target)
+            {
+                let _ = land(aim, Some(i64::MAX), &log);
+            }
+        });
+    }
 }
