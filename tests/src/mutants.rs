@@ -2,10 +2,9 @@
 //! one of them live would not notice such a bug made by mistake. A find counts only where the same run without the bug
 //! holds, and only if what broke is what the bug breaks. Bugs that only smaller tests can see are listed there.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crate::done::Done;
 use crate::outcome::{Outcome, id_of};
@@ -69,7 +68,7 @@ impl fmt::Display for Sign {
 /// A planted bug must be found within so many seeds.
 pub const FOUND_WITHIN: u64 = 6;
 /// How long a storm lasts that is to find one, simulated seconds.
-const STORM_SECONDS: u64 = 20;
+pub const STORM_SECONDS: u64 = 20;
 
 /// Every one of them, by guarantee.
 pub const TABLE: &[Mutant] = &[
@@ -201,44 +200,23 @@ pub struct Found {
     pub seeds: u64,
 }
 
-/// Whether a run held, once it is known.
-type Held = Arc<OnceLock<bool>>;
-
-/// The runs without any bug that finds are held against: each is done once.
-struct Controls<'a> {
-    done: &'a Done,
-    held: Mutex<BTreeMap<(&'static str, u64), Held>>,
-}
-
-impl<'a> Controls<'a> {
-    fn new(done: &'a Done) -> Self {
-        Self { done, held: Mutex::default() }
+/// Whether a run holds without its bug.
+fn holds_without(planted: &Plan, done: &Done) -> bool {
+    let plan = Plan { plant: None, ..planted.clone() };
+    if done.outcome_of(&plan).is_some() {
+        return true;
     }
-
-    /// Whether this run holds without its bug.
-    fn hold(&self, planted: &Plan) -> bool {
-        let plan = Plan { plant: None, ..planted.clone() };
-        let held = {
-            let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry((plan.profile.name(), plan.seed)).or_default())
-        };
-        *held.get_or_init(|| {
-            if self.done.outcome_of(&plan).is_some() {
-                return true;
-            }
-            let outcome = Simulation::new(plan.clone()).run().outcome;
-            self.done.note(&plan, &outcome);
-            if !outcome.held() {
-                println!("fails without any planted bug: {plan}");
-            }
-            outcome.held()
-        })
+    let outcome = Simulation::once(&plan).outcome;
+    done.note(&plan, &outcome);
+    if !outcome.held() {
+        println!("fails without any planted bug: {plan}");
     }
+    outcome.held()
 }
 
 impl Mutant {
     /// Runs seeds until the bug shows as what it should.
-    fn hunt(&self, controls: &Controls<'_>) -> Option<Found> {
+    fn hunt(&self, done: &Done) -> Option<Found> {
         let plans = (0..FOUND_WITHIN).map(|turn| Plan {
             plant: Some(self.name),
             seconds: STORM_SECONDS,
@@ -246,7 +224,7 @@ impl Mutant {
         });
         let shows = |plan: &Plan| {
             let outcome = Simulation::new(plan.clone()).run().outcome;
-            self.shows.is_in(&outcome) && controls.hold(plan)
+            self.shows.is_in(&outcome) && holds_without(plan, done)
         };
         let shown = plans.zip(1..).find(|(plan, _)| shows(plan));
         shown.map(|(plan, seeds)| Found { seed: plan.seed, seeds })
@@ -257,14 +235,13 @@ impl Mutant {
 #[must_use]
 pub fn hunt_all(jobs: usize) -> bool {
     let done = Done::open();
-    let controls = Controls::new(&done);
     let (next, living) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     println!("{:<34} {:<24} {:<44} found", "planted bug", "profile", "shows as");
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 while let Some(mutant) = TABLE.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let found = mutant.hunt(&controls);
+                    let found = mutant.hunt(&done);
                     println!("{}", line(mutant, found.as_ref()));
                     match found {
                         Some(found) => done.note_found(mutant, &found),

@@ -1,13 +1,18 @@
 //! Runs a plan in a process of its own and reads what it came to. Two simulations never share a process: task numbers are
 //! process-wide, and they decide the order in which a crash closes things.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::binary;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
+
+/// Runs that were made here, or are being made, by what decides them.
+static MADE: Mutex<BTreeMap<String, Arc<OnceLock<Ended>>>> = Mutex::new(BTreeMap::new());
 
 /// A run to be started.
 #[derive(Debug, Clone)]
@@ -21,7 +26,7 @@ pub struct Simulation {
 }
 
 /// A run that ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ended {
     /// What it came to; one that the watchdog or a signal ended broke.
     pub outcome: Outcome,
@@ -42,6 +47,20 @@ impl Simulation {
     #[must_use]
     pub fn new(plan: Plan) -> Self {
         Self { plan, detailed: false, trace: None }
+    }
+
+    /// What a run without detail and without trace comes to. A run repeats, so one that several tests ask for is made once;
+    /// who asks while it is made waits for it.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    #[must_use]
+    pub fn once(plan: &Plan) -> Ended {
+        let made = {
+            let mut all = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(plan.arguments().join(" ")).or_default())
+        };
+        made.get_or_init(|| Self::new(plan.clone()).run()).clone()
     }
 
     /// Runs it to its end.
