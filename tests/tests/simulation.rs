@@ -21,21 +21,21 @@ const LONG_STORMS: u64 = 2;
 const STORM_WITHOUT_A_GROUP: u64 = 2;
 const STORM_WITH_A_GROUP: u64 = 4;
 
-fn held(plan: Plan) -> Outcome {
-    let ended = Simulation::once(&plan);
+fn held(plan: &Plan) -> Outcome {
+    let ended = Simulation::once(plan);
     assert!(ended.held(), "{}", ended.report);
     assert!(ended.outcome.acknowledged > 100, "too little happened: {}", ended.report);
     ended.outcome
 }
 
 fn promises_hold_through(profile: Profile) {
-    held(Plan::new(profile, SEED));
+    held(&Plan::new(profile, SEED));
 }
 
 /// As short as they can be: what they cost is mostly the birth of a cluster and the reading back at the end.
 fn promises_hold_through_short_storms(seeds: Range<u64>) {
     for seed in seeds {
-        held(Plan { seconds: 1, ..Plan::new(Profile::Swarm, seed) });
+        held(&Plan { seconds: 1, ..Plan::new(Profile::Swarm, seed) });
     }
 }
 
@@ -51,7 +51,7 @@ fn the_same_seed_gives_the_same_events_in_two_processes() {
 
 #[test]
 fn another_seed_gives_other_events() {
-    let of = |seed| held(Plan::new(Profile::Calm, seed)).fingerprint;
+    let of = |seed| held(&Plan::new(Profile::Calm, seed)).fingerprint;
     assert_ne!(of(1), of(2));
 }
 
@@ -87,7 +87,7 @@ fn promises_hold_while_disks_are_full_and_service_comes_back_with_their_room() {
 
 #[test]
 fn what_rot_takes_of_journals_is_fetched_from_peers_and_nothing_is_lost() {
-    let outcome = held(Plan::new(Profile::JournalRot, SEED));
+    let outcome = held(&Plan::new(Profile::JournalRot, SEED));
     let fetched = outcome.counts.get("entries-fetched").copied().unwrap_or(0);
     assert!(fetched > 0, "rot took nothing that had to be fetched");
 }
@@ -105,7 +105,7 @@ fn replicas_in_doubt_do_not_vote_and_are_replaced_and_nothing_is_lost() {
 #[test]
 fn a_node_that_was_away_ends_with_everything_however_often_its_pull_is_interrupted() {
     // The seed whose names of pulled files a machine would lose that did not make them durable.
-    held(Plan::new(Profile::PullInterrupted, 2));
+    held(&Plan::new(Profile::PullInterrupted, 2));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn leaders_say_so_when_a_disk_has_lost_what_it_acknowledged_and_nothing_is_lost(
 #[test]
 fn promises_hold_through_storms() {
     for seed in 1..=LONG_STORMS {
-        held(Plan { seconds: mutants::STORM_SECONDS, ..Plan::new(Profile::Swarm, seed) });
+        held(&Plan { seconds: mutants::STORM_SECONDS, ..Plan::new(Profile::Swarm, seed) });
     }
 }
 
@@ -132,7 +132,7 @@ fn promises_hold_through_fifty_more() {
 
 #[test]
 fn promises_hold_while_records_and_checkpoints_rot_and_all_of_it_is_repaired() {
-    let outcome = held(Plan::new(Profile::Rot, SEED));
+    let outcome = held(&Plan::new(Profile::Rot, SEED));
     let repaired = outcome.counts.get("repair-from-peer").copied().unwrap_or(0);
     assert!(repaired > 0, "nothing was repaired from a peer");
 }
@@ -173,7 +173,7 @@ fn the_scenarios_of_bugs_that_were_found_hold() {
     let plans: Vec<Plan> = all.filter_map(|it| it.plan).collect();
     std::thread::scope(|scope| {
         for some in plans.chunks(plans.len().div_ceil(JOBS)) {
-            scope.spawn(move || some.iter().for_each(|plan| drop(held(plan.clone()))));
+            scope.spawn(move || some.iter().for_each(|plan| drop(held(plan))));
         }
     });
 }

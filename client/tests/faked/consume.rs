@@ -1,16 +1,13 @@
 //! The consumer against a fake node: order, credit, seeks that overtake frames, positions, commits.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod fake;
-
 use std::time::Duration;
 
-use fake::{Fake, TOPIC};
 use futures::StreamExt as _;
 use waymark_client::{
     Compression, Consumer, ConsumerConfig, Error, OffsetReset, ProducerConfig, ProducerRecord,
 };
+
+use crate::fake::{Fake, TOPIC};
 
 async fn filled(partitions: i32, records: i32) -> Fake {
     let fake = Fake::start(partitions);

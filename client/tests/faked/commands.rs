@@ -1,16 +1,12 @@
 //! Commands from their words to their output, against a node in a box.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
-
-mod fake;
-
 use clap::Parser;
-use fake::{Fake, Fault, TOPIC};
 use tokio_util::sync::CancellationToken;
 use waymark_client::FailureCode as Code;
 use waymark_client::cli::{self, Call, Exit, Output};
 use waymark_proto::v1::RetryClass as Class;
+
+use crate::fake::{Fake, Fault, TOPIC};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -156,7 +152,7 @@ async fn what_a_member_cannot_do_says_what_to_do_instead() {
     let (exit, _, error) = waymark(&fake, &words).await;
     assert_eq!(exit, Exit::Unusable);
     assert!(error.contains("session.timeout.ms"), "{error}");
-    fake.lock().group.faults.push_back(fake::failure(Code::InvalidPattern, Class::Fix));
+    fake.lock().group.faults.push_back(crate::fake::failure(Code::InvalidPattern, Class::Fix));
     let words = ["consume", "--pattern", "((", "--group", "g"];
     assert_eq!(waymark(&fake, &words).await.0, Exit::Unusable);
     let words = ["consume", "nope", "--group", "g"];

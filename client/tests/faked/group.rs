@@ -1,21 +1,18 @@
 //! A subscribed consumer against a fake coordinator: joining, hand-off, fencing, loss, reset, leaving. Time is paused where a
 //! test waits for timeouts.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod fake;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fake::groups::GROUP;
-use fake::{Fake, TOPIC, failure};
 use waymark_client::{
     AutoCommit, CommitAfter, Consumer, ConsumerConfig, ConsumerRecord, Error, FailureCode,
     OffsetReset, OwnedPartition, ProducerConfig, ProducerRecord, RebalanceContext,
     RebalanceListener, Subscription, async_trait,
 };
 use waymark_proto::v1::{CommitCause, RetryClass};
+
+use crate::fake::groups::GROUP;
+use crate::fake::{Fake, TOPIC, failure};
 
 const SOON: Duration = Duration::from_secs(10);
 const BRIEF: Duration = Duration::from_millis(50);
@@ -207,7 +204,7 @@ async fn partitions_that_stay_go_on_while_another_one_is_drained() {
     fake.until(|inner| inner.group.owners.get(&1).is_some_and(|owner| owner.revoking)).await;
     next(&first).await;
     // The listener is busy with the revoke; all the while the other partition flows, on the same cursor.
-    let cursors = |inner: &fake::Inner| {
+    let cursors = |inner: &crate::fake::Inner| {
         let removed: usize = inner.controls.iter().map(|control| control.remove.len()).sum();
         let added: usize = inner.controls.iter().map(|control| control.add.len()).sum();
         (added, removed)

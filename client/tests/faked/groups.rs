@@ -1,7 +1,6 @@
 //! The group commands from their words to their output, against a coordinator that answers what a test has put in it.
 
-#![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
+#![allow(clippy::disallowed_methods, reason = "a test fixture")]
 
 use std::io;
 use std::sync::{Arc, Mutex};

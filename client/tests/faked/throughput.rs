@@ -1,17 +1,15 @@
 //! How fast one producer and one consumer go with nothing behind them. Not run by default: numbers need a quiet machine
-//! and a release build: `cargo test --release -p waymark-client --test throughput -- --ignored --nocapture`.
+//! and a release build: `cargo test --release -p waymark-client --test faked throughput -- --ignored --nocapture`.
 
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod fake;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use fake::{Fake, TOPIC};
 use tokio::time::Instant;
 use waymark_client::{ConsumerConfig, OffsetReset, ProducerConfig, ProducerRecord};
+
+use crate::fake::{Fake, TOPIC};
 
 const RECORDS: usize = 300_000;
 

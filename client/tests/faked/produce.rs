@@ -1,17 +1,14 @@
 //! The producer against a fake node with real sequence checks: acks, order, repetition, back-pressure.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod fake;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fake::{Fake, Fault, TOPIC, base_sequence, producer, record_count};
 use waymark_client::{
     Acks, Client, Compression, Error, ErrorClass, Producer, ProducerConfig, ProducerRecord,
 };
 use waymark_proto::v1::{FailureCode as Code, RetryClass as Class};
+
+use crate::fake::{Fake, Fault, TOPIC, base_sequence, producer, record_count};
 
 fn at_once() -> ProducerConfig {
     ProducerConfig::default().linger(Duration::ZERO)

@@ -1,7 +1,6 @@
 //! A node in a box: the services that producer and consumer speak, on in-memory connections, with one partition log per
 //! topic partition, real sequence checks, and faults on demand. Nothing here is durable or replicated.
 
-#![allow(dead_code, reason = "each test uses its own part")]
 #![allow(
     unreachable_pub,
     missing_docs,
