@@ -2,10 +2,9 @@
 
 use std::fmt::Write;
 use std::fs::{self, File, OpenOptions};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -16,6 +15,8 @@ use tonic_health::pb::health_client::HealthClient;
 use waymark_client::{Client, ClientConfig, NewTopic, PartitionDescription};
 use waymark_proto::transport::{Purpose, TcpDial, channel};
 
+use crate::sharing::{Turn, free_ports};
+
 pub(crate) const NODES: u32 = 3;
 pub(crate) const TOPIC: &str = "orders";
 /// A debug build on a busy machine; a healthy cluster needs a fraction of it.
@@ -23,50 +24,34 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const LAST_LINES: usize = 25;
 
-/// Three processes of a debug build fill two cores: two clusters at once would only measure each other.
-static ALONE: Mutex<()> = Mutex::new(());
-
 pub(crate) struct Cluster {
     folder: TempDir,
     ports: Vec<(u16, u16)>,
     metrics_ports: Vec<u16>,
     children: Vec<Option<Child>>,
     settings: &'static str,
-    _alone: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Cluster {
     /// Starts three nodes with these settings besides their own, and waits until they serve.
     pub(crate) async fn start(settings: &'static str) -> Self {
-        let alone = Self::alone();
-        let mut held = Vec::new();
-        let mut port = || {
-            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-            let port = listener.local_addr().unwrap().port();
-            held.push(listener);
-            port
-        };
-        let ports = (0..NODES).map(|_| (port(), port())).collect();
-        let metrics_ports = (0..NODES).map(|_| port()).collect();
+        let turn = Turn::wait();
+        let ports = (0..NODES).map(|_| free_ports()).map(|[client, peer]| (client, peer)).collect();
+        let metrics_ports = (0..NODES).flat_map(|_| free_ports::<1>()).collect();
         let mut cluster = Self {
             folder: TempDir::new().unwrap(),
             ports,
             metrics_ports,
             children: (0..NODES).map(|_| None).collect(),
             settings,
-            _alone: alone,
+            _turn: turn,
         };
-        drop(held);
         for node in cluster.nodes() {
             cluster.boot(node);
         }
         cluster.ready().await;
         cluster
-    }
-
-    /// Keeps every other cluster away for as long as it is held.
-    pub(crate) fn alone() -> MutexGuard<'static, ()> {
-        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = u32> + use<> {

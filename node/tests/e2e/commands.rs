@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::sharing::Turn;
 
 /// Runs `waymark` with these words to its end, with these lines on standard input.
 pub(crate) fn waymark(cluster: &Cluster, words: &str, lines: &str) -> Output {
@@ -58,7 +59,7 @@ async fn the_commands_of_the_readme_do_what_it_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demonstration_keeps_every_promise_and_counts() {
-    let _alone = Cluster::alone();
+    let _turn = Turn::wait();
     let mut demo = Command::new(env!("CARGO_BIN_EXE_waymark"));
     let ran = demo.args(["demo", "--records", "2000", "--output", "json"]).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));

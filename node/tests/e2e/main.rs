@@ -18,3 +18,4 @@ mod metrics;
 mod python;
 mod refusals;
 mod rot;
+mod sharing;

@@ -3,17 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::MutexGuard;
 
 use prost::Message;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use waymark_proto::stored::StoredIdentity;
 
-use crate::cluster::{Cluster, LOOK_AGAIN, PATIENCE, serves};
+use crate::cluster::{LOOK_AGAIN, PATIENCE, serves};
+use crate::sharing::{Turn, free_ports};
 
 /// Bytes of the header that a flush of the journal begins with, its checksum last.
 const HEADER: usize = 96;
@@ -23,7 +22,7 @@ const BLOCK: usize = 4096;
 /// A machine on which nodes run that are clusters of their own.
 struct Machine {
     folder: TempDir,
-    _alone: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 /// A process that runs a node. It ends with its handle.
@@ -70,8 +69,7 @@ impl Process {
 
 impl Machine {
     fn new() -> Self {
-        let alone = Cluster::alone();
-        Self { folder: TempDir::new().unwrap(), _alone: alone }
+        Self { folder: TempDir::new().unwrap(), _turn: Turn::wait() }
     }
 
     /// The data directory of a node that ran, and was killed.
@@ -84,9 +82,9 @@ impl Machine {
 
     /// Starts a node at free ports on a data directory, with these words before its command.
     fn start(&self, node: u32, data: &Path, before: &[&str]) -> Process {
-        let listeners = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
-        let [client, peer] = listeners.map(|listener| listener.local_addr().unwrap());
-        let config = self.folder.path().join(format!("{}.toml", client.port()));
+        let [port, peer] = free_ports();
+        let (client, peer) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{peer}"));
+        let config = self.folder.path().join(format!("{port}.toml"));
         let log = config.with_extension("log");
         let text = format!(
             "[node]\nid = {node}\ndata = {data:?}\n[listen]\nclient = \"{client}\"\npeer = \"{peer}\"\n\
@@ -105,7 +103,7 @@ impl Machine {
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Process { child, address: client.to_string(), log }
+        Process { child, address: client, log }
     }
 
     /// Starts a node that must not take the directory. What it says names all of these words.
