@@ -74,9 +74,11 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(error: &Error, repeat: Repeat) -> Verdict {
     match error {
         Error::Refused(refusal) => match refusal.retry {
-            wire::RetryClass::Retry => {
-                Verdict::Again { pause: refusal.retry_after, elsewhere: false }
-            }
+            // A leader that is cut off from the others takes itself for one as long as that lasts: they know the next one.
+            wire::RetryClass::Retry => Verdict::Again {
+                pause: refusal.retry_after,
+                elsewhere: refusal.code == wire::FailureCode::NoQuorum,
+            },
             wire::RetryClass::Reroute => {
                 Verdict::Again { pause: refusal.retry_after, elsewhere: true }
             }
@@ -201,6 +203,15 @@ mod tests {
             assert_eq!(judge(&refused(retry), Repeat::Harmless), verdict, "{retry:?}");
             assert_eq!(refused(retry).class(), class, "{retry:?}");
         }
+    }
+
+    #[test]
+    fn a_node_without_a_quorum_is_not_asked_again_before_another_one() {
+        let mut refusal = refused(wire::RetryClass::Retry);
+        if let Error::Refused(refusal) = &mut refusal {
+            Arc::get_mut(refusal).unwrap().code = wire::FailureCode::NoQuorum;
+        }
+        assert_eq!(judge(&refusal, Repeat::Harmful), again(true));
     }
 
     #[test]

@@ -207,11 +207,13 @@ impl Driver {
             // A stream that was given up: what it carried is being repeated elsewhere under the same sequence.
             None => return,
         }
+        let mut without_quorum = false;
         for receipt in answer.receipts {
             let (lane, serial) = untag(receipt.tag);
             let Some(partition) = self.partitions.get_mut(lane as usize) else { continue };
             let verdict = answers::receipt(&receipt);
             let moved = moves_leader(&verdict);
+            without_quorum |= verdict.as_ref().is_err_and(|it| it.is(wire::FailureCode::NoQuorum));
             let pause = match &verdict {
                 Ok(_) => Duration::ZERO,
                 Err(_) => self.backoff.pause(&self.shared.client.config().random),
@@ -239,6 +241,10 @@ impl Driver {
             if moved {
                 self.want_refresh(now);
             }
+        }
+        if without_quorum {
+            // A leader that is cut off from the others takes itself for one as long as that lasts: they know the next one.
+            self.shared.client.ask_another();
         }
     }
 
@@ -354,6 +360,7 @@ fn untag(tag: i64) -> (u32, u32) {
 fn moves_leader(verdict: &Result<BatchReceipt>) -> bool {
     let refusal = verdict.as_ref().err().and_then(Error::refusal);
     refusal.is_some_and(|refusal| {
-        refusal.retry == wire::RetryClass::Reroute || refusal.code == wire::FailureCode::NoLeader
+        let unled = [wire::FailureCode::NoLeader, wire::FailureCode::NoQuorum];
+        refusal.retry == wire::RetryClass::Reroute || unled.contains(&refusal.code)
     })
 }

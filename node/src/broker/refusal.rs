@@ -34,6 +34,7 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
         }
         Refusal::NoPool(_) => FailureCode::InvalidReplication,
         Refusal::Invalid(_) => FailureCode::InvalidArgument,
+        Refusal::NoMajorityWithout => FailureCode::NoQuorum,
         Refusal::OutOfOrderSequence { .. } => FailureCode::OutOfOrderSequence,
         Refusal::DuplicateSequence => FailureCode::DuplicateSequence,
         Refusal::ProducerFenced => FailureCode::ProducerFenced,
@@ -149,6 +150,7 @@ mod tests {
             Refusal::InstanceInUse("seat".to_owned()),
             Refusal::InstanceFenced,
             Refusal::TopicInUse,
+            Refusal::NoMajorityWithout,
         ];
         all.iter().for_each(stands_here);
         all
@@ -182,6 +184,7 @@ mod tests {
             | Refusal::InstanceInUse(_)
             | Refusal::InstanceFenced
             | Refusal::TopicInUse
+            | Refusal::NoMajorityWithout
             | Refusal::Misplaced(_) => {}
         }
     }

@@ -162,7 +162,7 @@ section! {
         /// not slow produce down.
         pull_rate: Size = Size::mib(128), between(Size::mib(1), Size::gib(64));
         /// While a follower pulls segments, entries that follow them are kept in the journal beyond `consensus.kept_bytes`,
-        /// up to so many bytes; a pull that lasts longer goes on with a newer list of segments.
+        /// up to so many bytes for each shard that is pulled; a pull that lasts longer goes on with a newer list of segments.
         pull_kept_bytes: Size = Size::gib(1), between(Size(0), Size::gib(1024));
         /// Pulls that this node runs at the same time.
         pulls: u32 = 4, between(1, 64);

@@ -98,14 +98,19 @@ pub(super) async fn hand_over(shard: &Shard) -> bool {
 }
 
 /// Urges the replicas that hold the oldest journal file to checkpoint, once the journal has grown beyond what all replicas
-/// keep when each checkpoints in its turn (S3, S6).
+/// keep when each checkpoints in its turn, and what is kept for pulls (S3, S6, S9).
 pub(super) async fn reclaim_journal(member: &Arc<Member>) {
     let most = member.options.checkpoint_bytes.saturating_mul(2);
     let most = most.saturating_add(member.options.kept_bytes);
+    // Files are reclaimed once half of them is dead.
+    let for_pulls = member.network.options().pull_kept_bytes.saturating_mul(2);
     loop {
         sleep(RECLAIM_PAUSE).await;
-        let shards = member.all_shards().len() as u64;
-        if member.parts.journal.disk_bytes() <= most.saturating_mul(shards.max(1)) {
+        let shards = member.all_shards();
+        let pulled = shards.iter().filter(|shard| shard.core.kept_log.lowest().is_some());
+        let allowed = [(most, shards.len().max(1)), (for_pulls, pulled.count())]
+            .map(|(bytes, shards)| bytes.saturating_mul(shards as u64));
+        if member.parts.journal.disk_bytes() <= allowed[0].saturating_add(allowed[1]) {
             continue;
         }
         let started = member.started.lock().unwrap_or_else(PoisonError::into_inner);

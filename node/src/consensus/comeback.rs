@@ -17,7 +17,7 @@ use super::member::Member;
 use super::propose;
 use crate::mutants;
 use crate::reached::reached;
-use crate::state::{CatalogCommand, Command, Reply};
+use crate::state::{CatalogCommand, Command, Refusal, Reply};
 
 /// Shard 0 needs a quorum without this node to give out an incarnation, and may have none for long.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -69,7 +69,7 @@ async fn replace_one(member: &Member, key: ReplicaKey, reason: String) {
         shard = %key.shard, replica = %old, reason,
         "this replica may have lost what it voted or acknowledged, so it is to be replaced"
     );
-    let asked = CatalogCommand::ReplaceReplica { shard: key.shard, old };
+    let asked = CatalogCommand::ReplaceReplica { shard: key.shard, old, votes: false };
     let floor = match allotted(member, asked).await {
         Ok(incarnation) => member.raise_floor(key.shard, incarnation).await,
         Err(error) => Err(error.0),
@@ -81,32 +81,63 @@ async fn replace_one(member: &Member, key: ReplicaKey, reason: String) {
     member.catalog_changed.notify_one();
 }
 
-/// Has a follower of a replica here replaced that lacks what it acknowledged: what it voted may be lost as well (S11). Until
-/// the catalog has answered it is asked, also when another node leads by then: what was seen stays true.
+/// Has a follower of a replica here replaced that lacks what it acknowledged: what it voted may be lost as well (S11). It is
+/// asked for until it is done, also when another node leads by then: what was seen stays true.
 pub(super) fn replace_reverted(member: &Arc<Member>, shard: ShardId, old: ReplicaId) {
     let member = Arc::clone(member);
     tokio::spawn(async move {
-        let asked = CatalogCommand::ReplaceReplica { shard, old };
         let stopping = member.stopping.clone();
-        let allotted = stopping.run_until_cancelled(allotted(&member, asked)).await;
-        if let Some(Err(error)) = allotted {
-            tracing::warn!(%shard, replica = %old, %error, "a replica that has lost entries is not replaced");
-        }
+        stopping.run_until_cancelled(replace_voter(&member, shard, old)).await;
     });
 }
 
-/// What the catalog gives; asked for until it does.
+/// Waits for a majority of the shard without it. The replica has been filled up again meanwhile, and to end it would cost
+/// the shard more than what its vote may do: two such losses at once need an operator anyway.
+async fn replace_voter(member: &Member, shard: ShardId, old: ReplicaId) {
+    let mut told = false;
+    loop {
+        let spared = member.shard(ShardId::CATALOG).and_then(|catalog| {
+            catalog.read(|state| Some(state.catalog()?.can_spare(shard, old.node)))
+        });
+        if spared == Some(true) {
+            let asked = CatalogCommand::ReplaceReplica { shard, old, votes: true };
+            match answered(member, asked).await {
+                Reply::Incarnation(_) => return,
+                // Another one of its shard was replaced in the same moment.
+                Reply::Refused(Refusal::NoMajorityWithout) => {}
+                reply => {
+                    tracing::error!(%shard, replica = %old, ?reply, "a replica that has lost entries is not replaced");
+                    return;
+                }
+            }
+        } else if !std::mem::replace(&mut told, true) {
+            tracing::error!(
+                %shard, replica = %old,
+                "a replica that has lost entries runs on: its shard has no majority without it"
+            );
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The incarnation that the catalog gives.
 async fn allotted(member: &Member, command: CatalogCommand) -> Result<u32, StartError> {
+    let what = command.to_string();
+    match answered(member, command).await {
+        Reply::Incarnation(incarnation) => Ok(incarnation),
+        reply => Err(StartError(format!("the catalog refuses to {what}: {reply:?}"))),
+    }
+}
+
+/// What the catalog answers; asked until it does.
+async fn answered(member: &Member, command: CatalogCommand) -> Reply {
     let what = command.to_string();
     let command = Command::Catalog(command).encode();
     loop {
         let deadline = Instant::now() + PROPOSAL_TIME;
         let asked = propose::anywhere(member, ShardId::CATALOG, &command, deadline).await;
         match asked.map(|committed| committed.reply) {
-            Ok(Reply::Incarnation(incarnation)) => return Ok(incarnation),
-            Ok(reply) => {
-                return Err(StartError(format!("the catalog refuses to {what}: {reply:?}")));
-            }
+            Ok(reply) => return reply,
             Err(error) => {
                 tracing::warn!(node = %member.node, %error, what, "the catalog does not answer yet");
             }

@@ -41,8 +41,11 @@ impl PeerHost for Host {
         let applied = Arc::clone(&shard.core.applied);
         let bytes = move || applied.applied_bytes.load(Ordering::Relaxed);
         let before = bytes();
-        let kept = (shard.store().hold(), shard.core.kept_log.keep_after(index));
-        let grown = move || bytes().saturating_sub(before);
+        let store = shard.store().clone();
+        let kept = (store.hold(), shard.core.kept_log.keep_after(index));
+        // While no checkpoint is newer, the next manifest would be this one again.
+        let is_newest = move || store.checkpoint().is_none_or(|it| it.applied.index <= index);
+        let grown = move || if is_newest() { 0 } else { bytes().saturating_sub(before) };
         Some(PullHeld { kept: Box::new(kept), grown: Box::new(grown) })
     }
 

@@ -317,6 +317,8 @@ pub enum CatalogCommand {
         shard: ShardId,
         /// Which.
         old: ReplicaId,
+        /// Whether it votes until then: it is refused while its shard has no majority without it.
+        votes: bool,
     },
     /// A shard's members have the new replica of a node and none before it. May be repeated.
     ReplicaReplaced {

@@ -80,6 +80,9 @@ pub enum Refusal {
     /// There is no pool for this replication factor.
     #[error("no shards for replication factor {0}")]
     NoPool(u32),
+    /// Without the replica its shard would have no majority.
+    #[error("without this replica its shard would have no majority")]
+    NoMajorityWithout,
     /// A number or a config value that is not legal.
     #[error("{0}")]
     Invalid(String),

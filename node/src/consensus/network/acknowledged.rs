@@ -35,14 +35,28 @@ impl Acknowledged {
             Err(StreamAppendError::Conflict(lacks)) if Some(lacks.index) <= *highest => {
                 let before = highest.take();
                 drop(highest);
-                if mutants::planted!("reversion-unnoticed") {
-                    return;
-                }
-                if let (Some(before), Some(host)) = (before, self.links.shared.host()) {
-                    host.has_less(self.route.shard, self.route.to, (before, lacks.index));
-                }
+                self.tell(before.unwrap_or(lacks.index), lacks.index);
             }
             Ok(None) | Err(_) => {}
+        }
+    }
+
+    /// Takes the answer to a heartbeat. It asks for the last entry that the follower had under this leadership, by a stream
+    /// or a manifest, and openraft starts over at once with one that lacks it: the streams then hear nothing of it.
+    pub(super) fn take_beat(&self, answer: &StreamAppendResult<C>) {
+        if let Err(StreamAppendError::Conflict(lacks)) = answer
+            && !mutants::planted!("heartbeats-witness-nothing")
+        {
+            self.tell(lacks.index, lacks.index);
+        }
+    }
+
+    fn tell(&self, before: u64, lacks: u64) {
+        if mutants::planted!("reversion-unnoticed") {
+            return;
+        }
+        if let Some(host) = self.links.shared.host() {
+            host.has_less(self.route.shard, self.route.to, (before, lacks));
         }
     }
 }

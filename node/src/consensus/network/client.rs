@@ -81,7 +81,7 @@ pub struct ShardNetwork {
     route: Route,
     /// Its appends carry no entries and are gathered with those of other shards.
     heartbeats: bool,
-    /// What its streams of entries heard, one after the other.
+    /// What its streams of entries heard, one after the other, or its heartbeats.
     acknowledged: Arc<Acknowledged>,
 }
 
@@ -190,7 +190,9 @@ impl RaftNetworkV2<C> for ShardNetwork {
             request: Some(wire::append_to(request)),
         };
         let answer = self.link()?.beat(heartbeat, option.soft_ttl()).await.map_err(unreachable)?;
-        wire::answer_from(answer).map(Into::into).map_err(unreachable)
+        let answer = wire::answer_from(answer).map_err(unreachable)?;
+        self.acknowledged.take_beat(&answer);
+        Ok(answer.into())
     }
 
     fn stream_append<'s, S>(

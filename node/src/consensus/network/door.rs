@@ -137,7 +137,7 @@ where
 pub struct PullHeld {
     /// The files that the manifest names, and the entries behind it.
     pub kept: Box<dyn Any + Send + Sync>,
-    /// Bytes by which the log has grown since.
+    /// Bytes by which the log has grown since, once there is a newer manifest to go on with.
     pub grown: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 

@@ -242,6 +242,12 @@ impl Network {
         Self { links: Arc::new(Links::new(Shared::new(node, options), peers, dial)) }
     }
 
+    /// Its bounds and intervals.
+    #[must_use]
+    pub fn options(&self) -> &NetworkOptions {
+        &self.links.shared.options
+    }
+
     /// What pulls have moved.
     #[must_use]
     pub fn pull_numbers(&self) -> &PullNumbers {

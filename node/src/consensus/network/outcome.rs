@@ -247,6 +247,7 @@ fn refusal_to(refusal: Refusal) -> peer::Refusal {
         Refusal::InstanceInUse(instance) => Kind::InstanceInUse(instance),
         Refusal::InstanceFenced => Kind::InstanceFenced(none),
         Refusal::TopicInUse => Kind::TopicInUse(none),
+        Refusal::NoMajorityWithout => Kind::NoMajorityWithout(none),
         Refusal::OffsetOutOfRange { log_start, next_offset } => {
             Kind::OffsetOutOfRange(peer::OffsetRange { log_start, next_offset })
         }
@@ -294,6 +295,7 @@ fn refusal_from(refusal: peer::Refusal) -> Result<Refusal, Malformed> {
         Kind::InstanceInUse(instance) => Refusal::InstanceInUse(instance),
         Kind::InstanceFenced(_) => Refusal::InstanceFenced,
         Kind::TopicInUse(_) => Refusal::TopicInUse,
+        Kind::NoMajorityWithout(_) => Refusal::NoMajorityWithout,
         // The text is for people; the state's own is static, one that came over the wire is not.
         Kind::Misplaced(_) => Refusal::Misplaced("refused by the shard's leader"),
     })

@@ -186,7 +186,7 @@ impl Pulls {
             if self.links.shared.lacking().insert(running.route.shard, left).is_none() {
                 tracing::info!(
                     shard = %running.route.shard, bytes = left,
-                    "away for longer than the log is kept, pulling segments from peers"
+                    "the log that is missing here is kept by nobody any more, pulling segments from peers"
                 );
             }
             if left < least {

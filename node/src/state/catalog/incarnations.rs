@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use waymark_proto::ids::{NodeId, ReplicaId, ShardId};
 
 use super::Catalog;
+use crate::mutants;
 use crate::state::reply::{Refusal, Reply};
 
 /// A replica that is being replaced.
@@ -64,6 +65,7 @@ impl Catalog {
         &mut self,
         shard: ShardId,
         old: ReplicaId,
+        votes: bool,
     ) -> Result<Reply, Refusal> {
         let node = old.node;
         let Some(now) = self.replica_on(shard, node) else {
@@ -74,6 +76,9 @@ impl Catalog {
         }
         if now != old {
             return Err(Refusal::Invalid(format!("shard {shard} never had a replica {old}")));
+        }
+        if votes && !self.can_spare(shard, node) {
+            return Err(Refusal::NoMajorityWithout);
         }
         let new = self.allot(node)?;
         let swaps = &mut self.incarnations.entry(node).or_default().swaps;
@@ -148,6 +153,21 @@ impl Catalog {
         let swap = known.and_then(|known| known.swaps.get(&shard));
         let incarnation = swap.map_or(settled?, |swap| swap.new);
         Some(ReplicaId { node, incarnation })
+    }
+
+    /// Whether the replicas of a shard that are not being replaced are a majority without the one on this node. A swap needs
+    /// the votes of one, so to take such a replica away by oneself would stop the shard.
+    #[must_use]
+    pub fn can_spare(&self, shard: ShardId, node: NodeId) -> bool {
+        let holders: Vec<NodeId> = if shard == ShardId::CATALOG {
+            self.nodes.keys().copied().collect()
+        } else {
+            let entry = self.shards.get(&shard);
+            entry.map_or(Vec::new(), |it| it.replicas.iter().map(|it| it.node).collect())
+        };
+        let sound = |it: &&NodeId| **it != node && self.swap(shard, **it).is_none();
+        holders.iter().filter(sound).count() > holders.len() / 2
+            || mutants::planted!("replaces-the-majority")
     }
 
     /// The swap of a node's replica of a shard.

@@ -120,7 +120,9 @@ impl Catalog {
             CatalogCommand::DeleteTopic { topic } => self.delete_topic(topic),
             CatalogCommand::PreferLeader { shard, node } => self.prefer_leader(shard, node),
             CatalogCommand::AdmitDisk { node, journal } => self.admit_disk(node, journal),
-            CatalogCommand::ReplaceReplica { shard, old } => self.replace_replica(shard, old),
+            CatalogCommand::ReplaceReplica { shard, old, votes } => {
+                self.replace_replica(shard, old, votes)
+            }
             CatalogCommand::ReplicaReplaced { shard, replica } => {
                 self.replica_replaced(shard, replica)
             }

@@ -3,6 +3,7 @@
 use waymark_proto::ids::{NodeId, PartitionId, ReplicaId, TopicId};
 
 use super::*;
+use crate::mutants;
 use crate::state::command::Command;
 use crate::state::tests::arbitrary::{found, pool, topic};
 
@@ -217,7 +218,10 @@ fn a_swap_is_over_when_the_shard_says_so_and_only_then() {
 #[test]
 fn one_replica_is_replaced_alone_and_asking_again_changes_nothing() {
     let mut catalog = founded();
-    let replace = |shard, old| CatalogCommand::ReplaceReplica { shard: ShardId(shard), old };
+    let replace = |shard, old| {
+        let shard = ShardId(shard);
+        CatalogCommand::ReplaceReplica { shard, old, votes: false }
+    };
     assert_eq!(catalog.apply(replace(2, on(3, 1))), Ok(Reply::Incarnation(2)));
     let before = catalog.clone();
     assert_eq!(catalog.apply(replace(2, on(3, 1))), Ok(Reply::Incarnation(2)));
@@ -228,6 +232,45 @@ fn one_replica_is_replaced_alone_and_asking_again_changes_nothing() {
     assert!(catalog.apply(replace(2, on(3, 9))).is_err(), "never given");
     assert!(catalog.apply(replace(77, on(3, 1))).is_err(), "no such shard");
     assert_eq!(catalog.apply(replace(0, on(3, 0))), Ok(Reply::Incarnation(4)));
+}
+
+/// Whether a voter of shard 2, and one of shard 0, is replaced while another one is being replaced.
+fn a_second_voter_is_replaced() -> [bool; 2] {
+    let mut catalog = founded();
+    let replace = |shard, old| {
+        let shard = ShardId(shard);
+        CatalogCommand::ReplaceReplica { shard, old, votes: true }
+    };
+    [(2, 1), (0, 0)].map(|(shard, incarnation)| {
+        let (one, other) = (on(3, incarnation), on(2, incarnation));
+        catalog.apply(replace(shard, one)).unwrap();
+        let verdict = catalog.apply(replace(shard, other));
+        // What was given is told again, also where another one is gone by then.
+        assert!(matches!(catalog.apply(replace(shard, one)), Ok(Reply::Incarnation(_))));
+        verdict != Err(Refusal::NoMajorityWithout)
+    })
+}
+
+#[test]
+fn a_voter_is_replaced_only_while_its_shard_has_a_majority_without_it() {
+    let _sound = mutants::seclude();
+    assert_eq!(a_second_voter_is_replaced(), [false; 2]);
+    let mut catalog = founded();
+    let asked = |old, votes| CatalogCommand::ReplaceReplica { shard: ShardId(2), old, votes };
+    catalog.apply(asked(on(3, 1), true)).unwrap();
+    assert!(catalog.apply(asked(on(2, 1), true)).is_err());
+    assert!(catalog.apply(asked(on(2, 1), false)).is_ok(), "one that does not vote is no loss");
+    let mut catalog = founded();
+    catalog.apply(asked(on(3, 1), true)).unwrap();
+    let done = ReplicaId { node: NodeId(3), incarnation: 2 };
+    catalog.apply(CatalogCommand::ReplicaReplaced { shard: ShardId(2), replica: done }).unwrap();
+    assert!(catalog.apply(asked(on(2, 1), true)).is_ok(), "the other one is whole again");
+}
+
+#[test]
+fn a_catalog_that_replaces_the_majority_of_a_shard_is_caught() {
+    let _bug = mutants::plant("replaces-the-majority");
+    assert_eq!(a_second_voter_is_replaced(), [true; 2]);
 }
 
 #[test]

@@ -49,9 +49,9 @@ pub(super) fn to_stored(command: &CatalogCommand) -> Option<Kind> {
         CatalogCommand::AdmitDisk { node, journal } => {
             Kind::AdmitDisk(stored::AdmitDisk { node: node.0, journal: *journal })
         }
-        CatalogCommand::ReplaceReplica { shard, old } => {
-            let (shard, old) = (shard.0, Some(stored_replica(*old)));
-            Kind::ReplaceReplica(stored::ReplaceReplica { shard, old })
+        CatalogCommand::ReplaceReplica { shard, old, votes } => {
+            let (shard, old, votes) = (shard.0, Some(stored_replica(*old)), *votes);
+            Kind::ReplaceReplica(stored::ReplaceReplica { shard, old, votes })
         }
         CatalogCommand::ReplicaReplaced { shard, replica } => {
             let (shard, replica) = (shard.0, Some(stored_replica(*replica)));
@@ -147,7 +147,7 @@ pub(super) fn from_stored(kind: Kind) -> Result<CatalogCommand, DecodeError> {
         }
         Kind::ReplaceReplica(it) => {
             let old = it.old.map(replica).ok_or(DecodeError::Missing("replica"))?;
-            CatalogCommand::ReplaceReplica { shard: ShardId(it.shard), old }
+            CatalogCommand::ReplaceReplica { shard: ShardId(it.shard), old, votes: it.votes }
         }
         Kind::ReplicaReplaced(it) => {
             let replica = it.replica.map(replica).ok_or(DecodeError::Missing("replica"))?;
@@ -197,7 +197,7 @@ impl fmt::Display for CatalogCommand {
             Self::AdmitDisk { node, journal } => {
                 write!(f, "admit the disk of node {node} with journal {journal:016x}")
             }
-            Self::ReplaceReplica { shard, old } => {
+            Self::ReplaceReplica { shard, old, votes: _ } => {
                 write!(f, "replace replica {old} of shard {shard}")
             }
             Self::ReplicaReplaced { shard, replica } => {

@@ -315,8 +315,8 @@ fn of_catalog() -> impl Strategy<Value = Command> {
         1 => (1_u32..5, 0_u64..3).prop_map(|(node, journal)| {
             CatalogCommand::AdmitDisk { node: NodeId(node), journal }
         }),
-        1 => (0_u32..9, any_replica()).prop_map(|(shard, old)| {
-            CatalogCommand::ReplaceReplica { shard: ShardId(shard), old }
+        1 => (0_u32..9, any_replica(), any::<bool>()).prop_map(|(shard, old, votes)| {
+            CatalogCommand::ReplaceReplica { shard: ShardId(shard), old, votes }
         }),
         1 => (0_u32..9, any_replica()).prop_map(|(shard, replica)| {
             CatalogCommand::ReplicaReplaced { shard: ShardId(shard), replica }

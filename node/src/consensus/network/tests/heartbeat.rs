@@ -63,6 +63,28 @@ async fn a_heartbeat_is_answered_by_its_replica() {
     assert!(conflict_is_seen().await);
 }
 
+/// What a leader's node is told of a follower that lacks what its heartbeats name.
+async fn told_by_a_heartbeat() -> Vec<(u64, u64)> {
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let follower = nodes.node(2).replica(0);
+    assert!(beat(&nodes, 0).await.is_ok_and(|answer| answer.is_ok()));
+    follower.conflicts.store(true, SeqCst);
+    assert!(beat(&nodes, 0).await.is_ok_and(|answer| answer.is_err()));
+    nodes.node(1).host.reverted.lock().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_lacks_what_a_heartbeat_names_has_lost_it() {
+    let _sound = sound();
+    assert_eq!(told_by_a_heartbeat().await, [(4, 4)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_that_witness_nothing_are_caught() {
+    let _planted = crate::mutants::plant("heartbeats-witness-nothing");
+    assert_eq!(told_by_a_heartbeat().await, []);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_answered_at_the_door_is_noticed() {
     let _planted = crate::mutants::plant("answer-heartbeats-at-the-door");
