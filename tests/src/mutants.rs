@@ -85,7 +85,7 @@ pub const TABLE: &[Mutant] = &[
         "G1",
         Profile::LeaderPartition,
         Says("cut above the newest checkpoint"),
-        2,
+        24,
     ),
     mutant("carry-nothing", "G1", Profile::Chaos, Says("lacks entries before index"), 1),
     mutant(
@@ -99,7 +99,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("failed-sync-is-done", "G1", Profile::Chaos, Breaks("R6"), 1),
     mutant("retention-keeps-nothing", "G1", Profile::Swarm, Breaks("G2d"), 6),
     mutant("grants-every-vote", "G1", Profile::Chaos, Breaks("R2"), 2),
-    mutant("votes-for-who-lags", "G1", Profile::LeaderPartition, Breaks("R4"), 3),
+    mutant("votes-for-who-lags", "G1", Profile::LeaderPartition, Breaks("R4"), 9),
     mutant("ack-counts-everyone", "G1", Profile::LeaderPartition, Breaks("R9"), 1),
     mutant("offset-reused", "G2", Profile::Calm, Says("reading a partition took longer"), 1),
     mutant("truncation-forgotten", "G2", Profile::LeaderPartition, Says("does not follow"), 1),
