@@ -245,7 +245,18 @@ impl ConsumerConfig {
             Ok(client.apply(key, text)? || apply_from(CONSUMER_KEYS, &mut config, key, text)?)
         })?;
         client.validate()?;
+        config.validate()?;
         Ok((client, config))
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        if self.auto_commit_interval.is_zero() {
+            let rule =
+                "must be more than nothing: to commit by hand, set enable.auto.commit to false";
+            let rule = rule.to_owned();
+            return Err(ConfigError::Conflict { key: "auto.commit.interval.ms", rule });
+        }
+        Ok(())
     }
 }
 

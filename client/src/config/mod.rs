@@ -197,6 +197,17 @@ mod tests {
     }
 
     #[test]
+    fn a_consumer_that_would_commit_without_a_pause_is_refused() {
+        let config = ConsumerConfig::default().auto_commit_interval(std::time::Duration::ZERO);
+        let error = config.validate().unwrap_err();
+        assert!(
+            matches!(error, ConfigError::Conflict { key: "auto.commit.interval.ms", .. }),
+            "{error}"
+        );
+        assert_eq!(ConsumerConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
     fn a_delivery_timeout_shorter_than_one_attempt_is_refused() {
         let map = [("bootstrap.servers", "a:1"), ("delivery.timeout.ms", "1000")];
         let error = ProducerConfig::from_map(map).unwrap_err();

@@ -94,6 +94,7 @@ const EVENTS: usize = 256;
 
 impl Consumer {
     pub(crate) fn start(client: Client, config: ConsumerConfig) -> Result<Self> {
+        config.validate()?;
         let shared = SharedState::new(config.check_crcs);
         let stop = CancellationToken::new();
         let (events, receiver) = mpsc::channel(EVENTS);
