@@ -270,6 +270,12 @@ const EXPECTED: &[Expected] = &[
     expected("openraft", "No space left", FULL, "disks run full"),
     expected("openraft", "an earlier sync failed", DISK, "disks fail, and their nodes stop"),
     expected("openraft", "the journal has failed", DISK, "disks fail, and replicas stop with them"),
+    expected(
+        "openraft",
+        "this replica has ended",
+        ENDS,
+        "replicas end in the middle of their work",
+    ),
     expected("openraft", "RaftCore", ENDS, "replicas stop with their disk"),
     expected("openraft", "raft stopped", ENDS, "calls wait when a replica stops with its disk"),
     expected("openraft", "failed to send HeartbeatProgress", ENDS, "replicas stop with their disk"),

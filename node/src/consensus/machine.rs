@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::{Mutex, Notify, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId};
 
 use super::membership::decode_stored_membership;
@@ -57,6 +58,10 @@ pub(super) struct Applied {
     pub(super) writing: Mutex<BTreeMap<Vec<u8>, Row>>,
     /// The newest checkpoint was written and openraft is yet to hear of it.
     pub(super) unannounced: AtomicBool,
+    /// Cancelled when the replica ends: what it still has in hand is left, however long its disk would make it wait.
+    ending: CancellationToken,
+    /// Cancelled once openraft has let go of the machine: nothing of it is read or written any more.
+    ended: CancellationToken,
 }
 
 /// Why a replica's applied state cannot be rebuilt.
@@ -102,7 +107,19 @@ impl Applied {
             checkpoint_due: Notify::new(),
             writing: Mutex::default(),
             unannounced: AtomicBool::new(false),
+            ending: CancellationToken::new(),
+            ended: CancellationToken::new(),
         })
+    }
+
+    /// Stops applying. Openraft waits for its core when it is shut down, and not for what reads the log and applies.
+    pub(super) fn end(&self) {
+        self.ending.cancel();
+    }
+
+    /// Returns once nothing is applied any more: only then may the log be opened anew, or removed.
+    pub(super) async fn until_ended(&self) {
+        self.ended.cancelled().await;
     }
 
     pub(super) fn key(&self) -> ReplicaKey {
@@ -214,6 +231,8 @@ pub(super) fn load(shard: ShardId, store: &ShardStore) -> Result<Live, Unreadabl
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub(super) applied: Arc<Applied>,
+    /// Tells [`Applied::until_ended`] when openraft drops it.
+    _held: Arc<DropGuard>,
 }
 
 impl Machine {
@@ -222,7 +241,9 @@ impl Machine {
     /// # Errors
     /// When the checkpoint's rows are not ones that this version writes.
     pub fn open(ground: Ground) -> Result<Self, Unreadable> {
-        Ok(Self { applied: Arc::new(Applied::open(ground)?) })
+        let applied = Arc::new(Applied::open(ground)?);
+        let held = Arc::new(applied.ended.clone().drop_guard());
+        Ok(Self { applied, _held: held })
     }
 }
 
@@ -239,15 +260,22 @@ impl RaftStateMachine<C> for Machine {
     where
         S: Stream<Item = Result<EntryResponder<C>, io::Error>> + Unpin + OptionalSend,
     {
-        while let Some(item) = entries.next().await {
-            let (entry, responder) = item?;
-            self.applied.store.make_room().await;
-            let reply = self.applied.apply(entry);
-            if let Some(responder) = responder {
-                responder.send(reply);
+        let all = async {
+            while let Some(item) = entries.next().await {
+                let (entry, responder) = item?;
+                self.applied.store.make_room().await;
+                let reply = self.applied.apply(entry);
+                if let Some(responder) = responder {
+                    responder.send(reply);
+                }
             }
+            Ok(())
+        };
+        tokio::select! {
+            biased;
+            () = self.applied.ending.cancelled() => Err(io::Error::other("this replica has ended")),
+            done = all => done,
         }
-        Ok(())
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {

@@ -310,7 +310,7 @@ async fn keep(member: Arc<Member>, first: Shard, started: Started) {
             return member.fail(format!("shard {id} died again and again: {died}"));
         }
         member.shards.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        let _ = shard.core.raft.shutdown().await;
+        stop(&shard).await;
         let pause = RESTART_PAUSE * 2_u32.saturating_pow(restarts - 1);
         sleep(pause.min(RESTART_PAUSE_MOST)).await;
         shard = match open(&member, id, replica).await {
@@ -320,12 +320,19 @@ async fn keep(member: Arc<Member>, first: Shard, started: Started) {
     }
 }
 
+/// Returns once nothing of a replica runs: its log may be opened anew, or removed.
+async fn stop(shard: &Shard) {
+    shard.core.applied.end();
+    let _ = shard.core.raft.shutdown().await;
+    shard.core.applied.until_ended().await;
+}
+
 /// Ends a replica that another one of this node comes instead of.
 async fn end(member: &Member, shard: &Shard) {
     let (id, replica) = (shard.id(), shard.replica());
     tracing::warn!(shard = %id, %replica, "this replica was replaced, it ends");
     member.shards.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    let _ = shard.core.raft.shutdown().await;
+    stop(shard).await;
     member.started.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     member.catalog_changed.notify_one();
 }
