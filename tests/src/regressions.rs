@@ -148,6 +148,15 @@ pub const TABLE: &[Regression] = &[
         fix: "a member that is told of no quorum asks another node who coordinates its group",
         kept_by: "a_coordinator_without_a_quorum_is_looked_for_elsewhere",
     },
+    Regression {
+        found_by: "a storm, seed 1719 of another build",
+        showed_as: "a node panicked: openraft found that nothing was applied of what it had told a replica to apply",
+        cause: "a replica that was replaced had ended for its node while it waited for its disk to read its log; the log was \
+                removed, and the wait then ended with nothing",
+        fix: "a replica leaves what it has in hand when it ends, and has ended once openraft has let go of its state machine; a \
+              replica that died is opened anew only then, too",
+        kept_by: "removed-while-it-applies",
+    },
 ];
 
 /// The file of seeds.

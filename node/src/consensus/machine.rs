@@ -11,9 +11,10 @@ use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::{Mutex, Notify, watch};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 use waymark_proto::ids::{ReplicaId, ReplicaKey, ShardId};
 
+use super::life::Life;
 use super::membership::decode_stored_membership;
 use super::snapshot::{Builder, SnapshotMeta, snapshot_of};
 use super::types::{C, Entry, LogId, Manifest, Membership, from_raft_log_id, to_raft_log_id};
@@ -58,10 +59,7 @@ pub(super) struct Applied {
     pub(super) writing: Mutex<BTreeMap<Vec<u8>, Row>>,
     /// The newest checkpoint was written and openraft is yet to hear of it.
     pub(super) unannounced: AtomicBool,
-    /// Cancelled when the replica ends: what it still has in hand is left, however long its disk would make it wait.
-    ending: CancellationToken,
-    /// Cancelled once openraft has let go of the machine: nothing of it is read or written any more.
-    ended: CancellationToken,
+    pub(super) life: Life,
 }
 
 /// Why a replica's applied state cannot be rebuilt.
@@ -107,19 +105,8 @@ impl Applied {
             checkpoint_due: Notify::new(),
             writing: Mutex::default(),
             unannounced: AtomicBool::new(false),
-            ending: CancellationToken::new(),
-            ended: CancellationToken::new(),
+            life: Life::default(),
         })
-    }
-
-    /// Stops applying. Openraft waits for its core when it is shut down, and not for what reads the log and applies.
-    pub(super) fn end(&self) {
-        self.ending.cancel();
-    }
-
-    /// Returns once nothing is applied any more: only then may the log be opened anew, or removed.
-    pub(super) async fn until_ended(&self) {
-        self.ended.cancelled().await;
     }
 
     pub(super) fn key(&self) -> ReplicaKey {
@@ -231,7 +218,7 @@ pub(super) fn load(shard: ShardId, store: &ShardStore) -> Result<Live, Unreadabl
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub(super) applied: Arc<Applied>,
-    /// Tells [`Applied::until_ended`] when openraft drops it.
+    /// Tells [`Life::until_ended`] when openraft drops it.
     _held: Arc<DropGuard>,
 }
 
@@ -242,8 +229,14 @@ impl Machine {
     /// When the checkpoint's rows are not ones that this version writes.
     pub fn open(ground: Ground) -> Result<Self, Unreadable> {
         let applied = Arc::new(Applied::open(ground)?);
-        let held = Arc::new(applied.ended.clone().drop_guard());
+        let held = applied.life.guard();
         Ok(Self { applied, _held: held })
+    }
+
+    /// How it is ended.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.applied.life.clone()
     }
 }
 
@@ -273,7 +266,7 @@ impl RaftStateMachine<C> for Machine {
         };
         tokio::select! {
             biased;
-            () = self.applied.ending.cancelled() => Err(io::Error::other("this replica has ended")),
+            () = self.applied.life.until_ending() => Err(io::Error::other("this replica has ended")),
             done = all => done,
         }
     }

@@ -44,6 +44,7 @@ mod identity;
 mod keeper;
 mod kept_log;
 mod leadership;
+pub mod life;
 pub mod log;
 mod log_mend;
 mod log_stand;

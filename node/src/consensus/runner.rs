@@ -322,9 +322,10 @@ async fn keep(member: Arc<Member>, first: Shard, started: Started) {
 
 /// Returns once nothing of a replica runs: its log may be opened anew, or removed.
 async fn stop(shard: &Shard) {
-    shard.core.applied.end();
+    let life = &shard.core.applied.life;
+    life.end();
     let _ = shard.core.raft.shutdown().await;
-    shard.core.applied.until_ended().await;
+    life.until_ended().await;
 }
 
 /// Ends a replica that another one of this node comes instead of.

@@ -134,3 +134,29 @@ async fn a_checkpoint_that_overtakes_the_journal_is_caught() {
     let _bug = mutants::plant("checkpoint-before-journal");
     assert!(checkpoint_overtakes_the_journal().await);
 }
+
+/// Whether a machine that waits for its log, for ever, has ended before it was let go, and whether it is once it was told to.
+async fn ends() -> (bool, bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let (_log, mut machine) = open(&folder).await;
+    let life = machine.life();
+    let applying = tokio::spawn(async move { machine.apply(stream::pending()).await });
+    let ended = |within| tokio::time::timeout(Duration::from_millis(within), life.until_ended());
+    let before = ended(50).await.is_ok();
+    life.end();
+    let after = ended(10_000).await.is_ok();
+    assert!(applying.await.unwrap().is_err(), "it has not applied what it was to apply");
+    (before, after)
+}
+
+#[tokio::test]
+async fn a_replica_has_ended_once_nothing_is_applied_any_more() {
+    let _sound = mutants::seclude();
+    assert_eq!(ends().await, (false, true));
+}
+
+#[tokio::test]
+async fn a_replica_that_is_removed_while_it_applies_is_caught() {
+    let _bug = mutants::plant("removed-while-it-applies");
+    assert_eq!(ends().await, (true, true));
+}
