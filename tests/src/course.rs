@@ -169,6 +169,11 @@ fn storm(
         storm.rage(cluster, Duration::from_secs(plan.seconds))?;
     }
     storm.abate(cluster);
+    let all: Vec<u32> = cluster.nodes().collect();
+    // With another node frozen, nothing could be committed for as long as a sync of one of the others hangs on.
+    if !cluster.run_until(SETTLE, || !all.iter().any(|node| subject.hangs(*node)))? {
+        return Err(Broken(format!("{SETTLE:?} after the storm a sync hangs")));
+    }
     if plan.classes().contains(&FaultClass::Rot) {
         // What rotted on one node may be on its way to another; without the third neither could have it.
         until_level(cluster, subject)?;

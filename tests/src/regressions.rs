@@ -157,6 +157,22 @@ pub const TABLE: &[Regression] = &[
               replica that died is opened anew only then, too",
         kept_by: "removed-while-it-applies",
     },
+    Regression {
+        found_by: "a storm, seed 357 of another build",
+        showed_as: "a node panicked: openraft found that it was to take its mark of accepted entries back",
+        cause: "while a replica pulled a manifest, the next leader found that its log went on from there; the manifest was \
+                installed nevertheless, below the end of the log",
+        fix: "before it installs, a replica is asked whether its log follows the manifest; where it does, nothing is installed",
+        kept_by: "installs-what-the-log-has",
+    },
+    Regression {
+        found_by: "a storm, seed 627 of another build",
+        showed_as: "replicas of a partition differed (G7), and did not",
+        cause: "a replica that had just started gave a digest of the part that it had; who compared had no time left to ask \
+                again, and took it for one of the whole",
+        fix: "a replica gives no digest of a range that it does not have whole, and says what it has; a lag is no damage",
+        kept_by: "digest-of-less",
+    },
 ];
 
 /// The file of seeds.

@@ -331,6 +331,11 @@ pub trait Subject: Clients {
     fn in_doubt(&self, node: u32) -> Vec<ShardId>;
     /// How a node's disk behaves from now on. A node whose disk has failed in its life may end without breaking the run.
     fn set_disk(&self, node: u32, condition: DiskCondition);
+    /// Whether a sync hangs on a node's disk, of now or of before.
+    fn hangs(&self, node: u32) -> bool {
+        let _ = node;
+        false
+    }
     /// Whether a node's disk has failed since the node was started.
     fn may_end(&self, node: u32) -> bool;
     /// How a node's life ended by itself, if it did; it waits for its next start.

@@ -19,6 +19,7 @@ use super::shard::Shard;
 use super::{Committed, Heard, ProposeError, comeback, log_mend, positions, standing};
 use crate::mutants;
 use crate::reached::reached;
+use crate::storage::shard_store::StoreError;
 
 /// This node, as its peers see it.
 #[derive(Debug, Clone)]
@@ -149,8 +150,12 @@ pub(super) async fn inspect(shard: &Shard, look: Look) -> Inspection {
     let Some((log_start, high_watermark)) = marks else { return Inspection::default() };
     let mut seen = Inspection { here: true, log_start, high_watermark, digest: None };
     if let Some((from, to)) = look.digest_of {
-        let digest = shard.store().digest(at, from, to).await;
-        seen.digest = Some(digest.map_err(|error| error.to_string()));
+        seen.digest = match shard.store().digest(at, from, to).await {
+            Ok(digest) => Some(Ok(digest)),
+            // It lags, or retention has gone on: no damage.
+            Err(StoreError::OutOfRange { .. }) => None,
+            Err(error) => Some(Err(error.to_string())),
+        };
     }
     seen
 }

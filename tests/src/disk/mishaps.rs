@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::points::{Call, Moment, Stage};
-use super::{State, os_error};
+use super::{SimDisk, State, os_error};
 
 impl State {
     pub(super) fn strikes(&mut self, chance: f64, path: &str) -> bool {
@@ -35,13 +35,31 @@ impl State {
         self.names.contains_key(&format!("{shards}/{replica}/pulling"))
     }
 
-    pub(super) fn sync_latency(&mut self, path: &str) -> Duration {
+    /// How long a sync takes, and how much longer because the disk stalls.
+    pub(super) fn sync_latency(&mut self, path: &str) -> (Duration, Duration) {
         let range = self.faults.sync_latency.clone();
         let usual = if range.is_empty() { range.start } else { self.rng.random_range(range) };
-        if path.starts_with("journal/") {
-            usual + std::mem::take(&mut self.faults.journal_stall)
+        let stall = if path.starts_with("journal/") {
+            std::mem::take(&mut self.faults.journal_stall)
         } else {
-            usual
-        }
+            Duration::ZERO
+        };
+        (usual, stall)
+    }
+}
+
+/// A sync that hangs, for as long as it lives: it outlasts the fault that it met with.
+pub(super) struct Hanging(SimDisk);
+
+impl Hanging {
+    pub(super) fn on(disk: &SimDisk) -> Self {
+        disk.lock().hanging += 1;
+        Self(disk.clone())
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.0.lock().hanging -= 1;
     }
 }

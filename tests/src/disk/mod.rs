@@ -25,6 +25,7 @@ pub use self::points::Point;
 
 use self::content::{Change, Inode, SECTOR, keep_prefix, keep_some};
 pub use self::faults::{Crash, Faults};
+use self::mishaps::Hanging;
 use self::missing::Missing;
 use self::points::{Call, Stage, Trap};
 
@@ -57,6 +58,8 @@ struct State {
     /// Where the power goes by itself.
     trap: Trap,
     faults: Faults,
+    /// Syncs that hang, of all lives.
+    hanging: usize,
     rng: StdRng,
 }
 
@@ -91,6 +94,7 @@ impl SimDisk {
             calls_left: None,
             trap: Trap::default(),
             faults: Faults::default(),
+            hanging: 0,
             rng: StdRng::seed_from_u64(seed),
         };
         Self { state: Arc::new(Mutex::new(state)), generation: 0 }
@@ -130,6 +134,7 @@ impl SimDisk {
             trap: Trap::default(),
             calls_left: None,
             faults: Faults::default(),
+            hanging: 0,
             rng: state.rng.clone(),
         };
         Self { state: Arc::new(Mutex::new(copy)), generation: self.generation }
@@ -167,6 +172,12 @@ impl SimDisk {
     /// What goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
+    }
+
+    /// Whether a sync hangs that met with a disk that stalled.
+    #[must_use]
+    pub fn hangs(&self) -> bool {
+        self.lock().hanging > 0
     }
 
     /// Power off, and decides what survives.
@@ -280,9 +291,12 @@ impl SimDisk {
             let (fails, lies) = (state.strikes(sync_errors, path), state.strikes(sync_lies, path));
             (covered, latency, fails, lies)
         };
-        if !latency.is_zero() {
-            tokio::time::sleep(latency).await;
+        let (usual, stall) = latency;
+        let hanging = (!stall.is_zero()).then(|| Hanging::on(self));
+        if !(usual + stall).is_zero() {
+            tokio::time::sleep(usual + stall).await;
         }
+        drop(hanging);
         let mut state = self.call()?;
         let generation = state.generation;
         for (number, upto) in covered {

@@ -22,30 +22,29 @@ const PIPE: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct SimDial {
     from: String,
-    /// Connections to this port are between nodes, which ping as nodes do.
-    peer_port: u16,
+    /// What its connections are for: a node pings the nodes that it passes calls on to as it pings its peers.
+    purpose: Purpose,
     /// What goes wrong with calls; `None`: nothing stands in between.
     calls: Option<CallFaults>,
 }
 
 impl SimDial {
-    pub(crate) fn new(from: &str, peer_port: u16, calls: Option<CallFaults>) -> Self {
-        Self { from: from.to_owned(), peer_port, calls }
+    pub(crate) fn new(from: &str, purpose: Purpose, calls: Option<CallFaults>) -> Self {
+        Self { from: from.to_owned(), purpose, calls }
     }
 }
 
 impl Dial for SimDial {
     fn connect(&self, address: &str) -> Connecting {
         let address = address.to_owned();
-        let (host, port) = address.rsplit_once(':').unwrap_or_default();
+        let (host, _) = address.rsplit_once(':').unwrap_or_default();
         let relay = self.calls.clone().map(|calls| Relay::new(calls, &self.from, host));
-        let between_nodes = port.parse() == Ok(self.peer_port);
+        let purpose = self.purpose;
         Box::pin(async move {
             let stream = TcpStream::connect(address.as_str()).await?;
             let remote = stream.peer_addr().ok();
             let Some(relay) = relay else { return Ok(BoxedIo::new(stream, remote)) };
             let (near, far) = duplex(PIPE);
-            let purpose = if between_nodes { Purpose::Peer } else { Purpose::Client };
             tokio::spawn(relay.run(far, stream, purpose));
             Ok(BoxedIo::new(near, remote))
         })

@@ -25,6 +25,7 @@ use waymark_node::env::{Env, Random};
 use waymark_node::node::{Doors, NodeError};
 use waymark_node::storage::tables::MemoryTables;
 use waymark_proto::ids::{PartitionId, ShardId, TopicPartition};
+use waymark_proto::transport::Purpose;
 
 use self::client::WaymarkClient;
 use self::machine::Machine;
@@ -94,8 +95,8 @@ impl Waymark {
         Self { acks: acks.clone(), ..self }
     }
 
-    fn dial(&self, from: &str) -> SimDial {
-        SimDial::new(from, PEER_PORT, self.calls.clone())
+    fn dial(&self, from: &str, purpose: Purpose) -> SimDial {
+        SimDial::new(from, purpose, self.calls.clone())
     }
 
     /// The node that leads in the latest term.
@@ -106,7 +107,7 @@ impl Waymark {
     }
 
     fn new_client(&self, seed: u64) -> WaymarkClient {
-        WaymarkClient::new(1..=self.nodes(), seed, self.dial(CLIENTS))
+        WaymarkClient::new(1..=self.nodes(), seed, self.dial(CLIENTS, Purpose::Client))
     }
 
     /// Every node runs, and every replica has all that its leader has but so many entries.
@@ -145,13 +146,13 @@ impl Clients for Waymark {
 
 impl Subject for Waymark {
     fn client_at(&self, node: u32, seed: u64) -> Box<dyn LogClient> {
-        Box::new(WaymarkClient::new(node..=node, seed, self.dial(CLIENTS)))
+        Box::new(WaymarkClient::new(node..=node, seed, self.dial(CLIENTS, Purpose::Client)))
     }
 
     fn start(&self, seat: Seat) -> Life {
         let machine = Arc::clone(self.machine(seat.node));
         let config = settings::of(&seat, self.seed, self.keeps_logs);
-        let dial = self.dial(&host(seat.node));
+        let dial = self.dial(&host(seat.node), Purpose::Peer);
         // Not later: until then the life before seems to have ended just now.
         let disk = machine.begin_life();
         Box::pin(async move {
@@ -283,6 +284,10 @@ impl Subject for Waymark {
 
     fn set_disk(&self, node: u32, condition: DiskCondition) {
         self.machine(node).set_disk(condition);
+    }
+
+    fn hangs(&self, node: u32) -> bool {
+        self.machine(node).disk.hangs()
     }
 
     fn may_end(&self, node: u32) -> bool {

@@ -354,3 +354,33 @@ fn a_digest_of_much_leaves_others_their_turns() {
         assert!(turns >= u32::from(BATCHES), "{turns}");
     });
 }
+
+/// Whether a replica gives a digest of more than it has.
+fn gives_a_digest_of_less() -> bool {
+    simulated(async {
+        let (_store, shard) = open(&SimDisk::new(1)).await.unwrap();
+        let mut logs = Logs::default();
+        shard.append(logs.0[1].append(1, 500));
+        let (at, start) = (logs.0[1].at(), logs.0[1].start);
+        shard.digest(at, start, 2).await.unwrap();
+        match shard.digest(at, start, 3).await {
+            Ok(_) => true,
+            Err(error) => {
+                assert!(matches!(error, StoreError::OutOfRange { offset: 3, .. }), "{error}");
+                false
+            }
+        }
+    })
+}
+
+#[test]
+fn a_replica_that_lags_gives_no_digest_of_what_it_has_not() {
+    let _sound = mutants::seclude();
+    assert!(!gives_a_digest_of_less());
+}
+
+#[test]
+fn a_digest_of_less_than_was_asked_for_is_caught() {
+    let _bug = mutants::plant("digest-of-less");
+    assert!(gives_a_digest_of_less());
+}

@@ -99,7 +99,10 @@ fn digest(seen: Result<Inspection, String>) -> Result<String, Failure> {
         Ok(Inspection { digest: Some(Err(why)), .. }) => {
             Err(failure(FailureCode::RangeDamaged, why))
         }
-        Ok(Inspection { digest: None, .. }) => Err(unavailable("the partition is not here")),
+        Ok(Inspection { here: true, log_start, high_watermark, .. }) => {
+            Err(unavailable(&format!("it has {log_start}..{high_watermark} by now")))
+        }
+        Ok(Inspection { here: false, .. }) => Err(unavailable("the partition is not here")),
         Err(why) => Err(unavailable(&why)),
     }
 }

@@ -129,6 +129,25 @@ where
         vote: Vote,
         snapshot: Snapshot,
     ) -> Result<SnapshotResponse<C>, ReplicaStopped> {
+        if !mutants::planted!("installs-what-the-log-has") {
+            // While its segments were pulled, another leader may have found that the log goes on from where the manifest ends.
+            // Openraft would take the mark of what it has accepted back to there: it may not be asked to install it.
+            let follows = AppendEntriesRequest {
+                vote,
+                prev_log_id: snapshot.meta.last_log_id,
+                leader_commit: None,
+                entries: Vec::new(),
+            };
+            match openraft::Raft::append_entries(self, follows).map_err(stopped).await? {
+                AppendEntriesResponse::Success => {
+                    let upto = snapshot.meta.last_log_id;
+                    tracing::info!(?upto, "the log holds all of the manifest by now");
+                    return Ok(SnapshotResponse::new(vote));
+                }
+                AppendEntriesResponse::HigherVote(vote) => return Ok(SnapshotResponse::new(vote)),
+                AppendEntriesResponse::Conflict | AppendEntriesResponse::PartialSuccess(_) => {}
+            }
+        }
         self.install_full_snapshot(vote, snapshot).map_err(stopped).await
     }
 }

@@ -27,7 +27,7 @@ pub struct Inspection {
     pub log_start: i64,
     /// Its high watermark.
     pub high_watermark: i64,
-    /// The digest, or why there is none.
+    /// The digest, or why there is none; `None`: the range is not here, or not yet.
     pub digest: Option<Result<[u8; 16], String>>,
 }
 

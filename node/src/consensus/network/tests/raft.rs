@@ -8,12 +8,14 @@ use std::ops::RangeBounds;
 use futures::{Stream, StreamExt, future};
 use openraft::async_runtime::WatchReceiver;
 use openraft::entry::RaftEntry;
+use openraft::raft::AppendEntriesResponse;
 use openraft::storage::{
     EntryResponder, IOFlushed, LogState, RaftLogReader, RaftLogStorage, RaftStateMachine,
 };
 use openraft::{Config, OptionalSend, RaftSnapshotBuilder, SnapshotPolicy};
 use tokio::time::sleep;
 
+use super::super::door::ReplicaStopped;
 use super::*;
 use crate::consensus::types::{Manifest, Membership};
 
@@ -278,4 +280,36 @@ async fn an_idle_leader_without_heartbeats_that_end_loses_its_lease() {
     let rafts = three(&nodes).await;
     sleep(Duration::from_secs(60)).await;
     assert!(write(&rafts[0], 10).await.is_err());
+}
+
+/// What a follower answers to a manifest that ends within its log, and to the entry that follows the log afterwards. It knows of
+/// no commit.
+async fn offered_what_its_log_has() -> Result<(), String> {
+    let nodes = Nodes::start(&NetworkOptions::default());
+    let follower = start(nodes.node(2), Manifest::new()).await;
+    let door: &dyn ReplicaDoor = &follower;
+    let told = |error: ReplicaStopped| error.to_string();
+    for index in 0..=5 {
+        let answer = door.append_entries(append(index, 10)).await.map_err(told)?;
+        assert!(matches!(answer, AppendEntriesResponse::Success), "{index}: {answer:?}");
+    }
+    let meta = Meta { last_log_id: Some(log_id(3)), ..Meta::default() };
+    let snapshot = Snapshot { meta, snapshot: Manifest::new() };
+    let answer = door.install(leader_vote(1), snapshot).await.map_err(told)?;
+    assert_eq!(answer.vote, leader_vote(1));
+    let answer = door.append_entries(append(6, 10)).await.map_err(told)?;
+    assert!(matches!(answer, AppendEntriesResponse::Success), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_of_which_the_log_has_come_to_hold_all_is_not_installed() {
+    let _sound = sound();
+    assert_eq!(offered_what_its_log_has().await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_is_installed_below_the_end_of_the_log_is_caught() {
+    let _planted = crate::mutants::plant("installs-what-the-log-has");
+    assert!(offered_what_its_log_has().await.is_err());
 }
