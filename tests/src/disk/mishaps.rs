@@ -1,4 +1,5 @@
-//! Whether a call to the disk meets with one of its faults. Owns the draws; what a fault leaves behind is the state's business.
+//! Whether a call to the disk meets with one of its faults. Owns the draws and what a sync waits; what a fault leaves behind is the
+//! state's business.
 
 use std::io;
 use std::time::Duration;
@@ -48,11 +49,27 @@ impl State {
     }
 }
 
+impl SimDisk {
+    /// Whether a sync hangs that met with a disk that stalled.
+    #[must_use]
+    pub fn hangs(&self) -> bool {
+        self.lock().hanging > 0
+    }
+
+    /// What a sync waits.
+    pub(super) async fn take(&self, (usual, stall): (Duration, Duration)) {
+        let _hanging = (!stall.is_zero()).then(|| Hanging::on(self));
+        if !(usual + stall).is_zero() {
+            tokio::time::sleep(usual + stall).await;
+        }
+    }
+}
+
 /// A sync that hangs, for as long as it lives: it outlasts the fault that it met with.
-pub(super) struct Hanging(SimDisk);
+struct Hanging(SimDisk);
 
 impl Hanging {
-    pub(super) fn on(disk: &SimDisk) -> Self {
+    fn on(disk: &SimDisk) -> Self {
         disk.lock().hanging += 1;
         Self(disk.clone())
     }

@@ -25,7 +25,6 @@ pub use self::points::Point;
 
 use self::content::{Change, Inode, SECTOR, keep_prefix, keep_some};
 pub use self::faults::{Crash, Faults};
-use self::mishaps::Hanging;
 use self::missing::Missing;
 use self::points::{Call, Stage, Trap};
 
@@ -174,12 +173,6 @@ impl SimDisk {
         self.lock().faults = faults;
     }
 
-    /// Whether a sync hangs that met with a disk that stalled.
-    #[must_use]
-    pub fn hangs(&self) -> bool {
-        self.lock().hanging > 0
-    }
-
     /// Power off, and decides what survives.
     pub fn crash(&self, mode: Crash) {
         self.power_off();
@@ -291,12 +284,7 @@ impl SimDisk {
             let (fails, lies) = (state.strikes(sync_errors, path), state.strikes(sync_lies, path));
             (covered, latency, fails, lies)
         };
-        let (usual, stall) = latency;
-        let hanging = (!stall.is_zero()).then(|| Hanging::on(self));
-        if !(usual + stall).is_zero() {
-            tokio::time::sleep(usual + stall).await;
-        }
-        drop(hanging);
+        self.take(latency).await;
         let mut state = self.call()?;
         let generation = state.generation;
         for (number, upto) in covered {
