@@ -35,7 +35,8 @@ const WEAKNESSES: &str = "\
   `waymark recover`. With records of the second rotten that the third has yet to pull, it stands still although each of them
   is sound somewhere. Storms let nothing rot while a copy is missing, and no disk be lost while something has rotted.
 - A replica that lost what it had acknowledged runs on under its id while its shard has no majority without it: in a shard of
-  two always, in a shard of three while another one is being replaced. An alarm says so; its vote may be lost as well.
+  two always, in a shard of three while another one is being replaced or its node is down. The node that saw it says so, until it
+  ends; the vote of that replica may be lost as well.
 - While a replica pulls what it lacks it acknowledges nothing new. With another node down, its shard waits that long: no
   promise is broken, and no partition of it is served.
 - A follower below its last sound mark gets no entries before all up to it were fetched, and its retention waits with it.

@@ -250,7 +250,7 @@ impl ConsumerConfig {
     }
 
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        if self.auto_commit_interval.is_zero() {
+        if self.auto_commit == AutoCommit::Interval && self.auto_commit_interval.is_zero() {
             let rule =
                 "must be more than nothing: to commit by hand, set enable.auto.commit to false";
             let rule = rule.to_owned();

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -148,7 +149,9 @@ impl Committer {
 
     async fn run(self: Arc<Self>, client: Client, config: ConsumerConfig, stop: CancellationToken) {
         let by_time = config.auto_commit == AutoCommit::Interval;
-        let mut tick = tokio::time::interval(config.auto_commit_interval);
+        // One that is not by time may have been given none.
+        let interval = config.auto_commit_interval.max(Duration::from_millis(1));
+        let mut tick = tokio::time::interval(interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // The first one comes at once: on a busy machine it would commit what the interval was to wait for.
         tick.tick().await;

@@ -245,6 +245,7 @@ impl Driver {
         if without_quorum {
             // A leader that is cut off from the others takes itself for one as long as that lasts: they know the next one.
             self.shared.client.ask_another();
+            self.want_refresh_soon(now);
         }
     }
 
@@ -360,7 +361,6 @@ fn untag(tag: i64) -> (u32, u32) {
 fn moves_leader(verdict: &Result<BatchReceipt>) -> bool {
     let refusal = verdict.as_ref().err().and_then(Error::refusal);
     refusal.is_some_and(|refusal| {
-        let unled = [wire::FailureCode::NoLeader, wire::FailureCode::NoQuorum];
-        refusal.retry == wire::RetryClass::Reroute || unled.contains(&refusal.code)
+        refusal.retry == wire::RetryClass::Reroute || refusal.code == wire::FailureCode::NoLeader
     })
 }

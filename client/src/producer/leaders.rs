@@ -67,11 +67,18 @@ impl Driver {
     }
 
     pub(super) fn want_refresh(&mut self, now: Instant) {
+        if self.refresh == Refresh::Idle && self.leaderless.is_empty() {
+            self.refresh = Refresh::Due(now);
+        }
+        // A leader that is not there yet is asked for with growing pauses.
+        self.want_refresh_soon(now);
+    }
+
+    /// What is known may be as new as it can be: a shard without a quorum has no other leader.
+    pub(super) fn want_refresh_soon(&mut self, now: Instant) {
         if self.refresh == Refresh::Idle {
-            // The first look is at once; a leader that is not there yet is asked for with growing pauses.
             let pause = self.backoff.pause(&self.shared.client.config().random).min(LEADER_PAUSE);
-            let at = if self.leaderless.is_empty() { now } else { now + pause };
-            self.refresh = Refresh::Due(at);
+            self.refresh = Refresh::Due(now + pause);
         }
     }
 

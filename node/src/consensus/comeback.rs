@@ -3,7 +3,7 @@
 //! that a disk which others came instead of does not run. Never changes the members of a shard: their leaders do
 //! (`replacer`).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -24,6 +24,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const PROPOSAL_TIME: Duration = Duration::from_secs(5);
 /// A node whose replica of shard 0 hears of no leader for so long asks whether it was replaced.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// A node that nothing was heard of for so long may be down.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Has every replica of this node replaced, because its disk is empty and should not be. Returns once this disk says under
 /// which incarnation they come back: before that it must not run one.
@@ -81,25 +83,43 @@ async fn replace_one(member: &Member, key: ReplicaKey, reason: String) {
     member.catalog_changed.notify_one();
 }
 
-/// Has a follower of a replica here replaced that lacks what it acknowledged: what it voted may be lost as well (S11). It is
-/// asked for until it is done, also when another node leads by then: what was seen stays true.
+/// A follower of a replica here was seen to lack what it acknowledged. Returns whether that is news: it is told of more than once
+/// before it is replaced.
+pub(super) fn begin_replacing(member: &Member, shard: ShardId, old: ReplicaId) -> bool {
+    member.reverted.lock().unwrap_or_else(PoisonError::into_inner).insert((shard, old))
+}
+
+/// Has it replaced: what it voted may be lost as well (S11). It is asked for until it is done or this node ends, also when
+/// another node leads by then: what was seen stays true.
 pub(super) fn replace_reverted(member: &Arc<Member>, shard: ShardId, old: ReplicaId) {
     let member = Arc::clone(member);
     tokio::spawn(async move {
         let stopping = member.stopping.clone();
-        stopping.run_until_cancelled(replace_voter(&member, shard, old)).await;
+        if stopping.run_until_cancelled(replace_voter(&member, shard, old)).await.is_some() {
+            let mut reverted = member.reverted.lock().unwrap_or_else(PoisonError::into_inner);
+            reverted.remove(&(shard, old));
+        }
     });
 }
 
-/// Waits for a majority of the shard without it. The replica has been filled up again meanwhile, and to end it would cost
-/// the shard more than what its vote may do: two such losses at once need an operator anyway.
+/// Waits for a majority of the shard without it, on nodes that were heard of lately. The replica has been filled up again
+/// meanwhile, and to end it would cost the shard more than what its vote may do: two such losses at once need an operator anyway.
 async fn replace_voter(member: &Member, shard: ShardId, old: ReplicaId) {
     let mut told = false;
     loop {
-        let spared = member.shard(ShardId::CATALOG).and_then(|catalog| {
-            catalog.read(|state| Some(state.catalog()?.can_spare(shard, old.node)))
+        let runs = |node| node == member.node || member.has_heard(node, SILENCE);
+        let stand = member.shard(ShardId::CATALOG).and_then(|catalog| {
+            catalog.read(|state| {
+                let catalog = state.catalog()?;
+                let is_member = catalog.replica_on(shard, old.node) == Some(old);
+                Some((is_member, catalog.can_spare(shard, old.node, runs)))
+            })
         });
-        if spared == Some(true) {
+        if stand.is_some_and(|(is_member, _)| !is_member) {
+            // Its disk was lost meanwhile, or its topic deleted.
+            return;
+        }
+        if stand.is_some_and(|(_, spared)| spared) {
             let asked = CatalogCommand::ReplaceReplica { shard, old, votes: true };
             match answered(member, asked).await {
                 Reply::Incarnation(_) => return,
@@ -110,7 +130,7 @@ async fn replace_voter(member: &Member, shard: ShardId, old: ReplicaId) {
                     return;
                 }
             }
-        } else if !std::mem::replace(&mut told, true) {
+        } else if stand.is_some() && !std::mem::replace(&mut told, true) {
             tracing::error!(
                 %shard, replica = %old,
                 "a replica that has lost entries runs on: its shard has no majority without it"

@@ -56,6 +56,9 @@ impl PeerHost for Host {
     }
 
     fn has_less(&self, shard: ShardId, follower: ReplicaId, (before, lacks): (u64, u64)) {
+        if !comeback::begin_replacing(&self.0, shard, follower) {
+            return;
+        }
         self.0.reversions.one();
         reached!("log-reverted");
         tracing::error!(

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use openraft::Config;
 use tokio::sync::{Notify, watch};
@@ -57,6 +58,8 @@ pub(super) struct Member {
     pub(super) replaced: Counter,
     /// Followers of shards led here that had lost what they acknowledged, since this node started.
     pub(super) reversions: Counter,
+    /// Those of them that are yet to be replaced.
+    pub(super) reverted: Mutex<BTreeSet<(ShardId, ReplicaId)>>,
     /// Shards whose replica cannot start before a peer has given what damage took, and what that is.
     pub(super) waiting: watch::Sender<BTreeMap<ShardId, String>>,
     /// The local catalog changed.
@@ -104,6 +107,7 @@ impl Member {
             started: Mutex::default(),
             replaced: Counter::default(),
             reversions: Counter::default(),
+            reverted: Mutex::default(),
             waiting: watch::channel(BTreeMap::new()).0,
             catalog_changed: Arc::new(Notify::new()),
             fatal: watch::channel(None).0,
@@ -113,6 +117,12 @@ impl Member {
             heard: Mutex::default(),
             growths: Mutex::default(),
         }
+    }
+
+    /// Whether a peer was heard of within so long.
+    pub(super) fn has_heard(&self, node: NodeId, within: Duration) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(&node).is_some_and(|it| it.at.elapsed() <= within)
     }
 
     pub(super) fn shard(&self, shard: ShardId) -> Option<Shard> {

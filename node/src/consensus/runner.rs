@@ -320,7 +320,7 @@ async fn keep(member: Arc<Member>, first: Shard, started: Started) {
     }
 }
 
-/// Returns once nothing of a replica runs: its log may be opened anew, or removed.
+/// Returns once a replica's raft has ended and nothing is applied any more: its log may be opened anew, or removed.
 async fn stop(shard: &Shard) {
     let life = &shard.core.applied.life;
     life.end();

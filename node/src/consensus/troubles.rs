@@ -1,5 +1,7 @@
 //! Owns what this node says of damage that is not repaired: to whoever asks whether the cluster is well. Never repairs.
 
+use std::sync::PoisonError;
+
 use waymark_proto::ids::ShardId;
 
 use super::Consensus;
@@ -29,6 +31,15 @@ pub(super) fn troubles(member: &Member) -> Vec<Trouble> {
         troubles.extend(damaged.iter().map(|range| passes((shard.id(), describe(range)))));
     }
     troubles.extend(log_mend::troubles(member));
+    let reverted = member.reverted.lock().unwrap_or_else(PoisonError::into_inner);
+    troubles.extend(reverted.iter().map(|(shard, replica)| {
+        let what = format!(
+            "it has seen replica {replica} lose entries which that had acknowledged; it is replaced once the shard has a majority \
+             without it"
+        );
+        passes((*shard, what))
+    }));
+    drop(reverted);
     troubles.extend(member.network.lacking().into_iter().map(|(shard, bytes)| {
         passes((shard, format!("it pulls segments from its peers, {bytes} bytes are left")))
     }));

@@ -77,7 +77,7 @@ impl Catalog {
         if now != old {
             return Err(Refusal::Invalid(format!("shard {shard} never had a replica {old}")));
         }
-        if votes && !self.can_spare(shard, node) {
+        if votes && !self.can_spare(shard, node, |_| true) {
             return Err(Refusal::NoMajorityWithout);
         }
         let new = self.allot(node)?;
@@ -155,17 +155,17 @@ impl Catalog {
         Some(ReplicaId { node, incarnation })
     }
 
-    /// Whether the replicas of a shard that are not being replaced are a majority without the one on this node. A swap needs
-    /// the votes of one, so to take such a replica away by oneself would stop the shard.
+    /// Whether the replicas of a shard that are not being replaced, on nodes that `run`, are a majority without the one on this
+    /// node. A swap needs the votes of one, so to take such a replica away by oneself would stop the shard.
     #[must_use]
-    pub fn can_spare(&self, shard: ShardId, node: NodeId) -> bool {
+    pub fn can_spare(&self, shard: ShardId, node: NodeId, run: impl Fn(NodeId) -> bool) -> bool {
         let holders: Vec<NodeId> = if shard == ShardId::CATALOG {
             self.nodes.keys().copied().collect()
         } else {
             let entry = self.shards.get(&shard);
             entry.map_or(Vec::new(), |it| it.replicas.iter().map(|it| it.node).collect())
         };
-        let sound = |it: &&NodeId| **it != node && self.swap(shard, **it).is_none();
+        let sound = |it: &&NodeId| **it != node && run(**it) && self.swap(shard, **it).is_none();
         holders.iter().filter(sound).count() > holders.len() / 2
             || mutants::planted!("replaces-the-majority")
     }

@@ -268,6 +268,17 @@ fn a_voter_is_replaced_only_while_its_shard_has_a_majority_without_it() {
 }
 
 #[test]
+fn a_majority_that_does_not_run_spares_nobody() {
+    let _sound = mutants::seclude();
+    let catalog = founded();
+    for shard in [ShardId(0), ShardId(2)] {
+        assert!(catalog.can_spare(shard, NodeId(3), |_| true));
+        assert!(catalog.can_spare(shard, NodeId(3), |node| node != NodeId(3)), "it may be down");
+        assert!(!catalog.can_spare(shard, NodeId(3), |node| node != NodeId(1)));
+    }
+}
+
+#[test]
 fn a_catalog_that_replaces_the_majority_of_a_shard_is_caught() {
     let _bug = mutants::plant("replaces-the-majority");
     assert_eq!(a_second_voter_is_replaced(), [true; 2]);
