@@ -363,6 +363,7 @@ fn gives_a_digest_of_less() -> bool {
         shard.append(logs.0[1].append(1, 500));
         let (at, start) = (logs.0[1].at(), logs.0[1].start);
         shard.digest(at, start, 2).await.unwrap();
+        shard.digest(logs.0[0].at(), 0, 0).await.expect("it has all of nothing");
         match shard.digest(at, start, 3).await {
             Ok(_) => true,
             Err(error) => {
