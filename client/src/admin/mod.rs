@@ -1,13 +1,15 @@
 //! Owns administration: topics, their settings and records, groups' offsets, the cluster. Every call works on any node and
 //! is repeated until it has an answer or the deadline has passed; repeating is harmless, because topics are created under
-//! ids made here, partitions are given as totals, and the rest says what to be, not what to change.
+//! ids made here and deleted by the ids that they had, partitions are given as totals, a group's offsets are moved only if
+//! they were not since somebody looked, and the rest says what to be, not what to change.
 //!
-//! - `topics`, `configs`, `offsets`, `groups` and `cluster` hold the calls; `model` what they speak of.
+//! - `topics`, `deletion`, `configs`, `offsets`, `groups` and `cluster` hold the calls; `model` what they speak of.
 //! - `explain` tells why a group did what it did, from what the calls on groups gave.
 //! - this file has what they share: a list of items, each with its own outcome.
 
 mod cluster;
 mod configs;
+mod deletion;
 mod explain;
 mod groups;
 mod model;

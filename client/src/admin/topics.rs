@@ -1,4 +1,4 @@
-//! Owns topics: create, delete, list, describe, more partitions, fewer records.
+//! Owns topics: create, list, describe, more partitions, fewer records.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,33 +68,6 @@ impl Admin {
                 topic_id(&result.topic_id)
             };
             Ok(answer.results.into_iter().map(outcome).collect())
-        })
-        .await
-    }
-
-    /// Deletes topics, with all their records.
-    ///
-    /// # Errors
-    /// When no node answers in time; each topic has its own outcome.
-    pub async fn delete_topics<S: Into<String>>(
-        &self,
-        topics: impl IntoIterator<Item = S>,
-    ) -> Result<Vec<Result<()>>> {
-        let topics: Vec<String> = topics.into_iter().map(Into::into).collect();
-        self.each("deleting topics", topics, |link, timeout, topics| async move {
-            let request = wire::DeleteTopicsRequest {
-                topics: topics.iter().map(|name| topic_ref(name)).collect(),
-                timeout_ms: millis(timeout),
-                ..Default::default()
-            };
-            let call = link.call(request, timeout);
-            let answer = service(&link)
-                .delete_topics(call)
-                .await
-                .map_err(|s| link.failure(&s))?
-                .into_inner();
-            check(answer.failure.as_ref())?;
-            Ok(answer.results.iter().map(|result| check(result.failure.as_ref())).collect())
         })
         .await
     }
@@ -287,6 +260,6 @@ fn description(topic: wire::TopicDescription) -> Result<TopicDescription> {
     })
 }
 
-fn millis(timeout: Duration) -> i32 {
+pub(super) fn millis(timeout: Duration) -> i32 {
     i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
 }

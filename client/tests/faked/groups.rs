@@ -25,7 +25,23 @@ struct Desk {
     /// Refuses that many calls as if it were not ready.
     loading: u32,
     resets: Vec<wire::ResetOffsetsRequest>,
+    undos: Vec<wire::UndoOffsetsRequest>,
+    /// How often somebody else moves the group between the look at it and a reset or an undo.
+    changes: u32,
     pages: Vec<String>,
+}
+
+impl Desk {
+    /// The answer to a move.
+    fn moved(&mut self) -> wire::ResetOffsetsResponse {
+        if self.changes == 0 {
+            return self.moves.clone();
+        }
+        self.changes -= 1;
+        self.groups[0].generation += 1;
+        let failure = Some(failure(Code::ConditionFailed, Class::Fix));
+        wire::ResetOffsetsResponse { failure, ..Default::default() }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -194,14 +210,16 @@ impl wire::group_service_server::GroupService for Fake {
     ) -> Answer<wire::ResetOffsetsResponse> {
         let mut desk = self.desk.lock().unwrap();
         desk.resets.push(request.into_inner());
-        Ok(Response::new(desk.moves.clone()))
+        Ok(Response::new(desk.moved()))
     }
 
     async fn undo_offsets(
         &self,
-        _: Request<wire::UndoOffsetsRequest>,
+        request: Request<wire::UndoOffsetsRequest>,
     ) -> Answer<wire::ResetOffsetsResponse> {
-        Ok(Response::new(self.desk.lock().unwrap().moves.clone()))
+        let mut desk = self.desk.lock().unwrap();
+        desk.undos.push(request.into_inner());
+        Ok(Response::new(desk.moved()))
     }
 
     async fn list_offset_history(
@@ -385,6 +403,32 @@ async fn a_reset_asks_for_what_was_written_and_tells_what_will_be_read_again() {
     assert!(asked.dry_run && asked.note == "why");
     assert_eq!((asked.targets[0].to(), asked.targets[0].offset), (wire::ResetTo::Offset, Some(4)));
     assert_eq!(asked.targets[0].partition.as_ref().unwrap().partition, Some(1));
+}
+
+#[tokio::test]
+async fn a_reset_says_in_which_generation_the_group_was_seen() {
+    let fake = Fake::start(Desk { changes: 2, ..desk() });
+    let (exit, _, error) = fake.waymark("reset g --to 4").await;
+    assert_eq!((exit, error.as_str()), (Exit::Done, ""));
+    let asked = |fake: &Fake| -> Vec<Option<i32>> {
+        let resets = std::mem::take(&mut fake.desk.lock().unwrap().resets);
+        resets.iter().map(|it| it.seen_generation).collect()
+    };
+    assert_eq!(asked(&fake), [Some(0), Some(1), Some(2)]);
+    let (exit, _, _) = fake.waymark("reset new --to 4").await;
+    assert_eq!((exit, asked(&fake)), (Exit::Done, vec![Some(0)]), "there is no such group yet");
+    let (exit, _, _) = fake.waymark("reset g --to 4 --dry-run").await;
+    assert_eq!((exit, asked(&fake)), (Exit::Done, vec![None]));
+}
+
+#[tokio::test]
+async fn an_undo_that_others_are_always_faster_than_is_refused() {
+    let fake = Fake::start(Desk { changes: 100, ..desk() });
+    let (exit, _, error) = fake.waymark("undo g --to 1h").await;
+    assert_eq!(exit, Exit::Refused, "{error}");
+    let undos = std::mem::take(&mut fake.desk.lock().unwrap().undos);
+    let seen: Vec<Option<i32>> = undos.iter().map(|it| it.seen_generation).collect();
+    assert_eq!(seen, [Some(0), Some(1), Some(2)]);
 }
 
 #[tokio::test]

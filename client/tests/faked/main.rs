@@ -5,6 +5,7 @@
 #[cfg(feature = "cli")]
 mod commands;
 mod consume;
+mod deletion;
 mod fake;
 mod group;
 #[cfg(feature = "cli")]

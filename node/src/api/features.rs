@@ -2,13 +2,14 @@
 //! are in the first release, so all are active on every node; a later one becomes active by a decision of the cluster.
 
 /// Names, sorted.
-pub(super) const ACTIVE: [&str; 7] = [
+pub(super) const ACTIVE: [&str; 8] = [
     "commit-seq",
     "conditional-append",
     "conditional-commit",
     "fencing-epoch",
     "idempotent-produce",
     "leader-epoch-fence",
+    "reset-generation",
     "topic-version",
 ];
 

@@ -29,9 +29,9 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
         Refusal::NoPartition(_) => FailureCode::PartitionNotFound,
         Refusal::NoTopic(_) => FailureCode::TopicNotFound,
         Refusal::TopicExists(_) => FailureCode::TopicExists,
-        Refusal::VersionMismatch { .. } | Refusal::ConditionFailed { .. } => {
-            FailureCode::ConditionFailed
-        }
+        Refusal::VersionMismatch { .. }
+        | Refusal::ConditionFailed { .. }
+        | Refusal::MovedSince { .. } => FailureCode::ConditionFailed,
         Refusal::NoPool(_) => FailureCode::InvalidReplication,
         Refusal::Invalid(_) => FailureCode::InvalidArgument,
         Refusal::NoMajorityWithout => FailureCode::NoQuorum,
@@ -59,6 +59,7 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
     match refusal {
         Refusal::VersionMismatch { actual } => failure.actual = i64::try_from(*actual).ok(),
         Refusal::ConditionFailed { actual } => failure.actual = *actual,
+        Refusal::MovedSince { generation } => failure.actual = Some(i64::from(*generation)),
         Refusal::OutOfOrderSequence { expected } => failure.expected = Some(i64::from(*expected)),
         Refusal::BatchTooLarge { limit } => failure.limit = Some(i64::from(*limit)),
         Refusal::Fenced { actual } | Refusal::SequenceBehind { actual } => {
@@ -130,6 +131,7 @@ mod tests {
             Refusal::NoPool(3),
             Refusal::Invalid("a number".to_owned()),
             Refusal::ConditionFailed { actual: Some(7) },
+            Refusal::MovedSince { generation: 15 },
             Refusal::OutOfOrderSequence { expected: 8 },
             Refusal::DuplicateSequence,
             Refusal::ProducerFenced,
@@ -165,6 +167,7 @@ mod tests {
             | Refusal::NoPool(_)
             | Refusal::Invalid(_)
             | Refusal::ConditionFailed { .. }
+            | Refusal::MovedSince { .. }
             | Refusal::OutOfOrderSequence { .. }
             | Refusal::DuplicateSequence
             | Refusal::ProducerFenced
@@ -193,9 +196,9 @@ mod tests {
     fn every_refusal_of_the_state_has_a_code_of_its_own() {
         let codes: Vec<FailureCode> = refusals().iter().map(|it| refused(it).code).collect();
         let different: BTreeSet<String> = codes.iter().map(|code| format!("{code:?}")).collect();
-        // Another version of a topic and another next offset are the same to a caller: look again, then decide. So are a
-        // partition that another member holds and one that it has written to since.
-        assert_eq!(different.len(), codes.len() - 2, "{codes:?}");
+        // Another version of a topic, another next offset and a move of the group are the same to a caller: look again, then
+        // decide. So are a partition that another member holds and one that it has written to since.
+        assert_eq!(different.len(), codes.len() - 3, "{codes:?}");
         assert!(refusals().iter().all(|it| !refused(it).message.is_empty()));
     }
 
@@ -208,6 +211,8 @@ mod tests {
         assert_eq!(told(Refusal::VersionMismatch { actual: 4 }), (None, Some(4), None, None));
         let condition = Refusal::ConditionFailed { actual: Some(7) };
         assert_eq!(told(condition), (None, Some(7), None, None));
+        let moved = Refusal::MovedSince { generation: 15 };
+        assert_eq!(told(moved), (None, Some(15), None, None));
         let order = Refusal::OutOfOrderSequence { expected: 8 };
         assert_eq!(told(order), (Some(8), None, None, None));
         assert_eq!(told(Refusal::BatchTooLarge { limit: 9 }), (None, None, Some(9), None));

@@ -134,6 +134,12 @@ pub enum Refusal {
     /// The group does not exist.
     #[error("the group does not exist")]
     NoGroup,
+    /// The group's positions were moved since the caller looked at it.
+    #[error("the group's offsets were moved in generation {generation}")]
+    MovedSince {
+        /// Which the last move began.
+        generation: i32,
+    },
     /// The group has members.
     #[error("the group has members")]
     GroupNotEmpty,

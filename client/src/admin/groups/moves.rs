@@ -1,6 +1,10 @@
 //! Owns moving a group's committed offsets: to a place, or back to where they stood at a time. Where a place is in the log
 //! is the cluster's to find.
+//!
+//! Each call carries the generation in which the group was seen before, and moves nothing where the group was moved since. So
+//! a copy that waited somewhere, and arrives after the call was repeated and answered, undoes nothing of what was read since.
 
+use waymark_proto::failure::FailureCode;
 use waymark_proto::v1 as wire;
 
 use super::{at, partition_ref, service, some};
@@ -10,6 +14,9 @@ use crate::error::{Error, Result};
 use crate::record::TopicPartition;
 use crate::refusal::check;
 use crate::retry::Repeat;
+
+/// How often a group is looked at that somebody else moves in between.
+const LOOKS: u32 = 3;
 
 /// Where a group's offsets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +117,9 @@ impl Admin {
     /// Moves committed offsets of a group. On a group with members too: they go on from the new places, and what they
     /// commit of before is refused.
     ///
-    /// Repeated until it has an answer, but for a shift: there, an unknown outcome is [`crate::ErrorClass::Ambiguous`].
+    /// Repeated until it has an answer, but for a shift: there, an unknown outcome is [`crate::ErrorClass::Ambiguous`]. A
+    /// repetition after a lost answer moves the group again, over what was committed in between; after the answer, nothing
+    /// does.
     ///
     /// # Errors
     /// When the group does not exist, a target is not legal, or no node answers in time; each partition has its own outcome.
@@ -124,14 +133,19 @@ impl Admin {
             targets: reset.targets.iter().map(target).collect(),
             dry_run: reset.dry_run,
             note: reset.note.clone(),
+            seen_generation: None,
         };
-        self.client
-            .call("resetting offsets", reset.repeat(), |link, timeout| async move {
+        let send = |seen_generation| {
+            let request = wire::ResetOffsetsRequest { seen_generation, ..request.clone() };
+            self.client.call("resetting offsets", reset.repeat(), move |link, timeout| {
                 let call = link.call(request.clone(), timeout);
-                let answer = service(&link).reset_offsets(call).await;
-                moves(answer.map_err(|s| link.failure(&s))?.into_inner())
+                async move {
+                    let answer = service(&link).reset_offsets(call).await;
+                    moves(answer.map_err(|s| link.failure(&s))?.into_inner())
+                }
             })
-            .await
+        };
+        self.as_seen(group, reset.dry_run, send).await
     }
 
     /// Puts committed offsets of a group back to where they stood at a time, by the ledger. Live as
@@ -152,14 +166,49 @@ impl Admin {
             partitions: partitions.iter().map(partition_ref).collect(),
             dry_run,
             note: note.to_owned(),
+            seen_generation: None,
         };
-        self.client
-            .call("undoing offsets", Repeat::Harmless, |link, timeout| async move {
+        let send = |seen_generation| {
+            let request = wire::UndoOffsetsRequest { seen_generation, ..request.clone() };
+            self.client.call("undoing offsets", Repeat::Harmless, move |link, timeout| {
                 let call = link.call(request.clone(), timeout);
-                let answer = service(&link).undo_offsets(call).await;
-                moves(answer.map_err(|s| link.failure(&s))?.into_inner())
+                async move {
+                    let answer = service(&link).undo_offsets(call).await;
+                    moves(answer.map_err(|s| link.failure(&s))?.into_inner())
+                }
             })
-            .await
+        };
+        self.as_seen(group, dry_run, send).await
+    }
+
+    /// Looks at a group, and moves it if it was not moved since. If it was, by an earlier attempt whose answer was lost or by
+    /// somebody else, it is looked at and moved again: the last one counts.
+    async fn as_seen<F>(
+        &self,
+        group: &str,
+        dry_run: bool,
+        send: impl Fn(Option<i32>) -> F,
+    ) -> Result<OffsetMoves>
+    where
+        F: Future<Output = Result<OffsetMoves>>,
+    {
+        if dry_run {
+            return send(None).await;
+        }
+        let mut left = LOOKS;
+        loop {
+            let seen = match self.describe_group(group).await {
+                Ok(group) => group.generation,
+                // The move makes it.
+                Err(error) if error.code() == Some(FailureCode::GroupNotFound) => 0,
+                Err(error) => return Err(error),
+            };
+            left -= 1;
+            match send(Some(seen)).await {
+                Err(error) if left > 0 && error.code() == Some(FailureCode::ConditionFailed) => {}
+                outcome => return outcome,
+            }
+        }
     }
 }
 
@@ -234,7 +283,7 @@ mod tests {
     #[test]
     fn a_partition_that_could_not_be_moved_does_not_hide_the_others() {
         let mut failure = wire::Failure::default();
-        failure.set_code(wire::FailureCode::PartitionNotFound);
+        failure.set_code(FailureCode::PartitionNotFound);
         failure.set_retry(wire::RetryClass::Fix);
         let item = |partition, failure| wire::OffsetMove {
             topic: Some(topic_ref("t")),

@@ -16,6 +16,7 @@ mod fetch;
 pub mod groups;
 mod produce;
 mod services;
+mod topics;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -85,6 +86,10 @@ pub struct Inner {
     pub commits_held: bool,
     /// The topic was deleted, and made anew under its name with this id.
     pub made_anew: Option<[u8; 16]>,
+    /// The next deletion is done and its answer lost, and the topic made anew with this id.
+    pub made_anew_unheard: Option<[u8; 16]>,
+    /// Deletions that were asked for: by which id, and whether the topic went.
+    pub deletions: Vec<(Vec<u8>, bool)>,
     /// So often metadata says that nothing is known of any topic at the moment.
     pub untold: u32,
 }
@@ -132,6 +137,7 @@ impl Fake {
                 .add_service(wire::fetch_service_server::FetchServiceServer::new(server.clone()))
                 .add_service(wire::offset_service_server::OffsetServiceServer::new(server.clone()))
                 .add_service(wire::group_service_server::GroupServiceServer::new(server.clone()))
+                .add_service(wire::topic_service_server::TopicServiceServer::new(server.clone()))
                 .add_service(wire::cluster_service_server::ClusterServiceServer::new(server))
                 .serve_with_incoming(incoming)
                 .await

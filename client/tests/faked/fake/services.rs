@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 use waymark_proto::v1 as wire;
 use wire::{FailureCode as Code, RetryClass as Class};
 
-use super::{Fake, TOPIC, TOPIC_ID, failure};
+use super::{Fake, TOPIC, failure};
 
 fn node() -> wire::Node {
     let endpoint =
@@ -79,18 +79,18 @@ impl wire::cluster_service_server::ClusterService for Fake {
             ..Default::default()
         });
         let partitions: Vec<_> = partitions.collect();
-        let (untold, made_anew) = {
+        let (untold, topic_id) = {
             let mut inner = self.lock();
             let before = inner.untold;
             inner.untold = before.saturating_sub(1);
-            (before > 0, inner.made_anew)
+            (before > 0, inner.topic_id())
         };
         let topics = request.into_inner().topics.into_iter().map(|topic| {
             if untold {
                 let failure = Some(failure(Code::NoLeader, Class::Reroute));
                 wire::TopicMetadata { name: topic.name, failure, ..Default::default() }
             } else if topic.name == TOPIC {
-                let topic_id = made_anew.unwrap_or(TOPIC_ID).to_vec().into();
+                let topic_id = topic_id.to_vec().into();
                 let name = topic.name;
                 let partitions = partitions.clone();
                 wire::TopicMetadata { name, topic_id, partitions, ..Default::default() }

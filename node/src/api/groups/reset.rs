@@ -55,6 +55,7 @@ pub(super) struct Asked {
     pub(super) dry_run: bool,
     pub(super) note: String,
     pub(super) kind: ChangeKind,
+    pub(super) seen: Option<i32>,
 }
 
 impl Api {
@@ -80,6 +81,7 @@ impl Api {
             dry_run: request.dry_run,
             note: request.note,
             kind: ChangeKind::Reset,
+            seen: optional("seen_generation", request.seen_generation)?,
         };
         self.move_offsets(call, asked, targets.into_values().collect(), &committed).await
     }
@@ -120,6 +122,7 @@ impl Api {
             dry_run: request.dry_run,
             note: request.note,
             kind: ChangeKind::Undo,
+            seen: optional("seen_generation", request.seen_generation)?,
         };
         self.move_offsets(call, asked, targets, &committed).await
     }
@@ -188,6 +191,7 @@ impl Api {
         }
         let logs = self.logs_of(call, &targets).await;
         let mut moves = Vec::with_capacity(targets.len());
+        let mut starts = Vec::with_capacity(targets.len());
         let mut apply = Vec::with_capacity(targets.len());
         for (target, log) in targets.iter().zip(logs) {
             let before = committed.get(&target.at).copied();
@@ -196,6 +200,7 @@ impl Api {
                     let (after, adjusted) = land(target.aim, before, &log);
                     let parts = (log.start, adjusted);
                     moves.push(offset_move(&target.topic, target.at, (before, after), parts));
+                    starts.push(log.start);
                     apply.push(Move { at: target.at, to: after });
                 }
                 // All or nothing: a group half moved is worse than one not moved.
@@ -212,13 +217,14 @@ impl Api {
         if asked.dry_run {
             return Ok(v1::ResetOffsetsResponse { moves, ..Default::default() });
         }
-        let order = Order { kind: asked.kind, actor: call.actor(""), note: asked.note };
-        let moved = self.groups().reset(&asked.group, apply, order, call.deadline).await?;
-        for (told, before) in moves.iter_mut().zip(&moved.before) {
-            told.before = *before;
-        }
+        let Asked { group, kind, note, seen, .. } = asked;
+        let order = Order { kind, actor: call.actor(""), note, seen };
+        let moved = self.groups().reset(&group, apply, order, call.deadline).await?;
+        let ends = moved.before.iter().copied().zip(moved.after.iter().copied());
+        let told = moves.into_iter().zip(targets.iter().zip(starts));
+        let told = told.zip(ends).map(|((told, of), ends)| as_moved(told, of, ends));
         Ok(v1::ResetOffsetsResponse {
-            moves,
+            moves: told.collect(),
             generation: Some(moved.generation),
             members: i32::try_from(moved.members).unwrap_or(i32::MAX),
             ..v1::ResetOffsetsResponse::default()
@@ -297,6 +303,19 @@ fn aim(given: &v1::ResetTarget) -> Result<Aim, Failure> {
     })
 }
 
+/// A move as it happened: since it was planned, members may have committed, and the beginning of the log may be gone.
+fn as_moved(
+    planned: v1::OffsetMove,
+    (target, start): (&Target, i64),
+    (before, after): (Option<i64>, Option<i64>),
+) -> v1::OffsetMove {
+    let parts = match (planned.after, after) {
+        (Some(asked), Some(after)) if asked < after => (after, inside(asked, after, after).1),
+        _ => (start, planned.adjusted),
+    };
+    offset_move(&target.topic, target.at, (before, after), parts)
+}
+
 /// Where a partition goes, inside of its log.
 fn land(aim: Aim, before: Option<i64>, log: &Log) -> (Option<i64>, String) {
     let (offset, words) = match aim {
@@ -320,6 +339,26 @@ fn land(aim: Aim, before: Option<i64>, log: &Log) -> (Option<i64>, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_move_tells_where_the_log_began_when_it_happened() {
+        let topic = Topic {
+            id: waymark_proto::ids::TopicId([1; 16]),
+            name: "orders".to_owned(),
+            partitions: 1,
+            replication: 3,
+            version: 1,
+            configs: BTreeMap::default(),
+        };
+        let at = TopicPartition { topic: topic.id, ..TopicPartition::default() };
+        let target = Target { topic, at, aim: Aim::Offset(10) };
+        let plan = || offset_move(&target.topic, at, (Some(600), Some(10)), (0, String::new()));
+        let told = as_moved(plan(), (&target, 0), (Some(640), Some(500)));
+        assert_eq!((told.before, told.after, told.replayed), (Some(640), Some(500), 140));
+        assert!(told.adjusted.contains("10 is before the log"), "{told:?}");
+        let told = as_moved(plan(), (&target, 0), (Some(640), Some(10)));
+        assert_eq!((told.replayed, told.adjusted.as_str()), (630, ""));
+    }
 
     #[test]
     fn no_target_of_a_reset_makes_a_node_panic() {

@@ -22,6 +22,8 @@ struct Contents {
     sessions: i64,
     callers: Vec<Actor>,
     moves: Vec<Move>,
+    /// In which generation whoever asked for the last reset saw the group.
+    seen: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,10 @@ impl FakeGroups {
     pub(super) fn expel(&self, member: &str) {
         self.contents().held.remove(member);
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn seen(&self) -> Option<i32> {
+        self.contents().seen
     }
 
     pub(super) fn sessions(&self) -> i64 {
@@ -153,12 +159,14 @@ impl Groups for FakeGroups {
         &self,
         _: &str,
         moves: Vec<Move>,
-        _: Order,
+        order: Order,
         _: Instant,
     ) -> Result<Moved, Failure> {
         let before = vec![None; moves.len()];
-        self.contents().moves = moves;
-        Ok(Moved { generation: 7, before, members: 2 })
+        let after = moves.iter().map(|it| it.to).collect();
+        let mut contents = self.contents();
+        (contents.moves, contents.seen) = (moves, order.seen);
+        Ok(Moved { generation: 7, before, after, members: 2 })
     }
 
     async fn past(

@@ -139,6 +139,7 @@ async fn a_reset_lands_inside_of_the_log_and_a_dry_run_changes_nothing() {
         targets: vec![target.clone()],
         dry_run,
         note: String::new(),
+        seen_generation: Some(6),
     };
     let mut client = GroupServiceClient::new(node.channel.clone());
     let dry = client.reset_offsets(request(true)).await.unwrap().into_inner();
@@ -147,4 +148,5 @@ async fn a_reset_lands_inside_of_the_log_and_a_dry_run_changes_nothing() {
     let done = client.reset_offsets(request(false)).await.unwrap().into_inner();
     assert_eq!((done.generation, done.members), (Some(7), 2));
     assert_eq!(node.groups.moves()[0].to, done.moves[0].after);
+    assert_eq!(node.groups.seen(), Some(6), "a late copy of the call is told from a new one by it");
 }

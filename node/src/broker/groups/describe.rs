@@ -91,10 +91,13 @@ impl Groups for Broker {
         &self,
         group: &str,
         moves: Vec<Move>,
-        Order { kind, actor, note }: Order,
+        Order { kind, actor, note, seen }: Order,
         deadline: Instant,
     ) -> Result<Moved, Failure> {
         let shard = self.core.coordinating(group)?;
+        // Asked again by the entry itself; a late copy that is known here should not hold retention first.
+        let unmoved = shard.read(|state| state.group(group).map(|it| it.check_unmoved(seen)));
+        unmoved.unwrap_or(Ok(())).map_err(|refusal| refused(&refusal))?;
         let back: Vec<(TopicPartition, i64)> =
             moves.iter().filter_map(|it| Some((it.at, it.to?))).collect();
         // Retention may be at what the reset goes back to: it is held first, then said what is left (S20).
@@ -103,11 +106,12 @@ impl Groups for Broker {
             let start = starts.get(&it.at).filter(|_| kind == ChangeKind::Reset);
             (it.at, it.to.map(|to| start.map_or(to, |start| to.max(*start))))
         });
-        let items = items.collect();
-        let reset = GroupChange::Reset { items, kind, note };
+        let items: Vec<(TopicPartition, Option<i64>)> = items.collect();
+        let after = items.iter().map(|(_, to)| *to).collect();
+        let reset = GroupChange::Reset { items, kind, note, seen };
         let changed = self.core.change_group(&shard, (group, actor), reset, deadline).await?;
         let members = shard.read(|state| state.group(group).map_or(0, |it| it.members.len()));
-        Ok(Moved { generation: changed.generation, before: changed.before, members })
+        Ok(Moved { generation: changed.generation, before: changed.before, after, members })
     }
 
     async fn past(

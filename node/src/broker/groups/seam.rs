@@ -231,6 +231,8 @@ pub struct Order {
     pub actor: Actor,
     /// Why, in their words.
     pub note: String,
+    /// In which generation they saw the group, 0 before there was one: if it was moved since, nothing moves.
+    pub seen: Option<i32>,
 }
 
 /// What a reset did.
@@ -240,6 +242,8 @@ pub struct Moved {
     pub generation: i32,
     /// What was committed before, in order.
     pub before: Vec<Option<i64>>,
+    /// Where each went: further on than was asked where the log begins only there.
+    pub after: Vec<Option<i64>>,
     /// Members that go on from the new place.
     pub members: usize,
 }

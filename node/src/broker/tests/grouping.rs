@@ -104,7 +104,8 @@ fn member(id: &str, epoch: i32) -> Committer {
 }
 
 fn order(note: &str) -> Order {
-    Order { kind: ChangeKind::Reset, actor: Actor::default(), note: note.to_owned() }
+    let (kind, note) = (ChangeKind::Reset, note.to_owned());
+    Order { kind, actor: Actor::default(), note, seen: None }
 }
 
 async fn kinds(bed: &Bed) -> Vec<EventKind> {

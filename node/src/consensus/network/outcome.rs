@@ -237,6 +237,7 @@ fn refusal_to(refusal: Refusal) -> peer::Refusal {
         Refusal::Fenced { actual } => Kind::Fenced(actual),
         Refusal::NotAttempted => Kind::NotAttempted(none),
         Refusal::NoGroup => Kind::NoGroup(none),
+        Refusal::MovedSince { generation } => Kind::MovedSince(generation),
         Refusal::GroupNotEmpty => Kind::GroupNotEmpty(none),
         Refusal::GroupFull { limit } => Kind::GroupFull(limit as u64),
         Refusal::UnknownMember => Kind::UnknownMember(none),
@@ -283,6 +284,7 @@ fn refusal_from(refusal: peer::Refusal) -> Result<Refusal, Malformed> {
         Kind::Fenced(actual) => Refusal::Fenced { actual },
         Kind::NotAttempted(_) => Refusal::NotAttempted,
         Kind::NoGroup(_) => Refusal::NoGroup,
+        Kind::MovedSince(generation) => Refusal::MovedSince { generation },
         Kind::GroupNotEmpty(_) => Refusal::GroupNotEmpty,
         Kind::GroupFull(limit) => {
             Refusal::GroupFull { limit: usize::try_from(limit).unwrap_or(usize::MAX) }

@@ -54,7 +54,7 @@ fn stored_change(change: &GroupChange) -> Change {
             let topics = stored_topics(topics);
             Change::Topics(stored::GroupTopics { topics, members, seen: *seen })
         }
-        GroupChange::Reset { items, kind, note } => {
+        GroupChange::Reset { items, kind, note, seen } => {
             let item = |(at, to): &(TopicPartition, Option<i64>)| stored::group_reset::Item {
                 topic_id: topic_bytes(at.topic),
                 partition: at.partition.0,
@@ -64,6 +64,7 @@ fn stored_change(change: &GroupChange) -> Change {
                 items: items.iter().map(item).collect(),
                 kind: kind_number(*kind),
                 note: note.clone(),
+                seen: *seen,
             })
         }
         GroupChange::Delete => Change::Delete(stored::GroupDelete {}),
@@ -162,7 +163,7 @@ fn change(stored: Change) -> Result<GroupChange, DecodeError> {
                 Ok((place(&it.topic_id, it.partition)?, it.to_offset))
             };
             let items = it.items.iter().map(item).collect::<Result<_, DecodeError>>()?;
-            GroupChange::Reset { items, kind: change_kind(it.kind)?, note: it.note }
+            GroupChange::Reset { items, kind: change_kind(it.kind)?, note: it.note, seen: it.seen }
         }
         Change::Delete(_) => GroupChange::Delete,
         Change::AnnounceExpiry(it) => GroupChange::AnnounceExpiry { at_ms: it.at_ms },

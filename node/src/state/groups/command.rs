@@ -67,6 +67,9 @@ pub enum GroupChange {
         kind: ChangeKind,
         /// The operator's words.
         note: String,
+        /// The generation of the group when it was looked at, 0 before there was one: where its positions were moved since,
+        /// nothing moves. So a reset that arrives late, after its own repetition, does not undo what was read since.
+        seen: Option<i32>,
     },
     /// The group goes, if it has no members.
     Delete,

@@ -21,6 +21,8 @@ pub struct Group {
     pub generation: i32,
     /// Why it rose last.
     pub reason: Reason,
+    /// The generation that the last move of positions by an operator began; 0: there was none.
+    pub moved: i32,
     /// How partitions are shared out.
     pub assignor: Assignor,
     /// By member id.
@@ -150,6 +152,7 @@ impl Group {
             incarnation,
             generation: 0,
             reason: Reason::default(),
+            moved: 0,
             assignor: Assignor::default(),
             members: BTreeMap::new(),
             topics: BTreeMap::new(),

@@ -197,7 +197,8 @@ impl Group {
             GroupChange::Topics { seen, topics, members } => {
                 changed.news = self.set_topics(seen, topics, members, change);
             }
-            GroupChange::Reset { items, kind, note } => {
+            GroupChange::Reset { items, kind, note, seen } => {
+                self.check_unmoved(seen)?;
                 changed.before = self.reset((name, offsets), &items, (kind, &note), change);
                 changed.news = true;
             }
@@ -206,6 +207,15 @@ impl Group {
             GroupChange::Delete => {}
         }
         Ok(changed)
+    }
+
+    /// Nobody has moved its positions since it was seen in a generation.
+    pub fn check_unmoved(&self, seen: Option<i32>) -> Result<(), Refusal> {
+        let late = seen.is_some_and(|seen| seen < self.moved);
+        match late && !crate::mutants::planted!("late-reset-moves") {
+            true => Err(Refusal::MovedSince { generation: self.moved }),
+            false => Ok(()),
+        }
     }
 
     /// The group's own record of who coordinates it. Its first entry says nothing: it has had no other.

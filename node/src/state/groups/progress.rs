@@ -246,6 +246,8 @@ impl Group {
         }
         self.events.push(event);
         self.reason = super::Reason::Reset;
+        // It was raised for this change.
+        self.moved = self.generation;
         all_before
     }
 

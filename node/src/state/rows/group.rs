@@ -52,6 +52,7 @@ fn to_stored(group: &Group) -> GroupRow {
         incarnation: group.incarnation,
         generation: group.generation,
         reason: number_in(&REASONS, group.reason),
+        moved: group.moved,
         assignor: group.assignor.name().to_owned(),
         members: group.members.iter().map(stored_member).collect(),
         topics: stored_topics(&group.topics),
@@ -121,6 +122,7 @@ fn from_stored(stored: GroupRow) -> Result<Group, DecodeError> {
     let mut group = Group::new(stored.incarnation, stored.created_ms);
     group.generation = stored.generation;
     group.reason = reason(stored.reason)?;
+    group.moved = stored.moved;
     group.assignor = assignor(&stored.assignor)?;
     group.topics = topics(stored.topics)?;
     group.empty_since_ms = stored.empty_since_ms;

@@ -199,8 +199,8 @@ fn group_change() -> impl Strategy<Value = GroupChange> {
         2 => vec(fenced, 0..4).prop_map(|partitions| GroupChange::Overdue { partitions }),
         2 => (0_i32..6, facts(), members)
             .prop_map(|(seen, topics, members)| GroupChange::Topics { seen, topics, members }),
-        2 => (vec((place(), option::of(0_i64..9)), 0..3), kind)
-            .prop_map(|(items, kind)| GroupChange::Reset { items, kind, note: String::new() }),
+        2 => (vec((place(), option::of(0_i64..9)), 0..3), kind, option::of(0_i32..6))
+            .prop_map(|(items, kind, seen)| GroupChange::Reset { items, kind, note: String::new(), seen }),
         1 => Just(GroupChange::Delete),
         1 => option::of(0_i64..200_000).prop_map(|at_ms| GroupChange::AnnounceExpiry { at_ms }),
         1 => Just(GroupChange::Expire),

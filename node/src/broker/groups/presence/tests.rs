@@ -154,7 +154,7 @@ fn take(watch: &mut Watch, step: Step) -> Result<(), TestCaseError> {
             let (topic, partition) = (TopicId([1; 16]), PartitionId(partition));
             let items = vec![(TopicPartition { topic, partition }, Some(7))];
             let kind = crate::state::groups::ChangeKind::Reset;
-            watch.change(GroupChange::Reset { items, kind, note: String::new() });
+            watch.change(GroupChange::Reset { items, kind, note: String::new(), seen: None });
         }
         Step::Slept => {
             watch.one.begin_again(watch.now);

@@ -240,7 +240,7 @@ impl Life {
                 let at = TopicPartition { topic: topic(1), partition: PartitionId(partition) };
                 let kind = ChangeKind::Reset;
                 let items = vec![(at, Some(to))];
-                self.change(GroupChange::Reset { items, kind, note: String::new() });
+                self.change(GroupChange::Reset { items, kind, note: String::new(), seen: None });
                 self.model.insert(at, to);
             }
             Step::Grow => {

@@ -104,7 +104,8 @@ fn of_a_topic_that_is_gone_or_moved_back_nothing_is_left_to_finish() {
     assert_eq!(held(&life), 6);
     let at = TopicPartition { topic: topic(2), partition: PartitionId(0) };
     let items = vec![(at, Some(0))];
-    life.change(GroupChange::Reset { items, kind: ChangeKind::Reset, note: String::new() });
+    let (kind, note) = (ChangeKind::Reset, String::new());
+    life.change(GroupChange::Reset { items, kind, note, seen: None });
     assert_eq!(held(&life), 5, "what its owner has in hand counts no more");
     let group = life.group().unwrap();
     let members = group.members.iter().map(|(id, it)| (id.clone(), it.topics.clone())).collect();
@@ -232,6 +233,37 @@ fn a_reset_fences_what_was_in_hand_and_an_undo_puts_it_back() {
         assert_eq!(past, PastOffset::Exact(stood.get(&place).copied()));
     }
     assert!(kinds(&life).contains(&EventKind::Reset));
+}
+
+/// Where a group stands once a copy of an operator's reset arrives, after all that its member did since.
+fn after_a_late_reset() -> Option<i64> {
+    let mut life = Life::new();
+    joined(&mut life, &[1]);
+    life.commit(1, 9, false).unwrap();
+    let reset = GroupChange::Reset {
+        items: vec![(at(0), Some(3))],
+        kind: ChangeKind::Reset,
+        note: String::new(),
+        seen: life.group().map(|group| group.generation),
+    };
+    life.change(reset.clone());
+    life.model.insert(at(0), 3);
+    life.hear(1);
+    life.commit(1, 5, false).unwrap();
+    life.change(reset);
+    life.state.committed(GROUP, at(0)).map(|it| it.offset)
+}
+
+#[test]
+fn a_late_repeat_of_a_reset_moves_nothing() {
+    let _alone = without_bugs();
+    assert_eq!(after_a_late_reset(), Some(8));
+}
+
+#[test]
+fn a_late_repeat_of_a_reset_that_moves_is_caught() {
+    let _bug = crate::mutants::plant("late-reset-moves");
+    assert_eq!(after_a_late_reset(), Some(3));
 }
 
 #[test]
