@@ -113,7 +113,8 @@ fn play(
     cluster.run_for(Duration::from_secs(1))?;
     let mut tale = None;
     if let Some(story) = story {
-        tale.insert(Tale::begin(cluster, subject, history)?).tell(cluster, story)?;
+        let told = Tale::begin(cluster, subject, (history, tally))?;
+        tale.insert(told).tell(cluster, story)?;
     }
     under_load.strike(cluster, subject, history)?;
     if profile == Profile::DiskFull {
@@ -133,7 +134,7 @@ fn play(
     }
     if profile == Profile::Swarm {
         if plan.has_group() {
-            tale = Some(Tale::begin(cluster, subject, history)?);
+            tale = Some(Tale::begin(cluster, subject, (history, tally))?);
         }
         storm(plan, cluster, (subject, &mut tale), (history, load.names(), tally))?;
     }
@@ -182,6 +183,9 @@ fn storm(
     let when = format!("after the storm, with nodes {frozen:?} frozen");
     served_again(cluster, subject, history, &when)?;
     storm.pass(cluster);
+    if let Some(tale) = tale {
+        tale.wait_until_moved(cluster)?;
+    }
     caretaker.store(true, Ordering::SeqCst);
     Ok(())
 }

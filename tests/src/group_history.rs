@@ -40,9 +40,9 @@ pub enum GroupEvent {
     Commit { commit: u64, partition: u32, offset: u64, fence: u64 },
     /// It was told that this commit counts.
     Committed { commit: u64 },
-    /// An operator moves the committed offset of a partition.
-    ResetAsked { partition: u32, to: u64 },
-    /// It was told that this is done, in this generation.
+    /// An operator moves the committed offset of a partition; an undo: to where the ledger says that it stood.
+    ResetAsked { partition: u32, to: u64, undo: bool },
+    /// It was told that this is done, in this generation, and where it went.
     ResetDone { partition: u32, to: u64, generation: u32 },
     /// The group was asked for, every partition being where it should be.
     Described { generation: u32, members: Vec<String> },

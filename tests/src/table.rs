@@ -8,6 +8,7 @@ use waymark_node::reached;
 
 use crate::caretaker;
 use crate::disk::Point;
+use crate::group::MOVES;
 use crate::net::relay::TROUBLES;
 use crate::storm::{
     FaultClass, JOURNAL_CUT, JOURNAL_DOUBTED, LIES_LOST, LOG_LIMIT_SET, MANY_NODES, ROTS,
@@ -40,7 +41,7 @@ pub fn of(counts: &BTreeMap<String, u64>) -> String {
 pub fn states() -> impl Iterator<Item = &'static str> {
     let of_nodes = reached::STATES.iter().copied().chain(caretaker::CHORES);
     let of_storms = [LOG_LIMIT_SET, LIES_LOST, MANY_NODES].into_iter().chain(ROTS);
-    of_nodes.chain(of_storms).chain(TROUBLES).chain(Point::NAMES)
+    of_nodes.chain(of_storms).chain(MOVES).chain(TROUBLES).chain(Point::NAMES)
 }
 
 /// Every state that stories lead to, and no storm has to: of damage to journals, and of what follows from it and from lies.

@@ -2,13 +2,16 @@
 //! offsets are moved. Owns the order of things; members do what the product's client does, and the oracle judges.
 //!
 //! - `seam` is what a story needs of the cluster under test.
-//! - `crowd` is who is there; `life` is what each of them does; `office` asks and moves offsets, as an operator.
+//! - `crowd` is who is there; `life` is what each of them does.
+//! - `office` asks about the group, as an operator; `desk` moves its offsets, whatever happens meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::crowd::Crowd;
+pub(crate) use self::desk::MOVES;
+use self::desk::{Desk, Order};
 use self::office::Office;
 use crate::cluster::{Broken, Cluster};
 use crate::faults::Fault;
@@ -16,9 +19,11 @@ use crate::group_history::GroupEvent;
 use crate::history::{Event, History};
 use crate::reading_back::note_log_starts;
 use crate::subject::Subject;
+use crate::tally::Tally;
 use crate::workload::SETTLE;
 
 mod crowd;
+mod desk;
 mod life;
 mod office;
 pub mod seam;
@@ -58,8 +63,11 @@ pub(crate) enum Story {
 pub(crate) struct Tale {
     crowd: Crowd,
     office: Office,
+    /// Nobody sits there before there is something to move.
+    desk: Option<Desk>,
     subject: Arc<dyn Subject>,
     history: History,
+    tally: Tally,
     /// Where a member is cut off.
     cut: Option<usize>,
     /// Where one hangs.
@@ -79,12 +87,18 @@ impl Tale {
     pub(crate) fn begin(
         cluster: &mut Cluster,
         subject: &Arc<dyn Subject>,
-        history: &History,
+        (history, tally): (&History, &Tally),
     ) -> Result<Self, Broken> {
-        let crowd = Crowd::new(subject, history);
-        let office = Office::new(subject, history);
-        let (subject, history) = (Arc::clone(subject), history.clone());
-        let mut tale = Self { crowd, office, subject, history, cut: None, stuck: None };
+        let mut tale = Self {
+            crowd: Crowd::new(subject, history),
+            office: Office::new(subject, history),
+            desk: None,
+            subject: Arc::clone(subject),
+            history: history.clone(),
+            tally: tally.clone(),
+            cut: None,
+            stuck: None,
+        };
         for _ in 0..MEMBERS {
             tale.crowd.join(cluster);
         }
@@ -200,11 +214,13 @@ impl Tale {
                 self.join_or_leave(cluster);
                 pause(cluster, 100)?;
             }
-            self.reset(cluster)?;
+            self.reset(cluster);
+            self.wait_until_moved(cluster)?;
             cluster.run_for(Duration::from_millis(150))?;
             self.office.read_ledger(cluster)?;
             if cluster.draw(0, 2) == 0 {
-                self.office.undo(cluster)?;
+                self.order(cluster, Order::Undo);
+                self.wait_until_moved(cluster)?;
                 cluster.run_for(Duration::from_millis(150))?;
                 self.office.read_ledger(cluster)?;
             }
@@ -213,17 +229,30 @@ impl Tale {
     }
 
     /// Some partitions, to places that were read already.
-    fn reset(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {
+    fn reset(&mut self, cluster: &mut Cluster) {
         let mut targets = Vec::new();
         for (partition, end) in self.crowd.ends() {
             if cluster.draw(0, 3) > 0 {
                 targets.push((partition, cluster.draw(0, end)));
             }
         }
-        if targets.is_empty() {
-            return Ok(());
+        if !targets.is_empty() {
+            self.order(cluster, Order::Reset(targets));
         }
-        self.office.reset(cluster, &targets)
+    }
+
+    fn order(&mut self, cluster: &mut Cluster, order: Order) {
+        let (subject, seen) = (&self.subject, (&self.history, &self.tally));
+        self.desk.get_or_insert_with(|| Desk::open(cluster, subject, seen)).give(order);
+    }
+
+    /// Every move that was begun is done: while records still come, so that there is something to read wherever the group
+    /// then stands.
+    pub(crate) fn wait_until_moved(&self, cluster: &mut Cluster) -> Result<(), Broken> {
+        match cluster.run_until(SETTLE, || self.desk.as_ref().is_none_or(Desk::is_idle))? {
+            true => Ok(()),
+            false => Err(Broken("the group's offsets cannot be moved".to_owned())),
+        }
     }
 
     fn chaos(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {
@@ -239,7 +268,7 @@ impl Tale {
             }
         }
         self.heal(cluster);
-        Ok(())
+        self.wait_until_moved(cluster)
     }
 
     /// From now on members may lose the cluster for longer than a session.
@@ -247,9 +276,9 @@ impl Tale {
         self.history.note(GroupEvent::Outages);
     }
 
-    /// Somebody comes, leaves, dies, hangs, is cut off, goes on or is joined to everyone again.
+    /// Somebody comes, leaves, dies, hangs, is cut off, goes on or is joined to everyone again, or offsets are moved.
     pub(crate) fn stir(&mut self, cluster: &mut Cluster) {
-        match cluster.draw(0, 5) {
+        match cluster.draw(0, 6) {
             0 | 1 => self.join_or_leave(cluster),
             2 => {
                 if let Some(place) = self.crowd.any(cluster) {
@@ -263,6 +292,8 @@ impl Tale {
                     self.stuck.iter().for_each(|place| self.crowd.hang(*place));
                 }
             },
+            4 if cluster.draw(0, 3) == 0 => self.order(cluster, Order::Undo),
+            4 => self.reset(cluster),
             _ if self.cut.is_some() => self.join_again(cluster),
             _ => {
                 self.cut = self.crowd.any(cluster);
@@ -271,12 +302,13 @@ impl Tale {
         }
     }
 
-    /// Who is cut off is joined to everyone again, and who hangs goes on.
+    /// Who is cut off is joined to everyone again, who hangs goes on, and no move begins any more.
     pub(crate) fn heal(&mut self, cluster: &mut Cluster) {
         self.join_again(cluster);
         if let Some(place) = self.stuck.take() {
             self.crowd.wake(place);
         }
+        self.desk.iter().for_each(Desk::clear);
     }
 
     fn join_again(&mut self, cluster: &mut Cluster) {

@@ -1,5 +1,5 @@
-//! The operator's desk: every question is asked until it is answered, and the answer is
-//! written down. Never decides when.
+//! What an operator wants to know of the group: every question is asked until it is answered, and the answer is written
+//! down. Never moves anything, and never decides when.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::GROUP;
 use super::seam::{Description, GroupOperator};
 use crate::cluster::{Broken, Cluster};
-use crate::group_history::{Fact, GroupEvent, stood_at};
+use crate::group_history::GroupEvent;
 use crate::history::{Event, History};
 use crate::subject::Subject;
 use crate::workload::SETTLE;
@@ -77,51 +77,6 @@ impl Office {
         }
         self.history.note(GroupEvent::Unsettled { members });
         Ok(())
-    }
-
-    /// Moves these partitions of the running group.
-    pub(super) fn reset(
-        &mut self,
-        cluster: &mut Cluster,
-        targets: &[(u32, u64)],
-    ) -> Result<(), Broken> {
-        let given = targets.to_vec();
-        self.note_asked(targets);
-        let generation = self.ask(cluster, async move |operator| operator.reset(&given).await)?;
-        self.note_done(targets, generation);
-        Ok(())
-    }
-
-    /// Puts partitions of the running group back to where they stood when one of them was moved before.
-    pub(super) fn undo(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {
-        let ledger = self.ask(cluster, async |operator| operator.ledger().await)?;
-        let asked = ledger.iter().flat_map(|(_, facts)| facts).filter(|fact| fact.asked);
-        let moments: Vec<i64> = asked.map(|fact| fact.time_ms.1).collect();
-        let drawn = cluster.draw(0, moments.len().max(1) as u64);
-        let moment = usize::try_from(drawn).ok().and_then(|drawn| moments.get(drawn));
-        let Some(at_ms) = moment.copied() else { return Ok(()) };
-        let stood =
-            |(partition, facts): &(u32, Vec<Fact>)| Some((*partition, stood_at(facts, at_ms)?));
-        let targets: Vec<(u32, u64)> = ledger.iter().filter_map(stood).collect();
-        let given = targets.clone();
-        self.note_asked(&targets);
-        let undone =
-            async move |operator: &mut dyn GroupOperator| operator.undo(at_ms, &given).await;
-        let generation = self.ask(cluster, undone)?;
-        self.note_done(&targets, generation);
-        Ok(())
-    }
-
-    fn note_asked(&self, targets: &[(u32, u64)]) {
-        for (partition, to) in targets.iter().copied() {
-            self.history.note(GroupEvent::ResetAsked { partition, to });
-        }
-    }
-
-    fn note_done(&self, targets: &[(u32, u64)], generation: u32) {
-        for (partition, to) in targets.iter().copied() {
-            self.history.note(GroupEvent::ResetDone { partition, to, generation });
-        }
     }
 
     /// Writes the ledger down: now, because its older facts are folded in time.

@@ -97,7 +97,16 @@ pub struct Description {
     pub stable: bool,
 }
 
-/// Who looks after the run's group. What it asks for twice is done once.
+/// Offsets that were moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// In which generation.
+    pub generation: u32,
+    /// Where each partition went, in order; to 0 where nothing is committed any more.
+    pub offsets: Vec<(u32, u64)>,
+}
+
+/// Who looks after the run's group. What it asks for twice is as if it were done once.
 #[async_trait]
 pub trait GroupOperator: Send + Debug {
     /// The group now.
@@ -120,15 +129,14 @@ pub trait GroupOperator: Send + Debug {
     /// # Errors
     /// As [`Self::describe`].
     async fn committed(&mut self) -> io::Result<Vec<(u32, u64)>>;
-    /// Moves committed offsets of the running group; returns the generation in which they moved.
+    /// Moves committed offsets of the running group.
     ///
     /// # Errors
     /// As [`Self::describe`].
-    async fn reset(&mut self, targets: &[(u32, u64)]) -> io::Result<u32>;
-    /// Puts committed offsets of the running group back to where they stood at a time of the ledger's, which should be these;
-    /// returns the generation in which they moved.
+    async fn reset(&mut self, targets: &[(u32, u64)]) -> io::Result<Moved>;
+    /// Puts committed offsets of the running group back to where they stood at a time of the ledger's, which should be these.
     ///
     /// # Errors
     /// As [`Self::describe`].
-    async fn undo(&mut self, at_ms: i64, targets: &[(u32, u64)]) -> io::Result<u32>;
+    async fn undo(&mut self, at_ms: i64, targets: &[(u32, u64)]) -> io::Result<Moved>;
 }

@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn after_a_reset_it_may_be_anywhere() {
-        let asked = GroupEvent::ResetAsked { partition: 0, to: 2 };
+        let asked = GroupEvent::ResetAsked { partition: 0, to: 2, undo: false };
         let done = GroupEvent::ResetDone { partition: 0, to: 2, generation: 2 };
         let record = GroupEvent::HandedOut { member: 1, partition: 0, offset: 2, fence: 2 };
         let mut events = handed_over(&[asked, done, record]);

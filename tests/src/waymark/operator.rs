@@ -13,7 +13,7 @@ use waymark_client::{
 use super::TOPIC;
 use super::client::WaymarkClient;
 use super::translation::{failed, number, unsigned};
-use crate::group::seam::{Description, GroupOperator};
+use crate::group::seam::{Description, GroupOperator, Moved};
 use crate::group_history::{ExpelledFor, Fact};
 
 /// The group of the members.
@@ -52,13 +52,15 @@ fn fact(change: &OffsetChange) -> Fact {
     }
 }
 
-/// In which the offsets moved; each of them, or it is an error.
-fn generation_of(moves: &OffsetMoves) -> io::Result<u32> {
-    for moved in &moves.moves {
-        moved.outcome.clone().map_err(failed)?;
-    }
+/// Every one of them moved, or it is an error.
+fn moved(moves: OffsetMoves) -> io::Result<Moved> {
     let given = moves.generation.ok_or_else(|| failed("a reset without a generation"))?;
-    Ok(generation(given))
+    let mut offsets = Vec::with_capacity(moves.moves.len());
+    for one in moves.moves {
+        one.outcome.map_err(failed)?;
+        offsets.push((partition(&one.at), one.after.map_or(0, unsigned)));
+    }
+    Ok(Moved { generation: generation(given), offsets })
 }
 
 #[async_trait]
@@ -102,21 +104,19 @@ impl GroupOperator for Operator {
         Ok(offsets.iter().map(|it| (partition(&it.at), unsigned(it.position.offset))).collect())
     }
 
-    async fn reset(&mut self, targets: &[(u32, u64)]) -> io::Result<u32> {
+    async fn reset(&mut self, targets: &[(u32, u64)]) -> io::Result<Moved> {
         let reset = targets.iter().fold(GroupReset::default(), |reset, (partition, to)| {
             let at = TopicPartition::new(TOPIC, number(*partition));
             let to = i64::try_from(*to).unwrap_or(i64::MAX);
             reset.and(ResetScope::Partition(at), ResetTo::Offset(to))
         });
-        let moves = self.admin().await?.reset_group_offsets(GROUP, &reset).await.map_err(failed)?;
-        generation_of(&moves)
+        moved(self.admin().await?.reset_group_offsets(GROUP, &reset).await.map_err(failed)?)
     }
 
-    async fn undo(&mut self, at_ms: i64, targets: &[(u32, u64)]) -> io::Result<u32> {
+    async fn undo(&mut self, at_ms: i64, targets: &[(u32, u64)]) -> io::Result<Moved> {
         let at: Vec<TopicPartition> =
             targets.iter().map(|(at, _)| TopicPartition::new(TOPIC, number(*at))).collect();
         let undone = self.admin().await?.undo_group_offsets(GROUP, at_ms, &at, (false, "")).await;
-        let moves = undone.map_err(failed)?;
-        generation_of(&moves)
+        moved(undone.map_err(failed)?)
     }
 }

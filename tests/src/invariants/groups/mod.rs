@@ -25,8 +25,17 @@ fn of_group(events: &[Event]) -> impl Iterator<Item = (usize, &GroupEvent)> {
 #[derive(Debug, Clone, Copy)]
 struct Reset {
     asked: usize,
-    /// Where it was told to be done, and its generation; `None`: nobody knows.
-    done: Option<(usize, u64)>,
+    to: u64,
+    undo: bool,
+    /// `None`: nobody knows whether it is done.
+    done: Option<Done>,
+}
+
+/// What was told of a reset that is done.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    place: usize,
+    generation: u64,
     to: u64,
 }
 
@@ -39,14 +48,16 @@ impl Resets {
         let mut resets = Self::default();
         for (place, event) in of_group(events) {
             match event {
-                GroupEvent::ResetAsked { partition, to } => {
-                    let reset = Reset { asked: place, done: None, to: *to };
+                GroupEvent::ResetAsked { partition, to, undo } => {
+                    let reset = Reset { asked: place, to: *to, undo: *undo, done: None };
                     resets.0.entry(*partition).or_default().push(reset);
                 }
-                GroupEvent::ResetDone { partition, generation, .. } => {
+                GroupEvent::ResetDone { partition, to, generation } => {
                     let last = resets.0.get_mut(partition).and_then(|all| all.last_mut());
+                    let last = last.filter(|last| last.done.is_none());
                     if let Some(last) = last {
-                        last.done = Some((place, u64::from(*generation)));
+                        let generation = u64::from(*generation);
+                        last.done = Some(Done { place, generation, to: *to });
                     }
                 }
                 _ => {}
@@ -63,8 +74,8 @@ impl Resets {
     /// Whether what was reached under an ownership, and told at this place, is certainly of after every reset before.
     pub(super) fn stands(&self, partition: u32, fence: u64, place: usize) -> bool {
         self.latest(partition, place).is_none_or(|reset| {
-            let done = reset.done.filter(|(done, _)| *done <= place);
-            done.is_some_and(|(_, generation)| generation_of(fence) >= generation)
+            let done = reset.done.filter(|done| done.place <= place);
+            done.is_some_and(|done| generation_of(fence) >= done.generation)
         })
     }
 

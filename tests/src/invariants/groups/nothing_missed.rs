@@ -1,6 +1,6 @@
 //! G5c: whatever happens to members and nodes, every record is finished by some member, in the end. After a reset: every
-//! record from its target on, after it. Except for what retention took before the group came to it: where a log may begin is
-//! what G2d judges.
+//! record from the target on that was told, after it was asked for. Except for what retention took before the group came to
+//! it: where a log may begin is what G2d judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,17 +9,32 @@ use super::of_group;
 use crate::group_history::GroupEvent;
 use crate::history::Event;
 
+/// What was finished of a partition.
+#[derive(Default)]
+struct Finished {
+    from: u64,
+    all: BTreeSet<u64>,
+    since_asked: BTreeSet<u64>,
+}
+
 pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
-    let mut finished: BTreeMap<u32, (u64, BTreeSet<u64>)> = BTreeMap::new();
+    let mut finished: BTreeMap<u32, Finished> = BTreeMap::new();
     let mut members = false;
     let starts = log_starts(events);
     for (_, event) in of_group(events) {
         match event {
             GroupEvent::Finished { partition, offset } => {
-                finished.entry(*partition).or_default().1.insert(*offset);
+                let of_it = finished.entry(*partition).or_default();
+                of_it.all.insert(*offset);
+                of_it.since_asked.insert(*offset);
             }
-            GroupEvent::ResetAsked { partition, to } => {
-                finished.insert(*partition, (*to, BTreeSet::new()));
+            GroupEvent::ResetAsked { partition, .. } => {
+                finished.entry(*partition).or_default().since_asked.clear();
+            }
+            GroupEvent::ResetDone { partition, to, .. } => {
+                let of_it = finished.entry(*partition).or_default();
+                of_it.from = *to;
+                of_it.all.clone_from(&of_it.since_asked);
             }
             GroupEvent::Started { .. } => members = true,
             _ => {}
@@ -27,7 +42,7 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
     }
     let mut evidence = Vec::new();
     for (partition, records) in settled(events).into_iter().filter(|_| members) {
-        let (from, done) = finished.remove(&partition).unwrap_or_default();
+        let Finished { from, all: done, .. } = finished.remove(&partition).unwrap_or_default();
         let from = from.max(starts.get(&partition).copied().unwrap_or(0));
         let missed: Vec<&u64> =
             records.range(from..).map(|(offset, _)| offset).filter(|o| !done.contains(o)).collect();
@@ -75,7 +90,9 @@ mod tests {
     #[test]
     fn after_a_reset_all_from_its_target_on_is_finished_again() {
         let mut events = history(&[0, 1, 2]);
-        events.push(GroupEvent::ResetAsked { partition: 0, to: 1 }.into());
+        events.push(GroupEvent::ResetAsked { partition: 0, to: 1, undo: false }.into());
+        assert_eq!(check(&events).len(), 0, "whether it is done, nobody knows");
+        events.push(GroupEvent::ResetDone { partition: 0, to: 1, generation: 2 }.into());
         assert_eq!(check(&events).len(), 1);
         let again = [1, 2].map(|offset| GroupEvent::Finished { partition: 0, offset }.into());
         events.extend(again);
