@@ -210,6 +210,9 @@ impl Group {
     }
 
     /// Nobody has moved its positions since it was seen in a generation.
+    ///
+    /// # Errors
+    /// [`Refusal::MovedSince`], with the generation of the move, where somebody has.
     pub fn check_unmoved(&self, seen: Option<i32>) -> Result<(), Refusal> {
         let late = seen.is_some_and(|seen| seen < self.moved);
         match late && !crate::mutants::planted!("late-reset-moves") {
