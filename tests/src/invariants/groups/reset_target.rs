@@ -29,7 +29,8 @@ pub(in crate::invariants) fn check(events: &[Event]) -> Vec<String> {
             let Some(Done { generation, to, .. }) = reset.done else { continue };
             let start = starts.get(&partition).copied().unwrap_or(0);
             let is_at = |at: u64, aim: u64| at == aim || (aim < at && at <= start);
-            if !is_at(to, reset.to) && !(reset.undo && outages) {
+            let any_is_right = reset.undo && outages;
+            if !any_is_right && !is_at(to, reset.to) {
                 evidence.push(format!("partition {partition}: reset to {}, told {to}", reset.to));
             }
             let begun = first.get(&(partition, generation)).copied();
