@@ -35,6 +35,8 @@ use self::ground::Ground;
 pub use self::harm::Harm;
 use self::site::Site;
 use crate::history::Event;
+use crate::plan::Plan;
+use crate::profile::Profile;
 
 /// Nodes of the cluster.
 const NODES: u32 = 3;
@@ -105,6 +107,10 @@ impl Chaos {
                 if let Story::Harm { .. } = self.story {
                     println!(
                         "no namespaces of its own ({reason}): no link is cut or slowed, no disk filled; the rest is done"
+                    );
+                    println!(
+                        "full disks are simulated, by a quota: {}",
+                        Plan::new(Profile::DiskFull, self.seed)
                     );
                 }
                 false
