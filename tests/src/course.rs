@@ -182,7 +182,7 @@ fn storm(
     let frozen = storm.freeze(cluster);
     let when = format!("after the storm, with nodes {frozen:?} frozen");
     served_again(cluster, subject, history, &when)?;
-    storm.pass(cluster);
+    storm.pass(cluster)?;
     if let Some(tale) = tale {
         tale.wait_until_moved(cluster)?;
     }

@@ -110,6 +110,11 @@ impl World {
         self.flood.end();
     }
 
+    /// Whether everybody who sent too much was told what came of it.
+    pub(super) fn is_calm(&self) -> bool {
+        self.flood.has_ended()
+    }
+
     /// Does something of this class, if there is anybody to do it to.
     pub(super) fn strike(
         &mut self,

@@ -2,7 +2,7 @@
 //! they were told, as all do: what was acknowledged must be there, what was refused must not.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -25,6 +25,8 @@ pub(super) struct Flood {
     /// Bursts that each producer is to have sent by now.
     wanted: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
+    /// Producers that have not come to their end.
+    running: Arc<AtomicU32>,
 }
 
 impl Flood {
@@ -34,6 +36,7 @@ impl Flood {
         history: &History,
     ) -> Self {
         let flood = Self::default();
+        flood.running.store(PRODUCERS, Ordering::SeqCst);
         for number in 0..PRODUCERS {
             let mut client = subject.client(cluster.draw(0, u64::MAX));
             let first = cluster.draw(0, subject.partitions().into());
@@ -64,6 +67,7 @@ impl Flood {
                     }
                     sent += 1;
                 }
+                own.running.fetch_sub(1, Ordering::SeqCst);
             });
         }
         flood
@@ -78,5 +82,10 @@ impl Flood {
     /// They end with what they do.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether they have: until then records arrive that nobody who reads back has seen.
+    pub(super) fn has_ended(&self) -> bool {
+        self.running.load(Ordering::SeqCst) == 0
     }
 }

@@ -29,6 +29,7 @@ use crate::history::History;
 use crate::plan::Plan;
 use crate::subject::Subject;
 use crate::tally::Tally;
+use crate::workload::SETTLE;
 
 /// How often a seed draws a class.
 const DRAWN: f64 = 0.35;
@@ -195,8 +196,12 @@ impl Storm {
         self.world.freeze(cluster)
     }
 
-    /// Ends what is left.
-    pub(crate) fn pass(&mut self, cluster: &mut Cluster) {
+    /// Ends what is left, up to the last record of those who sent too much.
+    pub(crate) fn pass(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {
         self.world.thaw(cluster);
+        match cluster.run_until(SETTLE, || self.world.is_calm())? {
+            true => Ok(()),
+            false => Err(Broken("who sent too much still waits, without a deadline".to_owned())),
+        }
     }
 }

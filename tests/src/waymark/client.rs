@@ -333,7 +333,9 @@ impl LogClient for WaymarkClient {
         let verdict = verdicts.iter().find(|it| it.at.partition == number(partition));
         let verdict = verdict.ok_or_else(|| failed("the partition was not compared"))?;
         if verdict.range.1 != i64::try_from(end).unwrap_or(i64::MAX) {
-            return Err(failed(format!("a replica is behind: {:?}", verdict.range)));
+            let range = verdict.range;
+            let why = format!("a replica is behind, or a record came late: {range:?}, of {end}");
+            return Err(failed(why));
         }
         let replicas = verdict.replicas.iter().map(|replica| {
             let node = u32::try_from(replica.node_id).unwrap_or(u32::MAX);
