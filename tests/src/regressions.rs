@@ -173,6 +173,13 @@ pub const TABLE: &[Regression] = &[
         fix: "a replica gives no digest of a range that it does not have whole, and says what it has; a lag is no damage",
         kept_by: "digest-of-less",
     },
+    Regression {
+        found_by: "two chaos runs of real processes, seeds 31 and 32, `rot`",
+        showed_as: "a node panicked when it started, after bits had flipped in the files of its tables",
+        cause: "its tables were emptied by reading them, and sled panics at some damage",
+        fix: "tables of an earlier life are thrown away unread",
+        kept_by: "what_an_earlier_life_wrote_is_never_read_however_damaged_it_is",
+    },
 ];
 
 /// The file of seeds.
