@@ -241,6 +241,14 @@ impl Error {
         self.code() == Some(code)
     }
 
+    /// The last word of an operation of which an earlier attempt may have been done.
+    pub(crate) fn after_unknown(self) -> Self {
+        match self.class() {
+            ErrorClass::Ambiguous => self,
+            _ => Self::RefusedAfterUnknown(Box::new(self)),
+        }
+    }
+
     /// As it is, or in words about a topic that is not there.
     pub(crate) fn about_topic(self, topic: &Arc<str>) -> Self {
         match self {

@@ -8,7 +8,7 @@ use waymark_proto::v1 as wire;
 
 use crate::config::ClientConfig;
 use crate::environment::Random;
-use crate::error::Error;
+use crate::error::{Error, ErrorClass};
 
 /// Pauses that double from the first to the longest, each between half and the whole of its step.
 #[derive(Debug, Clone)]
@@ -55,6 +55,9 @@ pub(crate) fn throttle(throttle_ms: i32) -> Duration {
 pub(crate) enum Repeat {
     /// Reads, and writes that carry what makes a repetition harmless: a sequence, an id, an expected value.
     Harmless,
+    /// Writes that are refused where somebody was faster, an earlier attempt of their own included. What such an attempt did
+    /// stays unknown when the next one is refused.
+    Conditional,
     /// Anything else: an unknown outcome is the caller's to judge.
     Harmful,
 }
@@ -82,16 +85,16 @@ pub(crate) fn judge(error: &Error, repeat: Repeat) -> Verdict {
             wire::RetryClass::Reroute => {
                 Verdict::Again { pause: refusal.retry_after, elsewhere: true }
             }
-            wire::RetryClass::UnknownOutcome if repeat == Repeat::Harmless => {
+            wire::RetryClass::UnknownOutcome if repeat != Repeat::Harmful => {
                 Verdict::Again { pause: refusal.retry_after, elsewhere: true }
             }
             wire::RetryClass::Done => Verdict::Done,
             _ => Verdict::GiveUp,
         },
-        Error::Transport { sent, .. } if !sent || repeat == Repeat::Harmless => {
+        Error::Transport { sent, .. } if !sent || repeat != Repeat::Harmful => {
             Verdict::Again { pause: Duration::ZERO, elsewhere: true }
         }
-        Error::Timeout { ambiguous, .. } if !ambiguous || repeat == Repeat::Harmless => {
+        Error::Timeout { ambiguous, .. } if !ambiguous || repeat != Repeat::Harmful => {
             Verdict::Again { pause: Duration::ZERO, elsewhere: true }
         }
         _ => Verdict::GiveUp,
@@ -106,7 +109,8 @@ pub(crate) struct Retry {
     deadline: Instant,
     backoff: Backoff,
     repeat: Repeat,
-    /// Set when any attempt so far may have been executed: then a timeout is ambiguous even if the last attempt was not.
+    /// Set when any attempt so far may have been executed: then a timeout, or a refusal, is ambiguous even if the last attempt
+    /// was not.
     perhaps_done: bool,
 }
 
@@ -136,10 +140,10 @@ impl Retry {
     /// # Errors
     /// The final error: the failure itself, or a timeout that carries it.
     pub(crate) async fn again(&mut self, error: Error, random: &Random) -> Result<bool, Error> {
-        let unknown = error.class() == crate::error::ErrorClass::Ambiguous;
-        self.perhaps_done |= unknown && self.repeat == Repeat::Harmful;
+        let unknown = error.class() == ErrorClass::Ambiguous;
+        self.perhaps_done |= unknown && self.repeat != Repeat::Harmless;
         let Verdict::Again { pause, elsewhere } = judge(&error, self.repeat) else {
-            return Err(error);
+            return Err(if self.perhaps_done { error.after_unknown() } else { error });
         };
         let pause = pause.max(self.backoff.pause(random));
         if Instant::now() + pause >= self.deadline {
@@ -163,7 +167,7 @@ impl Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{ErrorClass, Refusal};
+    use crate::error::Refusal;
     use std::sync::Arc;
 
     fn refused(retry: wire::RetryClass) -> Error {
@@ -230,6 +234,20 @@ mod tests {
         let pauses: Vec<_> = (0..8).map(|_| backoff.pause(&random)).collect();
         assert!(pauses[0] >= config.retry_backoff / 2 && pauses[0] <= config.retry_backoff);
         assert!(pauses[7] >= config.retry_backoff_max / 2 && pauses[7] <= config.retry_backoff_max);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_says_nothing_of_an_earlier_attempt_that_was_conditional_too() {
+        let config = ClientConfig::new(["a:1"]).seed(1);
+        for (repeat, class) in
+            [(Repeat::Conditional, ErrorClass::Ambiguous), (Repeat::Harmless, ErrorClass::Rejected)]
+        {
+            let mut retry = Retry::new("a test", &config, Duration::from_secs(5), repeat);
+            let lost = Error::Transport { address: "a".into(), message: "b".into(), sent: true };
+            assert!(retry.again(lost, &config.random).await.is_ok(), "{repeat:?} is repeated");
+            let told = retry.again(refused(wire::RetryClass::Fix), &config.random).await;
+            assert_eq!(told.unwrap_err().class(), class, "{repeat:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

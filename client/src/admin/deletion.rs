@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 use crate::refusal::check;
 
 impl Admin {
-    /// Deletes topics, with all their records. One that somebody else deletes meanwhile counts as deleted.
+    /// Deletes topics, with all their records. One that somebody else deletes meanwhile counts as deleted. Looking the names up
+    /// and deleting have the whole `api_timeout` each.
     ///
     /// # Errors
     /// When no node answers in time; each topic has its own outcome.

@@ -1,7 +1,8 @@
 //! Owns administration: topics, their settings and records, groups' offsets, the cluster. Every call works on any node and
-//! is repeated until it has an answer or the deadline has passed; repeating is harmless, because topics are created under
-//! ids made here and deleted by the ids that they had, partitions are given as totals, a group's offsets are moved only if
-//! they were not since somebody looked, and the rest says what to be, not what to change.
+//! is repeated until it has an answer or its deadline has passed (each step has one of its own, where there are several);
+//! repeating is harmless, because topics are created under ids made here and deleted by the ids that they had, partitions are
+//! given as totals, a group's offsets are moved only if they were not since somebody looked, and the rest says what to be,
+//! not what to change.
 //!
 //! - `topics`, `deletion`, `configs`, `offsets`, `groups` and `cluster` hold the calls; `model` what they speak of.
 //! - `explain` tells why a group did what it did, from what the calls on groups gave.

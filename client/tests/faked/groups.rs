@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test fixture")]
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -26,21 +27,32 @@ struct Desk {
     loading: u32,
     resets: Vec<wire::ResetOffsetsRequest>,
     undos: Vec<wire::UndoOffsetsRequest>,
-    /// How often somebody else moves the group between the look at it and a reset or an undo.
-    changes: u32,
+    /// What becomes of the next resets and undos; those beyond are answered.
+    turns: VecDeque<Turn>,
     pages: Vec<String>,
+}
+
+/// How a move goes wrong.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// The group was moved between the look at it and the move: by somebody else, or by a move whose answer was lost.
+    MovedSince,
+    /// Nobody hears what became of it.
+    AnswerLost,
 }
 
 impl Desk {
     /// The answer to a move.
-    fn moved(&mut self) -> wire::ResetOffsetsResponse {
-        if self.changes == 0 {
-            return self.moves.clone();
+    fn moved(&mut self) -> Answer<wire::ResetOffsetsResponse> {
+        match self.turns.pop_front() {
+            None => Ok(Response::new(self.moves.clone())),
+            Some(Turn::AnswerLost) => Err(Status::unavailable("the connection is gone")),
+            Some(Turn::MovedSince) => {
+                self.groups[0].generation += 1;
+                let failure = Some(failure(Code::ConditionFailed, Class::Fix));
+                Ok(Response::new(wire::ResetOffsetsResponse { failure, ..Default::default() }))
+            }
         }
-        self.changes -= 1;
-        self.groups[0].generation += 1;
-        let failure = Some(failure(Code::ConditionFailed, Class::Fix));
-        wire::ResetOffsetsResponse { failure, ..Default::default() }
     }
 }
 
@@ -210,7 +222,7 @@ impl wire::group_service_server::GroupService for Fake {
     ) -> Answer<wire::ResetOffsetsResponse> {
         let mut desk = self.desk.lock().unwrap();
         desk.resets.push(request.into_inner());
-        Ok(Response::new(desk.moved()))
+        desk.moved()
     }
 
     async fn undo_offsets(
@@ -219,7 +231,7 @@ impl wire::group_service_server::GroupService for Fake {
     ) -> Answer<wire::ResetOffsetsResponse> {
         let mut desk = self.desk.lock().unwrap();
         desk.undos.push(request.into_inner());
-        Ok(Response::new(desk.moved()))
+        desk.moved()
     }
 
     async fn list_offset_history(
@@ -407,7 +419,7 @@ async fn a_reset_asks_for_what_was_written_and_tells_what_will_be_read_again() {
 
 #[tokio::test]
 async fn a_reset_says_in_which_generation_the_group_was_seen() {
-    let fake = Fake::start(Desk { changes: 2, ..desk() });
+    let fake = Fake::start(Desk { turns: [Turn::MovedSince; 2].into(), ..desk() });
     let (exit, _, error) = fake.waymark("reset g --to 4").await;
     assert_eq!((exit, error.as_str()), (Exit::Done, ""));
     let asked = |fake: &Fake| -> Vec<Option<i32>> {
@@ -423,12 +435,24 @@ async fn a_reset_says_in_which_generation_the_group_was_seen() {
 
 #[tokio::test]
 async fn an_undo_that_others_are_always_faster_than_is_refused() {
-    let fake = Fake::start(Desk { changes: 100, ..desk() });
+    let fake = Fake::start(Desk { turns: [Turn::MovedSince; 100].into(), ..desk() });
     let (exit, _, error) = fake.waymark("undo g --to 1h").await;
     assert_eq!(exit, Exit::Refused, "{error}");
     let undos = std::mem::take(&mut fake.desk.lock().unwrap().undos);
     let seen: Vec<Option<i32>> = undos.iter().map(|it| it.seen_generation).collect();
     assert_eq!(seen, [Some(0), Some(1), Some(2)]);
+}
+
+#[tokio::test]
+async fn a_move_whose_answers_were_lost_is_not_told_as_refused() {
+    let mut turns = VecDeque::from([Turn::AnswerLost]);
+    turns.extend([Turn::MovedSince; 3]);
+    for line in ["reset g --to 4", "undo g --to 1h"] {
+        let fake = Fake::start(Desk { turns: turns.clone(), ..desk() });
+        let (exit, _, error) = fake.waymark(line).await;
+        assert_eq!(exit, Exit::Refused, "{line}: {error}");
+        assert!(error.contains("an earlier attempt may have been done"), "{line}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //!
 //! Each call carries the generation in which the group was seen before, and moves nothing where the group was moved since. So
 //! a copy that waited somewhere, and arrives after the call was repeated and answered, undoes nothing of what was read since.
+//! That holds within one life of a group: of one that was deleted meanwhile, nobody knows any more how often it was moved.
 
 use waymark_proto::failure::FailureCode;
 use waymark_proto::v1 as wire;
@@ -10,7 +11,7 @@ use waymark_proto::v1 as wire;
 use super::{at, partition_ref, service, some};
 use crate::admin::Admin;
 use crate::answers::topic_ref;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 use crate::record::TopicPartition;
 use crate::refusal::check;
 use crate::retry::Repeat;
@@ -79,7 +80,11 @@ impl GroupReset {
     /// Whether doing it twice is doing it once: a shift counts from where the offset is.
     fn repeat(&self) -> Repeat {
         let shifts = self.targets.iter().any(|(_, to)| matches!(to, ResetTo::Shift(_)));
-        if shifts && !self.dry_run { Repeat::Harmful } else { Repeat::Harmless }
+        match (self.dry_run, shifts) {
+            (true, _) => Repeat::Harmless,
+            (false, true) => Repeat::Harmful,
+            (false, false) => Repeat::Conditional,
+        }
     }
 }
 
@@ -119,10 +124,11 @@ impl Admin {
     ///
     /// Repeated until it has an answer, but for a shift: there, an unknown outcome is [`crate::ErrorClass::Ambiguous`]. A
     /// repetition after a lost answer moves the group again, over what was committed in between; after the answer, nothing
-    /// does.
+    /// does. Each look at the group, and each move of it, has the whole `api_timeout`.
     ///
     /// # Errors
     /// When the group does not exist, a target is not legal, or no node answers in time; each partition has its own outcome.
+    /// [`crate::ErrorClass::Ambiguous`] where an attempt whose answer was lost may have moved it.
     pub async fn reset_group_offsets(
         &self,
         group: &str,
@@ -170,7 +176,8 @@ impl Admin {
         };
         let send = |seen_generation| {
             let request = wire::UndoOffsetsRequest { seen_generation, ..request.clone() };
-            self.client.call("undoing offsets", Repeat::Harmless, move |link, timeout| {
+            let repeat = if dry_run { Repeat::Harmless } else { Repeat::Conditional };
+            self.client.call("undoing offsets", repeat, move |link, timeout| {
                 let call = link.call(request.clone(), timeout);
                 async move {
                     let answer = service(&link).undo_offsets(call).await;
@@ -195,19 +202,25 @@ impl Admin {
         if dry_run {
             return send(None).await;
         }
-        let mut left = LOOKS;
+        let (mut left, mut perhaps_moved) = (LOOKS, false);
         loop {
-            let seen = match self.describe_group(group).await {
-                Ok(group) => group.generation,
-                // The move makes it.
-                Err(error) if error.code() == Some(FailureCode::GroupNotFound) => 0,
-                Err(error) => return Err(error),
-            };
+            let told = |error: Error| if perhaps_moved { error.after_unknown() } else { error };
+            let seen = self.seen(group).await.map_err(told)?;
             left -= 1;
             match send(Some(seen)).await {
-                Err(error) if left > 0 && error.code() == Some(FailureCode::ConditionFailed) => {}
-                outcome => return outcome,
+                Err(error) if left > 0 && error.is(FailureCode::ConditionFailed) => {
+                    perhaps_moved |= error.class() == ErrorClass::Ambiguous;
+                }
+                outcome => return outcome.map_err(told),
             }
+        }
+    }
+
+    /// The generation of a group, 0 for one that a move would make.
+    async fn seen(&self, group: &str) -> Result<i32> {
+        match self.describe_group(group).await {
+            Err(error) if error.is(FailureCode::GroupNotFound) => Ok(0),
+            described => described.map(|group| group.generation),
         }
     }
 }
@@ -265,7 +278,7 @@ mod tests {
         let shift = GroupReset::all(ResetTo::Shift(-1));
         assert_eq!(shift.repeat(), Repeat::Harmful);
         assert_eq!(shift.dry_run().repeat(), Repeat::Harmless);
-        assert_eq!(GroupReset::all(ResetTo::Earliest).repeat(), Repeat::Harmless);
+        assert_eq!(GroupReset::all(ResetTo::Earliest).repeat(), Repeat::Conditional);
     }
 
     #[test]

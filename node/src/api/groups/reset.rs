@@ -310,7 +310,10 @@ fn as_moved(
     (before, after): (Option<i64>, Option<i64>),
 ) -> v1::OffsetMove {
     let parts = match (planned.after, after) {
-        (Some(asked), Some(after)) if asked < after => (after, inside(asked, after, after).1),
+        (Some(planned), Some(after)) if planned < after => {
+            let asked = if let Aim::Offset(asked) = target.aim { asked } else { planned };
+            (after, inside(asked, after, after).1)
+        }
         _ => (start, planned.adjusted),
     };
     offset_move(&target.topic, target.at, (before, after), parts)
@@ -356,6 +359,9 @@ mod tests {
         let told = as_moved(plan(), (&target, 0), (Some(640), Some(500)));
         assert_eq!((told.before, told.after, told.replayed), (Some(640), Some(500), 140));
         assert!(told.adjusted.contains("10 is before the log"), "{told:?}");
+        let early = Target { topic: target.topic.clone(), aim: Aim::Offset(5), ..target };
+        let told = as_moved(plan(), (&early, 0), (Some(640), Some(500)));
+        assert!(told.adjusted.contains("5 is before the log"), "{told:?}");
         let told = as_moved(plan(), (&target, 0), (Some(640), Some(10)));
         assert_eq!((told.replayed, told.adjusted.as_str()), (630, ""));
     }
