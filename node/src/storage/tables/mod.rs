@@ -22,7 +22,8 @@ pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Where rows live. Two engines keep this contract, held to one suite.
 pub trait TableEngine: Send + Sync + Debug + 'static {
-    /// Which tables these are: others after `renew`, with nothing in them.
+    /// Which tables these are: others after `renew`, with nothing in them. Whether `clear` changes it too is the engine's to
+    /// decide: nobody has filled any yet.
     fn generation(&self) -> u64;
     /// Makes them anew, empty, after an engine has refused: it may not work again. Nothing happens when that was done since
     /// this generation.
@@ -30,7 +31,7 @@ pub trait TableEngine: Send + Sync + Debug + 'static {
     /// # Errors
     /// When what is there cannot be removed.
     fn renew(&self, generation: u64) -> Result<(), TableError>;
-    /// Forgets every row of every shard.
+    /// Forgets every row of every shard, before anybody uses them: what an earlier life of the node left is not believed.
     ///
     /// # Errors
     /// When the engine refuses.
