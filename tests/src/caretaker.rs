@@ -63,23 +63,36 @@ pub(crate) fn start(
     stop
 }
 
-struct Caretaker {
-    client: Box<dyn LogClient>,
-    history: History,
-    names: Names,
+/// A client whose calls that change topics are written down.
+pub(crate) struct Caretaker {
+    pub(crate) client: Box<dyn LogClient>,
+    pub(crate) history: History,
+    pub(crate) names: Names,
 }
 
 impl Caretaker {
     /// A topic comes, grows, takes a record, and goes. Where a step fails, the rest is left undone.
     async fn have_a_topic(&mut self, partitions: u32, grown: u32) -> io::Result<()> {
         let topic = self.names.next();
+        self.make(topic, partitions).await?;
+        self.grow(topic, grown).await?;
+        self.client.write_to_topic(topic, grown - 1).await?;
+        self.delete(topic).await
+    }
+
+    pub(crate) async fn make(&mut self, topic: u32, partitions: u32) -> io::Result<()> {
         let made = self.begin(Call::CreateTopic { topic, partitions });
         let done = self.client.create_topic(topic, partitions).await;
-        self.end(made, done)?;
-        let raised = self.begin(Call::GrowTopic { topic, partitions: grown });
-        let done = self.client.grow_topic(topic, grown).await;
-        self.end(raised, done)?;
-        self.client.write_to_topic(topic, grown - 1).await?;
+        self.end(made, done)
+    }
+
+    pub(crate) async fn grow(&mut self, topic: u32, partitions: u32) -> io::Result<()> {
+        let raised = self.begin(Call::GrowTopic { topic, partitions });
+        let done = self.client.grow_topic(topic, partitions).await;
+        self.end(raised, done)
+    }
+
+    pub(crate) async fn delete(&mut self, topic: u32) -> io::Result<()> {
         let gone = self.begin(Call::DeleteTopic { topic });
         let done = self.client.delete_topic(topic).await;
         self.end(gone, done)

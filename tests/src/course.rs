@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::caretaker;
 use crate::cluster::{Broken, Cluster};
 use crate::context::around;
+use crate::cut_catalogs;
 use crate::doubtful_journals;
 use crate::full_disks;
 use crate::group::Tale;
@@ -131,6 +132,9 @@ fn play(
     }
     if profile == Profile::PullInterrupted {
         interrupted_pulls::tell(cluster, subject, (history, tally))?;
+    }
+    if profile == Profile::CatalogCut {
+        cut_catalogs::tell(cluster, subject, (history, load.names()))?;
     }
     if profile == Profile::Swarm {
         if plan.has_group() {

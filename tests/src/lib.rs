@@ -16,6 +16,7 @@ pub mod checkout;
 pub mod cluster;
 mod context;
 pub mod course;
+mod cut_catalogs;
 pub mod det;
 pub mod disk;
 pub mod done;

@@ -77,6 +77,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("ack-before-commit", "G1", Profile::LeaderPartition, Breaks("G1"), 1),
     mutant("vote-not-synced", "G1", Profile::LeaderPartition, Breaks("R6"), 1),
     mutant("end-as-it-is-here", "G1", Profile::LeaderPartition, Breaks("G1b"), 2),
+    mutant("catalog-as-it-is-here", "G1", Profile::CatalogCut, Breaks("S14"), 1),
     mutant("reopened-before-sync", "G1", Profile::Swarm, Breaks("R6"), 12),
     mutant("replaced-keeps-its-id", "G1", Profile::DiskReplaced, Breaks("R5"), 1),
     mutant("ack-of-another-offset", "G1", Profile::Calm, Breaks("G1"), 1),
@@ -167,10 +168,6 @@ pub const TABLE: &[Mutant] = &[
 pub const NOT_SHOWN: &[(&str, &str)] = &[
     ("G3", "`read-skips-records` breaks it too, together with G3d"),
     ("G3c", "replicas check each producer's sequence: to break the order takes two bugs at once"),
-    (
-        "S14",
-        "`catalog-as-it-is-here` is found in the tests of the service: few storms ask a node that lags",
-    ),
     ("R1", "it takes a vote that is lost, which R5 and R6 notice first"),
     (
         "R3",

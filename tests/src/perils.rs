@@ -48,7 +48,7 @@ pub(crate) fn of(plan: &Plan) -> BTreeSet<Peril> {
     };
     let of_story: &[Peril] = match plan.profile {
         Profile::Calm => &[],
-        Profile::LeaderPartition => &[Cut],
+        Profile::LeaderPartition | Profile::CatalogCut => &[Cut],
         Profile::PowerLossAll | Profile::Birth | Profile::PullInterrupted => &[Down],
         Profile::Chaos => &[Down, Cut, DiskFails, DiskSlow],
         Profile::JournalRot | Profile::JournalDoubt => &[Down, JournalRots],

@@ -51,13 +51,15 @@ pub enum Profile {
     JournalDoubt,
     /// A node is away until its peers have purged what it lacks, and dies in the middle of the pulls that give it back.
     PullInterrupted,
+    /// A node is cut off from its peers while a topic grows and goes, and is asked for it; then the next node.
+    CatalogCut,
     /// Faults of several classes at once, drawn by the seed, for as long as the plan says.
     Swarm,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Calm,
         Self::LeaderPartition,
         Self::PowerLossAll,
@@ -76,6 +78,7 @@ impl Profile {
         Self::DiskLies,
         Self::JournalDoubt,
         Self::PullInterrupted,
+        Self::CatalogCut,
         Self::Swarm,
     ];
 
@@ -101,6 +104,7 @@ impl Profile {
             Self::DiskLies => "disk-lies",
             Self::JournalDoubt => "journal-doubt",
             Self::PullInterrupted => "pull-interrupted",
+            Self::CatalogCut => "catalog-cut",
             Self::Swarm => "swarm",
         }
     }
@@ -120,6 +124,7 @@ impl Profile {
             | Self::DiskLies
             | Self::JournalDoubt
             | Self::PullInterrupted
+            | Self::CatalogCut
             | Self::Swarm => None,
             Self::GroupPlanned => Some(Story::Planned),
             Self::GroupCoordinatorCut => Some(Story::CoordinatorCut),
@@ -140,6 +145,7 @@ impl Profile {
             | Self::DiskLies
             | Self::JournalDoubt
             | Self::PullInterrupted
+            | Self::CatalogCut
             | Self::GroupPlanned
             | Self::GroupCoordinatorCut
             | Self::GroupCoordinatorCrash

@@ -274,6 +274,20 @@ pub(crate) async fn believe(
     }
 }
 
+/// Asks one node alone what a topic is, until `stop`: a node that knows no better has somebody who asks it.
+pub(crate) async fn doubt(
+    client: Box<dyn LogClient>,
+    topic: u32,
+    history: History,
+    stop: Arc<AtomicBool>,
+) {
+    let mut desk = Desk { client, number: BELIEVER, history };
+    while !stop.load(Ordering::SeqCst) {
+        desk.look_up(topic).await;
+        sleep(BELIEVES_FOR).await;
+    }
+}
+
 /// Asks where partitions end, what is committed, and what is in the catalog.
 pub(crate) struct Onlooker {
     pub(crate) client: Box<dyn LogClient>,

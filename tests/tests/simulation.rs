@@ -109,6 +109,11 @@ fn a_node_that_was_away_ends_with_everything_however_often_its_pull_is_interrupt
 }
 
 #[test]
+fn a_node_that_is_cut_off_tells_nothing_of_a_topic_that_is_not_so() {
+    promises_hold_through(Profile::CatalogCut);
+}
+
+#[test]
 fn leaders_say_so_when_a_disk_has_lost_what_it_acknowledged_and_nothing_is_lost() {
     promises_hold_through(Profile::DiskLies);
 }

@@ -23,11 +23,13 @@ pub(super) fn check(events: &[Event]) -> Vec<String> {
     for (topic, calls) in topics {
         let operations: Vec<Operation> = calls.iter().map(|(operation, _)| *operation).collect();
         if let Some(call) = unexplained(None, &operations) {
-            let before: Vec<String> = calls.iter().map(|(it, span)| told(it, span)).collect();
-            let step = operations[call].step;
+            let changes = calls.iter().filter(|(it, _)| !matches!(it.step, Step::Read(_)));
+            let changes: Vec<String> = changes.map(|(it, span)| told(it, span)).collect();
+            let (one, span) = &calls[call];
             evidence.push(format!(
-                "topic {topic}: no order of the calls explains {step:?}: {}",
-                before.join(", ")
+                "topic {topic}: no order of the calls explains {}; what changed it was {}",
+                told(one, span),
+                changes.join(", ")
             ));
         }
     }
